@@ -1,0 +1,82 @@
+"""Images with labels: one call for the embedded data and for a user's own."""
+
+from pathlib import Path
+from typing import Literal
+
+from bayesdf.data import embedded, folder
+from bayesdf.data.augment import augment
+from bayesdf.data.common import QUALITY, common_path
+from bayesdf.data.dataset import Collection, ImageDataset, collect
+from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task
+from bayesdf.errors import BayesdfError
+from bayesdf.faces import CREDIT, SIZE
+
+__all__ = [
+    "COLUMNS",
+    "QUALITY",
+    "REAL",
+    "SPLITS",
+    "TASKS",
+    "Collection",
+    "ImageDataset",
+    "Task",
+    "augment",
+    "common_path",
+    "load",
+]
+
+
+def load(
+    name_or_path: str | Path | Literal["embedded"],
+    task: Task = "binary",
+    *,
+    size: int = SIZE,
+    quality: int | None = QUALITY,
+    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25),
+    seed: int = 0,
+    skip_unreadable: float = 0.0,
+) -> Collection:
+    """Read a data set and part it into train, val and test, which share no person and no source video.
+
+    Parameters
+    ----------
+    name_or_path
+        `embedded`: 400 photographs of 40 people and five generators' fakes of them, made on first use and kept in the
+        cache. Otherwise a folder ``<root>/<source>/**`` with the photographs in ``<root>/real`` (see
+        `bayesdf.data.folder`).
+    task
+        `binary` (real, fake), `multiclass` (real and every generator) or `source` (generators only, fakes only).
+    size
+        Side of the images in pixels; every image is cropped to a centred square and resized to it.
+    quality
+        Quality of the JPEG compression that every image goes through, 1 to 95; None leaves it out.
+    fractions, seed
+        Shares of train, val and test, and the seed by which subjects are dealt; the embedded data's split is fixed.
+    skip_unreadable
+        The share of unreadable files that may be skipped, 0 to 1, each with a warning.
+
+    Returns
+    -------
+    Collection
+        `.train .val .test` are torch datasets, `.manifest` is a DataFrame.
+
+    Raises
+    ------
+    BayesdfError
+        For a missing or empty folder, a class or source with too few images, unreadable files, an unknown task.
+    """
+    if task not in TASKS:
+        raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
+    if size < 16 or (quality is not None and not 1 <= quality <= 95):
+        raise BayesdfError(f"size {size}, quality {quality}: size must be at least 16, quality None or 1 to 95")
+    if min(fractions) <= 0 or abs(sum(fractions) - 1.0) > 1e-6:
+        raise BayesdfError(f"fractions {fractions}: three positive numbers that add up to 1 are needed")
+    if str(name_or_path) == "embedded":
+        images, manifest = embedded.read(size, quality)
+        return collect(images, manifest, task, "embedded", CREDIT)
+    root = Path(name_or_path)
+    images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable)
+    if task != "source" and REAL not in set(manifest["source"]):
+        found = ", ".join(sorted(manifest["source"].unique()))
+        raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")
+    return collect(images, manifest, task, root.name, "")

@@ -1,0 +1,6 @@
+"""Real photographs, aligned by landmarks."""
+
+from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity, warp
+from bayesdf.faces.photographs import CREDIT, Faces, photographs
+
+__all__ = ["CREDIT", "LANDMARKS", "SIZE", "TEMPLATE", "Faces", "photographs", "similarity", "warp"]

@@ -1,0 +1,53 @@
+"""The one path that every image takes, real or fake, before a detector sees it: crop, resize, quantise, compress.
+
+Data sets whose real and fake images differ in format, size or compression teach a detector the file format. Here the
+last steps are the same for all, whatever came before.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+QUALITY = 90
+
+
+def common_path(
+    image: Image.Image | NDArray[np.floating], size: int, quality: int | None = QUALITY
+) -> tuple[NDArray[np.uint8], int]:
+    """Centre crop to a square, resize, quantise to 8 bits, compress as JPEG and read back.
+
+    Parameters
+    ----------
+    image
+        A PIL image, or grey (H, W) or colour (H, W, 3) values in [0, 1].
+    size
+        Side of the result in pixels.
+    quality
+        JPEG quality, 1 to 95; None leaves the compression out.
+
+    Returns
+    -------
+    pixels
+        (size, size, 3) uint8.
+    bytes
+        Size of the JPEG file; 0 without compression.
+    """
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray((np.asarray(image).clip(0.0, 1.0) * 255.0).round().astype(np.uint8))
+    grey = image.mode in ("L", "1", "I;16", "LA")
+    image = image.convert("L" if grey else "RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size != (side, side):
+        image = image.crop((left, top, left + side, top + side))
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    length = 0
+    if quality is not None:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+        length = buffer.tell()
+        image = Image.open(buffer)
+    return np.asarray(image.convert("RGB")), length

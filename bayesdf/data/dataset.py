@@ -1,0 +1,87 @@
+"""Images with labels, as torch wants them."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bayesdf.data.manifest import SPLITS, Task, check, classes, labels
+from bayesdf.data.prepared import Images
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs of an image, float32 (3, H, W) in [0, 1], and its label, int64.
+
+    Attributes
+    ----------
+    manifest
+        A row an image, with the column `label`.
+    classes
+        The names of the labels.
+    task
+        `binary`, `multiclass` or `source`.
+    fingerprint
+        What identifies images and labels together, as hexadecimal digits.
+    """
+
+    def __init__(self, images: Images, rows: np.ndarray, manifest: pd.DataFrame, task: Task, names: list[str]) -> None:
+        self._images = images
+        self._rows = rows
+        self.manifest = manifest.reset_index(drop=True)
+        self.task = task
+        self.classes = names
+        self._labels = torch.from_numpy(self.manifest["label"].to_numpy(np.int64).copy())
+        digest = hashlib.sha256(np.ascontiguousarray(images[rows]).tobytes())
+        digest.update(self.manifest.to_csv(index=False).encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pixels = np.array(self._images[self._rows[index]])
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255.0, self._labels[index]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        pixels = torch.from_numpy(np.array(self._images[self._rows[indices]]))
+        return list(zip(pixels.permute(0, 3, 1, 2).float() / 255.0, self._labels[indices], strict=True))
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set ready for a task: three splits that share no person, and the manifest of all."""
+
+    train: ImageDataset
+    val: ImageDataset
+    test: ImageDataset
+    manifest: pd.DataFrame
+    task: Task
+    classes: list[str]
+    name: str
+    credit: str
+    fingerprint: str
+
+
+def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
+    """Label a manifest for a task and part it into its splits; refuses what `manifest.check` refuses."""
+    check(manifest, task)
+    names = classes(manifest["source"].unique().tolist(), task)
+    labelled = manifest.assign(label=labels(manifest, task))
+    parts = {}
+    for split in SPLITS:
+        rows = np.nonzero(((labelled["split"] == split) & (labelled["label"] >= 0)).to_numpy())[0]
+        parts[split] = ImageDataset(images, rows, labelled.iloc[rows], task, names)
+    digest = hashlib.sha256("".join(part.fingerprint for part in parts.values()).encode())
+    return Collection(
+        **parts,
+        manifest=labelled,
+        task=task,
+        classes=names,
+        name=name,
+        credit=credit,
+        fingerprint=digest.hexdigest()[:16],
+    )

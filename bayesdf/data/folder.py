@@ -1,0 +1,141 @@
+"""A user's own images: plain folders, one a source.
+
+    <root>/real/...            photographs
+    <root>/<generator>/...     what each generator made
+
+Images lie in a source's folder directly or in folders below it. The first folder below the source names the subject
+(`<root>/real/alice/01.png`); without one, the file's name does, so that `real/01.png` and `vae/01.jpg` are taken for
+the same person or scene and stay in one split.
+"""
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.progress import track
+
+from bayesdf.data.audit import audit, jpeg_quality
+from bayesdf.data.common import common_path
+from bayesdf.data.manifest import SPLITS, split_by_subject
+from bayesdf.data.prepared import Images, prepared
+from bayesdf.errors import BayesdfError, BayesdfWarning
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
+PIXEL_LIMIT = 64_000_000
+"""Larger images are refused unread: a small file can unpack to many gigabytes."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no image, or one cut short."""
+
+    path: str
+    reason: str
+
+
+def read(
+    root: Path,
+    size: int,
+    quality: int | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    skip_unreadable: float,
+) -> tuple[Images, pd.DataFrame]:
+    """The images (N, size, size, 3) uint8 below a folder and their manifest.
+
+    The manifest has more columns than the required ones: `format`, `width`, `height`, `jpeg_quality` of the files.
+
+    Raises
+    ------
+    BayesdfError
+        If the folder is missing or empty, a source has too few images, or more than the share `skip_unreadable` of
+        the files cannot be read (named).
+    """
+    files = find(root)
+    state = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    settings = f"{root.resolve()} {size} {quality} {skip_unreadable}"
+    key = hashlib.sha256("\n".join([settings, *state]).encode()).hexdigest()[:16]
+    images, manifest = prepared(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
+    for finding in audit(manifest):
+        warnings.warn(finding, BayesdfWarning, stacklevel=3)
+    manifest["split"] = split_by_subject(manifest, fractions, seed)
+    return images, manifest
+
+
+def find(root: Path) -> list[Path]:
+    """The image files below a root that has one folder a source, in a fixed order; none that lies outside the root."""
+    if not root.is_dir():
+        raise BayesdfError(f"no folder at {root}: give a folder with one subfolder a source, or the name `embedded`")
+    home = root.resolve()
+    files = []
+    for folder, names, leaves in os.walk(root):
+        names.sort()
+        if Path(folder) == root:
+            continue
+        files += [Path(folder) / leaf for leaf in sorted(leaves) if Path(leaf).suffix.lower() in SUFFIXES]
+    if not files:
+        raise BayesdfError(
+            f"no images below {root}: expected <root>/<source>/*.png (or {', '.join(sorted(SUFFIXES))}), "
+            "with the photographs in a folder named `real`"
+        )
+    for file in files:
+        if not file.resolve().is_relative_to(home):
+            raise BayesdfError(f"{file} points outside {root}: copy the image into the folder or remove the link")
+    return files
+
+
+def _make(
+    root: Path, files: list[Path], size: int, quality: int | None, skip_unreadable: float
+) -> tuple[Images, pd.DataFrame]:
+    images, rows, unreadable = [], [], []
+    for file in track(files, description="reading images", transient=True):
+        relative = file.relative_to(root)
+        try:
+            pixels, facts = _decode(file, size, quality)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            unreadable.append(Unreadable(str(relative), str(error).splitlines()[0] if str(error) else "unreadable"))
+            continue
+        inside = relative.parts[1:]
+        subject = inside[0] if len(inside) > 1 else relative.stem
+        images.append(pixels)
+        rows.append(
+            {
+                "path": relative.as_posix(),
+                "source": relative.parts[0],
+                "subject": subject,
+                "donor": "",
+                "video": relative.with_suffix("").as_posix(),
+                "split": SPLITS[0],
+                **facts,
+            }
+        )
+    if len(unreadable) > skip_unreadable * len(files):
+        named = "; ".join(f"{item.path} ({item.reason})" for item in unreadable[:5])
+        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        raise BayesdfError(
+            f"{len(unreadable)} of {len(files)} images below {root} cannot be read: {named}{more}; remove them, or "
+            f"allow a share to be skipped (skip_unreadable, --skip-unreadable; now {skip_unreadable:g})"
+        )
+    for item in unreadable:
+        warnings.warn(f"skipped {item.path}: {item.reason}", BayesdfWarning, stacklevel=4)
+    return np.stack(images), pd.DataFrame(rows)
+
+
+def _decode(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
+    with Image.open(file) as image:
+        if image.width * image.height > PIXEL_LIMIT:
+            raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {PIXEL_LIMIT:,}")
+        facts = {
+            "format": image.format or "unknown",
+            "width": image.width,
+            "height": image.height,
+            "jpeg_quality": jpeg_quality(image),
+        }
+        image.load()
+        pixels, length = common_path(image, size, quality)
+    return pixels, facts | {"bytes": length}

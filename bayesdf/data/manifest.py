@@ -1,0 +1,142 @@
+"""Which images are there, who made them, who is in them, and in which split are they?
+
+A manifest is a `pandas.DataFrame` with a row an image. Every reader returns one with the columns of `COLUMNS`, and may
+add its own.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from bayesdf.errors import BayesdfError
+
+Task = Literal["binary", "multiclass", "source"]
+TASKS: tuple[str, ...] = get_args(Task)
+SPLITS = ("train", "val", "test")
+REAL = "real"
+
+COLUMNS = {
+    "path": "where the image came from: a file relative to the root, or the photograph's name",
+    "source": "who made it: `real`, or a generator's name",
+    "subject": "who is in it; splits never share a subject",
+    "donor": "a second person it was made from, or empty; in the same split",
+    "video": "the source video, or the photograph where there is none",
+    "split": "train, val or test",
+    "bytes": "size of the JPEG file of the common path",
+}
+
+
+def classes(sources: list[str], task: Task) -> list[str]:
+    """The names of a task's classes, in the order of their labels.
+
+    Parameters
+    ----------
+    sources
+        All sources of the data.
+    """
+    generators = sorted(set(sources) - {REAL})
+    return {"binary": [REAL, "fake"], "multiclass": [REAL, *generators], "source": generators}[task]
+
+
+def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
+    """The label of each image for a task: (N,) int64, -1 where the image takes no part in it.
+
+    `binary`: 0 real, 1 fake. `multiclass`: 0 real, then the generators by name. `source`: generators by name, real
+    images take no part.
+    """
+    names = classes(manifest["source"].unique().tolist(), task)
+    if task == "binary":
+        return (manifest["source"] != REAL).to_numpy(np.int64)
+    number = {name: label for label, name in enumerate(names)}
+    return manifest["source"].map(number).fillna(-1).to_numpy(np.int64)
+
+
+def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+    """Put whole subjects into train, val and test, so that every source is in every split.
+
+    Subjects that appear together in an image (as subject and donor) stay together. The groups are dealt in random
+    order, each to the split that is furthest behind its share of the group's sources.
+
+    Returns
+    -------
+    (N,) split names.
+
+    Raises
+    ------
+    BayesdfError
+        If a source has too few subjects to be in every split.
+    """
+    group = _connected(manifest)
+    counts = pd.crosstab(group, manifest["source"])
+    for source, subjects in (counts > 0).sum().items():
+        if subjects < len(SPLITS):
+            images = int((manifest["source"] == source).sum())
+            raise BayesdfError(
+                f"source {source!r} has {images} image(s) of {subjects} separate subject(s); train, val and test need "
+                f"at least {len(SPLITS)} subjects of every source: add images or leave the source out"
+            )
+    total = counts.sum().to_numpy(float)
+    wanted = np.outer(fractions, total)
+    have = np.zeros_like(wanted)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(counts))
+    # Rare groups first: a source with few subjects must reach every split.
+    rarity = np.array([1.0 / (counts.to_numpy()[:, row > 0] > 0).sum(0).min() for row in counts.to_numpy()])
+    order = order[np.argsort(-rarity[order], kind="stable")]
+    chosen = {}
+    for position in order:
+        row = counts.to_numpy(float)[position]
+        missing = ((wanted - have) / total)[:, row > 0].mean(1)
+        empty = (have[:, row > 0] == 0).sum(1)
+        # A split that still lacks one of these sources comes before one that is merely behind.
+        best = np.lexsort((-missing, -empty))[0]
+        have[best] += row
+        chosen[counts.index[position]] = SPLITS[best]
+    return group.map(chosen).to_numpy()
+
+
+def _connected(manifest: pd.DataFrame) -> pd.Series:
+    """A name a row, equal for rows whose subjects are linked through donors."""
+    parent = {subject: subject for subject in pd.concat([manifest["subject"], manifest["donor"]]) if subject}
+
+    def root(subject: str) -> str:
+        while parent[subject] != subject:
+            parent[subject] = subject = parent[parent[subject]]
+        return subject
+
+    for subject, donor in zip(manifest["subject"], manifest["donor"], strict=True):
+        if donor:
+            parent[root(donor)] = root(subject)
+    return manifest["subject"].map(root)
+
+
+def check(manifest: pd.DataFrame, task: Task) -> None:
+    """Refuse a manifest that cannot be learnt from, or whose splits share people.
+
+    Raises
+    ------
+    BayesdfError
+        If a column is missing, a task lacks its classes in a split, or a subject is in two splits.
+    """
+    missing = [column for column in COLUMNS if column not in manifest]
+    if missing:
+        raise BayesdfError(f"the manifest lacks the column(s) {', '.join(missing)}")
+    people = pd.concat(
+        [manifest[["subject", "split"]], manifest[["donor", "split"]].rename(columns={"donor": "subject"})]
+    )
+    people = people[people["subject"] != ""].drop_duplicates()
+    shared = people["subject"][people["subject"].duplicated()]
+    if len(shared):
+        raise BayesdfError(f"subject {shared.iloc[0]!r} is in more than one split; splits must not share people")
+    label = labels(manifest, task)
+    names = classes(manifest["source"].unique().tolist(), task)
+    if len(names) < 2:
+        raise BayesdfError(
+            f"task {task!r} needs at least two classes and found {names or 'none'}: add a folder for another source"
+        )
+    for split in SPLITS:
+        present = np.unique(label[(manifest["split"] == split).to_numpy()])
+        for number, name in enumerate(names):
+            if number not in present:
+                raise BayesdfError(f"split {split!r} has no image of class {name!r}: add images or subjects")

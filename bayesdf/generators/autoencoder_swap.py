@@ -1,0 +1,85 @@
+"""An identity-swapping autoencoder: expression from the target, identity from the donor, blended back into the target.
+
+The scheme of the `deepfakes` tools (Roessler et al. 2019, section 3): one encoder for everybody and a decoder per
+person, trained to undo random warps of that person's pictures. Here the decoders share their weights and a code per
+person modulates each level.
+"""
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayesdf.faces import Faces, photographs
+from bayesdf.generators.blend import alpha_blend, face_mask, match_tone
+from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.networks import Decoder, Encoder, flip, load_weights, pyramid_loss
+
+NAME = "autoencoder_swap"
+FAMILY = "face swap, autoencoder"
+STEPS = 4500
+
+EXPRESSION, IDENTITY = 24, 32
+
+
+class SwapAutoencoder(nn.Module):
+    """Face (B, 1, 64, 64) and person (B,) → that person's face with the same pose and expression."""
+
+    def __init__(self, people: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(1, EXPRESSION)
+        self.identity = nn.Embedding(people, IDENTITY)
+        self.decoder = Decoder(EXPRESSION + IDENTITY, IDENTITY)
+
+    def forward(self, images: Tensor, person: Tensor) -> Tensor:
+        code = self.identity(person)
+        return self.decoder(torch.cat([self.encoder(images), code], 1), code)
+
+
+def people(faces: Faces) -> Tensor:
+    """(N,) the number of the person in each photograph, as the shipped network counts them."""
+    everyone = np.unique(photographs().subject)
+    return torch.from_numpy(np.searchsorted(everyone, faces.subject))
+
+
+def random_warp(images: Tensor, generator: torch.Generator, strength: float = 0.08) -> Tensor:
+    """Warp each image smoothly at random: what hides the identity's geometry from the encoder."""
+    batch, _, height, width = images.shape
+    coarse = torch.randn(batch, 2, 5, 5, generator=generator) * strength
+    offset = F.interpolate(coarse, size=(height, width), mode="bicubic").permute(0, 2, 3, 1)
+    identity = F.affine_grid(torch.eye(2, 3).expand(batch, 2, 3), [batch, 1, height, width], align_corners=False)
+    return F.grid_sample(images, identity + offset, padding_mode="reflection", align_corners=False)
+
+
+def build(faces: Faces) -> SwapAutoencoder:
+    """The untrained network for these people."""
+    return SwapAutoencoder(len(np.unique(faces.subject)))
+
+
+def loss(network: SwapAutoencoder, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """How far the faces restored from warped ones are from the true ones."""
+    images = torch.from_numpy(faces.images[rows.numpy()])[:, None]
+    images = flip(images, torch.rand(len(images), generator=generator) < 0.5)
+    tone = 1.0 + 0.15 * torch.randn(len(images), 1, 1, 1, generator=generator)
+    warped = random_warp(images, generator) * tone
+    return pyramid_loss(network(warped, people(faces)[rows]), images)
+
+
+@functools.cache
+def trained() -> nn.Module:
+    """The network with the weights that ship."""
+    return load_weights(build(photographs()), NAME)
+
+
+@torch.no_grad()
+def make(faces: Faces, rng: np.random.Generator) -> Fakes:
+    """One swap for every photograph, its expression worn by another of the people."""
+    donors = pick_donors(faces, rng)
+    swapped = trained()(torch.from_numpy(np.array(faces.images))[:, None], people(faces)[donors])[:, 0].numpy()
+    images = np.empty_like(faces.images)
+    for row, target in enumerate(faces.images):
+        mask = face_mask(faces.landmarks[row])
+        images[row] = alpha_blend(match_tone(swapped[row], target, mask), target, mask).clip(0.0, 1.0)
+    return Fakes(images, donors)

@@ -1,0 +1,97 @@
+"""Mouth synthesis: the mouth is painted anew, to another's speech, into a photograph that stays as it is elsewhere.
+
+After Prajwal et al. 2020, "A lip sync expert is all you need" (Wav2Lip): the network sees the face with its mouth
+masked, another photograph of the same person, and a short code of the mouth wanted; there the code comes from sound,
+here from the driver's mouth.
+"""
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bayesdf.faces import Faces
+from bayesdf.generators.blend import alpha_blend, mouth_mask
+from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.networks import Encoder, convolution, load_weights, pyramid_loss
+
+NAME = "mouth"
+FAMILY = "lip synchronisation, inpainting network"
+STEPS = 3500
+
+CODE = 8
+
+
+class MouthPainter(nn.Module):
+    """Masked face and reference (B, 3, 64, 64), driver's mouth (B, 1, 64, 64) → face (B, 1, 64, 64): a small U-net."""
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)) -> None:
+        super().__init__()
+        self.code = Encoder(1, CODE, (16, 24, 32, 48))
+        self.down = nn.ModuleList(convolution(a, b) for a, b in zip((3, *widths), widths, strict=False))
+        self.film = nn.Linear(CODE, 2 * widths[-1])
+        self.middle = convolution(widths[-1], widths[-1])
+        up = [convolution(2 * b, a) for a, b in zip((widths[0], *widths), widths, strict=False)]
+        self.up = nn.ModuleList(reversed(up))
+        self.last = nn.Conv2d(widths[0], 1, 3, padding=1)
+
+    def forward(self, seen: Tensor, mouth: Tensor) -> Tensor:
+        skips, x = [], seen
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+            x = F.avg_pool2d(x, 2)
+        scale, shift = self.film(self.code(mouth))[..., None, None].chunk(2, 1)
+        x = self.middle(x) * (1.0 + scale) + shift
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear"), skip], 1))
+        return torch.sigmoid(self.last(x))
+
+
+def _masks(faces: Faces) -> Tensor:
+    return torch.from_numpy(np.stack([mouth_mask(marks) for marks in faces.landmarks]))[:, None].float()
+
+
+def _references(faces: Faces, rng: np.random.Generator) -> np.ndarray:
+    """(N,) for each photograph another one of the same person, or itself where there is none."""
+    rows = np.arange(len(faces))
+    same = [rows[(faces.subject == who) & (rows != row)] for row, who in enumerate(faces.subject)]
+    return np.array([rng.choice(others) if len(others) else row for row, others in enumerate(same)])
+
+
+def _inputs(images: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+    return torch.cat([images * (1.0 - masks), masks, references], 1)
+
+
+def build(faces: Faces) -> MouthPainter:
+    """The untrained network."""
+    return MouthPainter()
+
+
+def loss(network: MouthPainter, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """How far the painted mouths are from those that were masked, their own code given."""
+    chosen = faces.take(rows.numpy())
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    references = _references(faces, np.random.default_rng(seed))[rows.numpy()]
+    images, masks = torch.from_numpy(chosen.images)[:, None], _masks(chosen)
+    made = network(_inputs(images, masks, torch.from_numpy(faces.images[references])[:, None]), images * masks)
+    return pyramid_loss(made * masks + images * (1.0 - masks), images) / masks.mean()
+
+
+@functools.cache
+def trained() -> nn.Module:
+    """The network with the weights that ship."""
+    return load_weights(MouthPainter(), NAME)
+
+
+@torch.no_grad()
+def make(faces: Faces, rng: np.random.Generator) -> Fakes:
+    """One new mouth for every photograph, in the position of another person's."""
+    donors = pick_donors(faces, rng, closeness=40)
+    images, masks = torch.from_numpy(np.array(faces.images))[:, None], _masks(faces)
+    references = images[_references(faces, rng)]
+    made = trained()(_inputs(images, masks, references), (images * masks)[donors])[:, 0].numpy()
+    blended = [alpha_blend(new, old, mouth_mask(marks)) for new, old, marks in zip(made, faces.images, faces.landmarks, strict=True)]
+    return Fakes(np.stack(blended).clip(0.0, 1.0).astype(np.float32), donors)

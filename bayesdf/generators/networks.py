@@ -1,0 +1,104 @@
+"""The parts the trained generators are made of, their reconstruction loss, and how weights are stored."""
+
+import importlib.resources
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bayesdf.errors import BayesdfError
+
+
+def convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.SiLU(inplace=True)
+    )
+
+
+class Encoder(nn.Module):
+    """(B, C, 64, 64) → (B, features): a convolution and a halving at each width."""
+
+    def __init__(self, channels: int, features: int, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+        super().__init__()
+        steps: list[nn.Module] = []
+        for inputs, outputs in zip((channels, *widths), widths, strict=False):
+            steps += [convolution(inputs, outputs), nn.AvgPool2d(2)]
+        self.body = nn.Sequential(*steps)
+        self.head = nn.Linear(widths[-1] * 16, features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images).flatten(1))
+
+
+class Decoder(nn.Module):
+    """(B, features) → (B, 1, 64, 64) in [0, 1]; `code` (B, codes) modulates every level (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, features: int, codes: int = 0, widths: Sequence[int] = (128, 96, 64, 40, 24)) -> None:
+        super().__init__()
+        self.start = nn.Linear(features, widths[0] * 16)
+        self.width = widths[0]
+        self.blocks = nn.ModuleList(convolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.films = nn.ModuleList(nn.Linear(codes, 2 * b) for b in widths[1:]) if codes else None
+        self.last = nn.Sequential(convolution(widths[-1], widths[-1]), nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, features: Tensor, code: Tensor | None = None) -> Tensor:
+        x = self.start(features).view(-1, self.width, 4, 4)
+        for level, block in enumerate(self.blocks):
+            x = block(F.interpolate(x, scale_factor=2, mode="bilinear"))
+            if self.films is not None:
+                scale, shift = self.films[level](code)[..., None, None].chunk(2, 1)
+                x = x * (1.0 + scale) + shift
+        return torch.sigmoid(self.last(x))
+
+
+def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
+    """L1 distance between Laplacian pyramids (Bojanowski et al. 2018, GLO, equation 2): keeps edges sharp.
+
+    Parameters
+    ----------
+    made, truth
+        (B, 1, H, W) in [0, 1].
+    """
+    loss = made.new_zeros(())
+    for level in range(levels):
+        made_low, truth_low = F.avg_pool2d(made, 2), F.avg_pool2d(truth, 2)
+        detail = (made - F.interpolate(made_low, scale_factor=2)) - (
+            truth - F.interpolate(truth_low, scale_factor=2)
+        )
+        loss = loss + 2.0 ** (1 - level) * detail.abs().mean()
+        made, truth = made_low, truth_low
+    return loss + (made - truth).abs().mean()
+
+
+def flip(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror the images (B, C, H, W) for which `which` (B,) is true."""
+    return torch.where(which[:, None, None, None], images.flip(-1), images)
+
+
+def pack(network: nn.Module) -> bytes:
+    """The network's weights as float16 safetensors."""
+    return save({key: value.half().contiguous() for key, value in network.state_dict().items()})
+
+
+def load_weights(network: nn.Module, name: str) -> nn.Module:
+    """Fill a network with the weights shipped for a generator, ready to run.
+
+    Raises
+    ------
+    BayesdfError
+        If the file is missing, damaged, or belongs to another architecture.
+    """
+    remedy = f"reinstall bayesdf or run `python -m bayesdf.generators.train {name}`"
+    resource = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{name}.safetensors")
+    with importlib.resources.as_file(resource) as path:
+        if not path.is_file():
+            raise BayesdfError(f"generator {name}: weights are missing at {path}; {remedy}")
+        try:
+            network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        except (SafetensorError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise BayesdfError(f"generator {name}: weights at {path} cannot be read ({reason}); {remedy}") from None
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,25 @@
+"""Another person's inner face, warped onto the target's landmarks and blended in the gradient domain.
+
+Perez, Gangnet and Blake 2003, "Poisson image editing"; the blend that FaceSwap-like tools use (Roessler et al. 2019).
+"""
+
+import numpy as np
+
+from bayesdf.faces import Faces
+from bayesdf.generators.blend import face_mask, match_tone, motion_field, poisson_blend, resample
+from bayesdf.generators.fakes import Fakes, pick_donors
+
+NAME = "poisson_swap"
+FAMILY = "face swap, gradient domain"
+
+
+def make(faces: Faces, rng: np.random.Generator) -> Fakes:
+    """One swapped face for every photograph; donors come from the same photographs, never the same person."""
+    donors = pick_donors(faces, rng)
+    images = np.empty_like(faces.images)
+    for row, donor in enumerate(donors):
+        target, mask = faces.images[row], face_mask(faces.landmarks[row])
+        field = motion_field(faces.landmarks[donor], faces.landmarks[row])
+        moved = match_tone(resample(faces.images[donor], field), target, mask)
+        images[row] = poisson_blend(moved, target, mask).clip(0.0, 1.0)
+    return Fakes(images, donors)

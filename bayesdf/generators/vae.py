@@ -1,0 +1,68 @@
+"""A variational autoencoder: the whole picture is made anew from a short code.
+
+Kingma and Welling 2014, "Auto-encoding variational Bayes"; trained on the aligned photographs with a Laplacian-pyramid
+reconstruction term. A fake is a morph: the point between the codes of two people, decoded.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bayesdf.faces import Faces
+from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.networks import Decoder, Encoder, flip, load_weights, pyramid_loss
+
+NAME = "vae"
+FAMILY = "whole-image synthesis, VAE"
+STEPS = 3500
+
+LATENT = 96
+
+
+class VAE(nn.Module):
+    """(B, 1, 64, 64) → code (B, 96) → (B, 1, 64, 64)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder(1, 2 * LATENT)
+        self.decoder = Decoder(LATENT)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance of the code, each (B, 96)."""
+        mean, log_variance = self.encoder(images).chunk(2, 1)
+        return mean, log_variance.clamp(-8.0, 4.0)
+
+
+def build(faces: Faces) -> VAE:
+    """The untrained network."""
+    return VAE()
+
+
+def loss(network: VAE, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The negative evidence lower bound of a batch, in its beta form (Higgins et al. 2017)."""
+    images = torch.from_numpy(faces.images[rows.numpy()])[:, None]
+    images = flip(images, torch.rand(len(images), generator=generator) < 0.5)
+    mean, log_variance = network.encode(images)
+    code = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
+    return pyramid_loss(network.decoder(code), images) + 3e-4 * divergence
+
+
+@functools.cache
+def trained() -> nn.Module:
+    """The network with the weights that ship."""
+    return load_weights(VAE(), NAME)
+
+
+@torch.no_grad()
+def make(faces: Faces, rng: np.random.Generator) -> Fakes:
+    """One morph for every photograph, between its person and another, nearer to the first."""
+    network = trained()
+    donors = pick_donors(faces, rng)
+    mean, log_variance = network.encode(torch.from_numpy(np.array(faces.images))[:, None])
+    weight = torch.from_numpy(rng.uniform(0.2, 0.5, (len(faces), 1))).float()
+    noise = torch.from_numpy(rng.standard_normal(mean.shape)).float()
+    code = (1.0 - weight) * mean + weight * mean[donors] + (0.5 * log_variance).exp() * noise
+    return Fakes(network.decoder(code)[:, 0].numpy(), donors)
