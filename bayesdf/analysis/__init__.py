@@ -1,0 +1,42 @@
+"""What posterior draws say: how unsure the detector is, why, how well calibrated, and who made the image.
+
+Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.predict` returns and finds the
+group it needs.
+"""
+
+from bayesdf.analysis.calibration import (
+    balanced_weights,
+    evaluate,
+    expected_calibration_error,
+    reliability,
+    reliability_table,
+)
+from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten
+from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
+from bayesdf.analysis.uncertainty import decompose
+
+__all__ = [
+    "FEATURES",
+    "Estimate",
+    "attribute",
+    "balanced_weights",
+    "cluster_bootstrap",
+    "combine",
+    "compare",
+    "confusion",
+    "decompose",
+    "describe",
+    "estimate",
+    "evaluate",
+    "expected_calibration_error",
+    "flatten",
+    "from_probability",
+    "mean_probability",
+    "profile",
+    "reliability",
+    "reliability_table",
+    "scalars",
+    "score",
+    "summarise",
+]

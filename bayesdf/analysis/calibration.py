@@ -1,0 +1,263 @@
+"""Is the detector right as often as it claims to be?
+
+Confidence calibration: the probability of the predicted class (the top label) against how often that class is
+right. A binary task is treated in the same way, so a bin near 0.5 holds undecided images of both classes, and
+confidence runs from 0.5 to 1. The expected calibration error (ECE) of the prediction is
+
+    ECE = Σ_b w_b / Σ w · |accuracy_b - confidence_b|
+
+where images weigh the same unless weights are given. Test sets hold several fakes for each real photograph,
+and then the plain figure is mostly that of the fakes; `balanced_weights` lets each class count alike (the
+figure of a test set with as many reals as fakes).
+
+References
+----------
+1. Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017 (ECE, 15 bins of equal
+   width).
+2. Nixon et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019 (bins of equal mass).
+3. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 1950.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from bayesdf.analysis._groups import Predictions, clusters, observed_labels, predictive_logits
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
+from bayesdf.analysis.uncertainty import log_mean_probabilities
+from bayesdf.errors import BayesdfError
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Binning = Literal["width", "mass"]
+
+
+def balanced_weights(label: Labels) -> Array:
+    """Weights (image,) that sum to 1 and give every class present the same sum."""
+    classes, index, count = np.unique(label, return_inverse=True, return_counts=True)
+    return 1.0 / (len(classes) * count[index])
+
+
+def reliability_table(
+    probability: Array,
+    label: Labels,
+    *,
+    bins: int = 15,
+    binning: Binning = "width",
+    weights: Array | None = None,
+) -> pd.DataFrame:
+    """Claimed confidence against accuracy, bin by bin.
+
+    Parameters
+    ----------
+    probability
+        (image, class), rows sum to 1.
+    label
+        True class, int (image,).
+    bins
+        How many bins.
+    binning
+        `width`: the range 0 … 1 in equal steps, as in [1]. `mass`: as many images in each, as in [2]; ties
+        are kept together.
+    weights
+        (image,); None weighs all images alike.
+
+    Returns
+    -------
+    DataFrame
+        A row for each bin that holds an image: `low`, `high` (its edges), `count` (images), `weight` (its
+        share, sums to 1), `confidence` and `accuracy` (weighted means, 0 … 1), `gap` (accuracy - confidence;
+        below zero means overconfident).
+
+    Raises
+    ------
+    BayesdfError
+        Fewer than one bin, an unknown binning, or arrays that do not fit each other.
+    """
+    _check(probability, label)
+    if bins < 1:
+        raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
+    confidence = probability.max(axis=1)
+    right = (probability.argmax(axis=1) == label).astype(np.float64)
+    weight = np.full(len(label), 1.0 / len(label)) if weights is None else weights / weights.sum()
+    edges = _edges(confidence, bins, binning)
+    which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+    sizes = len(edges) - 1
+    count = np.bincount(which, minlength=sizes)
+    mass = np.bincount(which, weight, minlength=sizes)
+    filled = (count > 0) & (mass > 0)
+    claimed = np.bincount(which, weight * confidence, minlength=sizes)[filled] / mass[filled]
+    observed = np.bincount(which, weight * right, minlength=sizes)[filled] / mass[filled]
+    return pd.DataFrame(
+        {
+            "low": edges[:-1][filled],
+            "high": edges[1:][filled],
+            "count": count[filled],
+            "weight": mass[filled],
+            "confidence": claimed,
+            "accuracy": observed,
+            "gap": observed - claimed,
+        }
+    )
+
+
+def expected_calibration_error(
+    probability: Array,
+    label: Labels,
+    *,
+    bins: int = 15,
+    binning: Binning = "width",
+    weights: Array | None = None,
+) -> float:
+    """ECE of the top label, 0 (calibrated) … 1; the arguments are those of `reliability_table`."""
+    table = reliability_table(probability, label, bins=bins, binning=binning, weights=weights)
+    return float((table["weight"] * table["gap"].abs()).sum())
+
+
+def brier_score(probability: Array, label: Labels) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over classes: 0 … 2."""
+    _check(probability, label)
+    truth = np.eye(probability.shape[1])[label]
+    return float(((probability - truth) ** 2).sum(axis=1).mean())
+
+
+def negative_log_likelihood(log_probability: Array, label: Labels) -> float:
+    """Mean of -log p(true class) in nats, from log-probabilities (image, class): 0 … ∞."""
+    _check(log_probability, label)
+    return float(-np.take_along_axis(log_probability, label[:, None], axis=1).mean())
+
+
+def accuracy(label: Labels, prediction: Labels) -> float:
+    """Share of images whose predicted class is the true one, 0 … 1."""
+    return float((label == prediction).mean())
+
+
+def balanced_accuracy(label: Labels, prediction: Labels) -> float:
+    """Mean over the classes present of the share of their images that are right, 0 … 1."""
+    return float(((label == prediction) * balanced_weights(label)).sum())
+
+
+def auroc(label: Labels, log_probability: Array) -> float:
+    """Area under the ROC curve, 0 … 1, by log-odds: probabilities that both round to 1 are still told apart.
+
+    With two classes, class 1 (fake) is the positive one. With more, the mean over the classes present of each
+    against the rest. NaN where only one class is present.
+    """
+    present = np.unique(label)
+    if len(present) < 2:
+        return float("nan")
+    if log_probability.shape[1] == 2:
+        return float(roc_auc_score(label == 1, log_probability[:, 1] - log_probability[:, 0]))
+    with np.errstate(divide="ignore"):
+        odds = log_probability - np.log(-np.expm1(log_probability))
+    odds = np.nan_to_num(odds, posinf=np.finfo(float).max)
+    return float(np.mean([roc_auc_score(label == one, odds[:, one]) for one in present]))
+
+
+def evaluate(
+    predictions: Predictions,
+    *,
+    bins: int = 15,
+    binning: Binning = "width",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """How good and how well calibrated a detector is, each figure with a 95 % interval over subjects.
+
+    Parameters
+    ----------
+    predictions
+        What `Posterior.predict` returns for labelled data. Intervals resample whole subjects
+        (`constant_data/subject`); without subjects, images.
+    bins, binning
+        Of the calibration errors, see `reliability_table`.
+    resamples, seed
+        Of the intervals, see `cluster_bootstrap`.
+
+    Returns
+    -------
+    xr.Dataset
+        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats), `brier`,
+        `ece` (images weigh alike), `ece_balanced` (classes weigh alike). Attributes: `images`, `clusters`,
+        `bins`, `binning`.
+
+    Raises
+    ------
+    BayesdfError
+        No labels, or labels that do not fit the logits.
+    """
+    log_p, label = _log_probability_and_label(predictions)
+    probability, prediction = np.exp(log_p), log_p.argmax(axis=1)
+    cluster = clusters(predictions, len(label))
+
+    def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None]) -> float:
+        return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
+
+    def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
+        return cluster_bootstrap(statistic, arrays, cluster, resamples=resamples, seed=seed)
+
+    metrics = to_dataset(
+        {
+            "accuracy": bootstrap(accuracy, label, prediction),
+            "balanced_accuracy": bootstrap(balanced_accuracy, label, prediction),
+            "auroc": bootstrap(auroc, label, log_p),
+            "nll": bootstrap(negative_log_likelihood, log_p, label),
+            "brier": bootstrap(brier_score, probability, label),
+            "ece": bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
+            "ece_balanced": bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
+        }
+    )
+    return metrics.assign_attrs(
+        images=len(label),
+        clusters=len(np.unique(cluster)),
+        bins=bins,
+        binning=binning,
+        calibration="top label",
+    )
+
+
+def reliability(
+    predictions: Predictions, *, bins: int = 15, binning: Binning = "width", balanced: bool = False
+) -> pd.DataFrame:
+    """The reliability table of a whole tree of predictions.
+
+    Parameters
+    ----------
+    predictions
+        What `Posterior.predict` returns for labelled data.
+    bins, binning
+        See `reliability_table`.
+    balanced
+        Let each class count alike, whatever its number of images.
+    """
+    log_p, label = _log_probability_and_label(predictions)
+    weights = balanced_weights(label) if balanced else None
+    return reliability_table(np.exp(log_p), label, bins=bins, binning=binning, weights=weights)
+
+
+def _log_probability_and_label(predictions: Predictions) -> tuple[Array, Labels]:
+    logits = predictive_logits(predictions).values
+    log_p = log_mean_probabilities(logits)
+    return log_p, observed_labels(predictions, *log_p.shape)
+
+
+def _edges(confidence: Array, bins: int, binning: str) -> Array:
+    if binning == "width":
+        return np.linspace(0.0, 1.0, bins + 1)
+    if binning == "mass":
+        edges = np.unique(np.quantile(confidence, np.linspace(0.0, 1.0, bins + 1)))
+        return edges if len(edges) > 1 else np.array([0.0, 1.0])
+    raise BayesdfError(f"unknown binning {binning!r}; use 'width' or 'mass'")
+
+
+def _check(probability: Array, label: Labels) -> None:
+    if probability.ndim != 2 or label.shape != probability.shape[:1] or not len(label):
+        raise BayesdfError(
+            f"probabilities of shape {probability.shape} and labels of shape {label.shape} do not fit; "
+            "give (image, class) and (image,), with at least one image"
+        )

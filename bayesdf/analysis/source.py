@@ -1,0 +1,462 @@
+"""Can the generator of a fake be told from the detector's uncertainty about it?
+
+A classifier learns sources from features of images and judges people it never saw: folds are made of
+subjects, and every image is judged by the classifier fitted without its subject. The same procedure, with the
+same candidates and the same folds, serves uncertainty features and their controls (chance, mean probability,
+penultimate features), so that a comparison is one of features, not of classifiers. Comparisons are paired:
+both sets judge the same images, and intervals resample subjects.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from bayesdf.analysis._groups import groups
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, to_dataset
+from bayesdf.errors import BayesdfError
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+INNER_FOLDS = 3
+
+
+def candidates(features: int, seed: int = 0) -> dict[str, Pipeline]:
+    """The classifiers among which inner cross-validation chooses, by name; the first wins ties.
+
+    `logistic` (linear boundaries), `kernel logistic` (Gaussian kernel, 200 Nyström landmarks: smooth curved
+    boundaries), `discriminant` (shared Ledoit-Wolf covariance: many correlated features) and `trees`
+    (extremely randomised trees: thresholds, indifferent to scale). All on standardised features.
+    """
+    return {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=500)),
+        "kernel logistic": make_pipeline(
+            StandardScaler(),
+            Nystroem(gamma=0.5 / features, n_components=200, random_state=seed),
+            LogisticRegression(C=10.0, max_iter=500),
+        ),
+        "discriminant": make_pipeline(
+            StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        ),
+        "trees": make_pipeline(
+            StandardScaler(), ExtraTreesClassifier(150, min_samples_leaf=2, random_state=seed)
+        ),
+    }
+
+
+def attribute(
+    features: xr.DataArray | pd.DataFrame,
+    sources: ArrayLike | None = None,
+    subjects: ArrayLike | None = None,
+    *,
+    fit_only: ArrayLike | None = None,
+    folds: int = 6,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Probability of each source for each image, from a classifier that never saw the image's subject.
+
+    Parameters
+    ----------
+    features
+        (image, feature), as `scalars`, `profile`, `mean_probability` or `combine` return; or penultimate
+        features, an image a row. Select the images first: `features[features.source != "real"]` for fakes
+        alone.
+    sources
+        Source of each image; by default the features' coordinate `source`.
+    subjects
+        Subject of each image; by default the coordinate `subject`. Images without one ('', None, NaN) are
+        each their own group, as all are where there is no such coordinate.
+    fit_only
+        (image,) of bool: images that help to fit but are not judged, such as those of validation subjects.
+        Where such an image shows a judged subject, it is left out of that subject's fit.
+    folds
+        Groups of subjects judged in turn; no more than there are subjects.
+    seed
+        Of the folds and the classifiers. The same seed gives the same result.
+
+    Returns
+    -------
+    xr.Dataset
+        Over the judged images: `probability` (image, source) from the fold that left the image out,
+        `prediction` and `truth` (names), `fold` (int). Coordinates: `source` (sorted names), `cluster`
+        (image) and those of the features. Attribute `classifiers`: what inner cross-validation chose in each
+        fold.
+
+    Raises
+    ------
+    BayesdfError
+        Features that are not finite, one source only, a source with one image or one subject only, fewer than
+        two subjects, or arguments of different lengths.
+
+    Notes
+    -----
+    In each fold, cross-validation over the subjects left for fitting chooses among `candidates` by accuracy.
+    """
+    values, coords = _values(features)
+    images = len(values)
+    truth = _names(_given_or_coord(sources, features, "source"), images)
+    group = groups(_given_or_coord(subjects, features, "subject", required=False), images)
+    helper = np.zeros(images, dtype=bool) if fit_only is None else np.asarray(fit_only, dtype=bool)
+    if helper.shape != (images,):
+        raise BayesdfError(
+            f"fit_only has shape {helper.shape}; give one bool for each of the {images} images"
+        )
+    judged = ~helper
+    names, code = np.unique(truth, return_inverse=True)
+    _refuse_unlearnable(names, code, group, judged)
+
+    fold = np.full(images, -1)
+    fold[judged] = _fold_numbers(code[judged], group[judged], folds, seed)
+    probability = np.zeros((images, len(names)))
+    chosen: list[str] = []
+    for number in range(fold.max() + 1):
+        test = fold == number
+        fit = ~test & ~np.isin(group, group[test])
+        lacking = set(code[test]) - set(code[fit])
+        if lacking:
+            raise BayesdfError(
+                f"fold {number} leaves no image of source {str(names[min(lacking)])!r} to fit on; "
+                f"raise folds above {folds} or give that source more subjects"
+            )
+        choice = _choose(values[fit], code[fit], group[fit], seed)
+        chosen.append(choice)
+        probability[test] = _fit_predict(
+            candidates(values.shape[1], seed)[choice], values[fit], code[fit], values[test], len(names)
+        )
+    result = _attribution(probability[judged], names, truth[judged], group[judged])
+    kept = {key: (dims, array[judged]) for key, (dims, array) in coords.items()}
+    result = result.assign_coords(kept).assign(fold=("image", fold[judged]))
+    return result.assign_attrs(
+        classifiers=chosen, features=values.shape[1], fitted_only=int(helper.sum()), folds=int(fold.max() + 1)
+    )
+
+
+def from_probability(
+    probability: xr.DataArray | pd.DataFrame,
+    sources: ArrayLike | None = None,
+    subjects: ArrayLike | None = None,
+) -> xr.Dataset:
+    """Stand a classifier's own probabilities beside those of `attribute`: the ceiling of a study.
+
+    Parameters
+    ----------
+    probability
+        Rows sum to 1; the columns, or the coordinate `source` of the second dimension, name the sources.
+    sources, subjects
+        Of each image. A DataArray may hold them as coordinates `truth` and `subject`.
+
+    Returns
+    -------
+    xr.Dataset
+        As `attribute` returns, without folds.
+    """
+    frame = probability if isinstance(probability, pd.DataFrame) else pd.DataFrame(probability.to_pandas())
+    images = len(frame)
+    names = np.array([str(name) for name in frame.columns])
+    truth = _names(_given_or_coord(sources, probability, "truth"), images)
+    unknown = sorted(set(truth) - set(names))
+    if unknown:
+        raise BayesdfError(
+            f"source {str(unknown[0])!r} has no column of probabilities; the columns are {', '.join(names)}"
+        )
+    group = groups(_given_or_coord(subjects, probability, "subject", required=False), images)
+    order = np.argsort(names)
+    return _attribution(frame.to_numpy(dtype=np.float64)[:, order], names[order], truth, group)
+
+
+def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+    """How often the right source is named, with 95 % intervals over subjects.
+
+    Parameters
+    ----------
+    attribution
+        From `attribute` or `from_probability`.
+    resamples, seed
+        See `cluster_bootstrap`.
+
+    Returns
+    -------
+    xr.Dataset
+        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy` (mean over sources of the share of
+        their images that are right), `macro_f1`. Attributes: `chance` (1 / number of sources), `majority`
+        (share of the most frequent source), `images`, `clusters`.
+    """
+    truth, prediction = _codes(attribution)
+    count = attribution.sizes["source"]
+    cluster = attribution["cluster"].values
+
+    def bootstrap(statistic: Callable[[NDArray], float]) -> Estimate:
+        def of(t: Integers, p: Integers) -> float:
+            return statistic(np.bincount(t * count + p, minlength=count**2).reshape(count, count))
+
+        return cluster_bootstrap(of, (truth, prediction), cluster, resamples=resamples, seed=seed)
+
+    metrics = to_dataset(
+        {
+            "accuracy": bootstrap(_accuracy),
+            "balanced_accuracy": bootstrap(_balanced_accuracy),
+            "macro_f1": bootstrap(_macro_f1),
+        }
+    )
+    return metrics.assign_attrs(
+        chance=1.0 / count,
+        majority=float(np.bincount(truth).max() / len(truth)),
+        images=len(truth),
+        clusters=len(np.unique(cluster)),
+    )
+
+
+def confusion(attribution: xr.Dataset) -> pd.DataFrame:
+    """Counts of images: a row a true source, a column a named one."""
+    truth, prediction = _codes(attribution)
+    names = [str(name) for name in attribution["source"].values]
+    counts = np.bincount(truth * len(names) + prediction, minlength=len(names) ** 2).reshape(len(names), -1)
+    return pd.DataFrame(
+        counts, index=pd.Index(names, name="true source"), columns=pd.Index(names, name="named source")
+    )
+
+
+def compare(
+    attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Accuracy of one attribution over that of another of the same images, with paired 95 % intervals.
+
+    Returns
+    -------
+    xr.Dataset
+        Over `estimate` = value, low, high: `accuracy_ratio` (NaN where the other is never right) and
+        `accuracy_difference`.
+
+    Raises
+    ------
+    BayesdfError
+        The two do not judge the same images in the same order.
+    """
+    if not np.array_equal(attribution["truth"].values, against["truth"].values) or not np.array_equal(
+        attribution["cluster"].values, against["cluster"].values
+    ):
+        raise BayesdfError(
+            "the attributions judge different images; make both from the same images in the same order"
+        )
+    pair = tuple(
+        (one["truth"] == one["prediction"]).values.astype(np.float64) for one in (attribution, against)
+    )
+    cluster = attribution["cluster"].values
+
+    def ratio(a: Array, b: Array) -> float:
+        return float(a.mean() / b.mean()) if b.any() else float("nan")
+
+    def difference(a: Array, b: Array) -> float:
+        return float(a.mean() - b.mean())
+
+    return to_dataset(
+        {
+            "accuracy_ratio": cluster_bootstrap(ratio, pair, cluster, resamples=resamples, seed=seed),
+            "accuracy_difference": cluster_bootstrap(
+                difference, pair, cluster, resamples=resamples, seed=seed
+            ),
+        }
+    )
+
+
+def summarise(
+    attributions: Mapping[str, xr.Dataset], *, against: str, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """One row a feature set: its figures, and its accuracy over that of one of them.
+
+    Parameters
+    ----------
+    attributions
+        Name of a feature set -> what `attribute` or `from_probability` gave for it, all of the same images.
+    against
+        The name of the set that the others are measured by, usually the mean probability alone.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `features`; columns `accuracy`, `accuracy.low`, `accuracy.high`, and so on for
+        `balanced_accuracy`, `macro_f1`, `accuracy_ratio`, `accuracy_difference`, then `chance` and
+        `majority`.
+    """
+    if against not in attributions:
+        raise BayesdfError(
+            f"no feature set {against!r} to compare with; the sets are {', '.join(attributions)}"
+        )
+    rows = {}
+    for name, attribution in attributions.items():
+        figures = score(attribution, resamples=resamples, seed=seed)
+        ratios = compare(attribution, attributions[against], resamples=resamples, seed=seed)
+        row: dict[str, float] = {}
+        for part in (figures, ratios):
+            for metric in part.data_vars:
+                value, low, high = estimate(part, str(metric))
+                row |= {str(metric): value, f"{metric}.low": low, f"{metric}.high": high}
+        rows[name] = row | {"chance": figures.attrs["chance"], "majority": figures.attrs["majority"]}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "features"
+    return table
+
+
+def _choose(values: Array, code: Integers, group: Integers, seed: int) -> str:
+    """The candidate with the best accuracy on subjects left out in turn; the first with one subject only."""
+    options = candidates(values.shape[1], seed)
+    first = next(iter(options))
+    if len(np.unique(group)) < 2:
+        return first
+    fold = _fold_numbers(code, group, INNER_FOLDS, seed)
+    right = dict.fromkeys(options, 0)
+    for number in range(fold.max() + 1):
+        test = fold == number
+        if len(np.unique(code[~test])) < 2:
+            continue
+        for name, classifier in options.items():
+            probability = _fit_predict(classifier, values[~test], code[~test], values[test], code.max() + 1)
+            right[name] += int((probability.argmax(axis=1) == code[test]).sum())
+    return max(right, key=right.__getitem__)
+
+
+# Matrices this small are slower on many threads than on one, by a factor of thirty where cores are busy.
+@threadpool_limits.wrap(limits=1)
+def _fit_predict(classifier: Pipeline, fit: Array, code: Integers, test: Array, sources: int) -> Array:
+    model = clone(classifier)
+    if "nystroem" in model.named_steps:
+        model.set_params(nystroem__n_components=min(200, len(fit)))
+    with warnings.catch_warnings():
+        # Constant features and unconverged fits of a losing candidate are no news to the reader of a result.
+        warnings.simplefilter("ignore")
+        model.fit(fit, code)
+        found = model.predict_proba(test)
+    probability = np.zeros((len(test), sources))
+    probability[:, model.classes_] = found
+    return probability
+
+
+def _fold_numbers(code: Integers, group: Integers, folds: int, seed: int) -> Integers:
+    """Fold of each image: subjects stay whole, sources spread evenly."""
+    folds = min(folds, len(np.unique(group)), int(np.bincount(code).max()))
+    if folds < 2:
+        raise BayesdfError(f"folds={folds}: judging unseen subjects takes two folds and two subjects or more")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold = np.full(len(code), -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a source with fewer images than folds is judged all the same
+        for number, (_, test) in enumerate(splitter.split(code[:, None], code, group)):
+            fold[test] = number
+    return np.unique(fold, return_inverse=True)[1].astype(np.int64)
+
+
+def _attribution(probability: Array, names: NDArray, truth: NDArray, group: Integers) -> xr.Dataset:
+    return xr.Dataset(
+        {
+            "probability": (("image", "source"), probability),
+            "prediction": ("image", names[probability.argmax(axis=1)]),
+            "truth": ("image", truth),
+        },
+        coords={"source": names, "cluster": ("image", group)},
+    )
+
+
+def _values(features: xr.DataArray | pd.DataFrame) -> tuple[Array, dict[str, tuple[str, NDArray]]]:
+    """Features as a finite matrix, and those coordinates of their images that the result does not use."""
+    if isinstance(features, pd.DataFrame):
+        values, names = features.to_numpy(dtype=np.float64), [str(name) for name in features.columns]
+        images: NDArray = features.index.to_numpy()
+        coords: dict[str, tuple[str, NDArray]] = {}
+    else:
+        if features.ndim != 2 or features.dims[0] != "image":
+            raise BayesdfError(f"features have dimensions {features.dims}; give (image, feature)")
+        values = np.asarray(features.values, dtype=np.float64)
+        second = features.dims[1]
+        names = [str(name) for name in features.coords[second].values] if second in features.coords else []
+        names = names or [str(index) for index in range(values.shape[1])]
+        images = features.coords["image"].values if "image" in features.coords else np.arange(len(values))
+        coords = {
+            str(name): ("image", coord.values)
+            for name, coord in features.coords.items()
+            if coord.dims == ("image",) and name not in ("source", "cluster")
+        }
+    if not values.size:
+        raise BayesdfError(f"features have shape {values.shape}; attribution needs images and features")
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        raise BayesdfError(
+            f"feature {names[column]!r} of image {images[row]} is {values[row, column]} "
+            f"({len(bad)} such figures in all); leave out images whose prediction failed, or mend the feature"
+        )
+    return values, coords
+
+
+def _given_or_coord(
+    given: ArrayLike | None, features: xr.DataArray | pd.DataFrame, name: str, required: bool = True
+) -> ArrayLike | None:
+    if given is not None:
+        return given
+    if isinstance(features, xr.DataArray) and name in features.coords:
+        return features.coords[name].values
+    if required:
+        raise BayesdfError(
+            f"the {name} of each image is unknown; pass it, or give the features a coordinate {name!r}"
+        )
+    return None
+
+
+def _names(sources: ArrayLike | None, images: int) -> NDArray:
+    names = np.array([str(name) for name in np.asarray(sources, dtype=object).ravel()])
+    if len(names) != images:
+        raise BayesdfError(f"{len(names)} sources given for {images} images; give one an image")
+    return names
+
+
+def _refuse_unlearnable(names: NDArray, code: Integers, group: Integers, judged: NDArray[np.bool_]) -> None:
+    if not judged.any():
+        raise BayesdfError("fit_only covers every image; leave some to be judged")
+    if len(names) < 2:
+        raise BayesdfError(
+            f"all images come from source {str(names[0])!r}; attribution needs two sources or more"
+        )
+    for index, name in enumerate(map(str, names)):
+        own = code == index
+        if own.sum() < 2:
+            raise BayesdfError(f"source {name!r} has a single image; give it more, or leave the source out")
+        if (own & judged).any() and len(np.unique(group[own])) < 2:
+            raise BayesdfError(
+                f"source {name!r} shows a single subject, so no fit can leave that subject out and know it; "
+                "give it more subjects, or leave the source out"
+            )
+
+
+def _codes(attribution: xr.Dataset) -> tuple[Integers, Integers]:
+    names = attribution["source"].values
+    return np.searchsorted(names, attribution["truth"].values), np.searchsorted(
+        names, attribution["prediction"].values
+    )
+
+
+def _accuracy(counts: NDArray) -> float:
+    return float(np.trace(counts) / counts.sum())
+
+
+def _balanced_accuracy(counts: NDArray) -> float:
+    """Mean recall of the sources that are there."""
+    there = counts.sum(axis=1) > 0
+    return float((np.diag(counts)[there] / counts.sum(axis=1)[there]).mean())
+
+
+def _macro_f1(counts: NDArray) -> float:
+    """Mean F1 of the sources that are there or are named."""
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    return float((2 * np.diag(counts)[both > 0] / both[both > 0]).mean())

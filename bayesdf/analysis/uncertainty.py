@@ -1,0 +1,193 @@
+"""How sure is the detector, and why is it unsure?
+
+Total uncertainty is the entropy of the mean prediction. It parts into what every draw of the posterior agrees
+is ambiguous (aleatoric: the data) and what the draws disagree about (epistemic: the detector has not seen
+enough):
+
+    H[E_s p_s]  =  E_s H[p_s]  +  E_s KL(p_s || E_s p_s)
+      total         aleatoric       epistemic (mutual information of class and weights)
+
+and, by the law of total variance, for each class c:
+
+    p̄(1 - p̄)   =  E_s p_s(1 - p_s)  +  Var_s p_s
+
+A confident detector has draws a hair from 0 or 1, where `total - aleatoric` is nothing but rounding.
+Everything here is computed from log-probabilities as sums of non-negative terms, so figures as small as 1e-30
+still mean something.
+
+References
+----------
+1. Houlsby, Huszár, Ghahramani, Lengyel, "Bayesian Active Learning for Classification and Preference
+   Learning", 2011, arXiv:1112.5745 (the mutual information, BALD).
+2. Depeweg, Hernández-Lobato, Doshi-Velez, Udluft, "Decomposition of Uncertainty in Bayesian Deep Learning for
+   Efficient and Risk-sensitive Learning", ICML 2018 (the names for its parts).
+3. Kwon, Won, Kim, Paik, "Uncertainty quantification using Bayesian neural networks in classification", 2018
+   (the variance forms), after Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning?",
+   NIPS 2017.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from bayesdf.analysis._groups import Predictions, predictive_logits
+
+Array = NDArray[np.float64]
+
+ROUNDING = 8 * np.finfo(np.float64).eps
+"""Log-probabilities nearer than this, relative to their size, are equal."""
+
+
+class Entropies(NamedTuple):
+    """Total, aleatoric and epistemic uncertainty in nats, each float64 (image,)."""
+
+    total: Array
+    aleatoric: Array
+    epistemic: Array
+
+
+class Variances(NamedTuple):
+    """Total, aleatoric and epistemic variance of the class indicator, each float64 (image, class)."""
+
+    total: Array
+    aleatoric: Array
+    epistemic: Array
+
+
+def log_probabilities(logits: Array) -> Array:
+    """Log-softmax over the last axis, exact for the leading class too where its probability rounds to one."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    others = np.exp(shifted)
+    np.put_along_axis(others, shifted.argmax(axis=-1)[..., None], 0.0, axis=-1)
+    return shifted - np.log1p(others.sum(axis=-1, keepdims=True))
+
+
+def log_mean_probabilities(logits: Array) -> Array:
+    """Log of the mean probability over draws: (draw, image, class) -> (image, class), at most 0."""
+    log_p = log_probabilities(logits)
+    log_mean = np.minimum(logsumexp(log_p, axis=0) - np.log(len(logits)), 0.0)
+    rest = _complement(np.exp(log_p)).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # in the branch that is not taken
+        return np.where(rest < 0.5, np.log1p(-rest), log_mean)
+
+
+def entropies(logits: Array) -> Entropies:
+    """Entropy of the mean prediction and its two parts.
+
+    Parameters
+    ----------
+    logits
+        float64 (draw, image, class).
+
+    Returns
+    -------
+    Entropies
+        In nats; 0 <= each <= log(class), and total = aleatoric + epistemic exactly.
+    """
+    log_p = log_probabilities(logits)
+    log_mean = log_mean_probabilities(logits)
+    ceiling = np.log(logits.shape[-1])
+    aleatoric = -(np.exp(log_p) * log_p).sum(axis=-1).mean(axis=0)
+    ratio = log_p - log_mean
+    ratio[np.abs(ratio) < ROUNDING * (1.0 - log_mean)] = 0.0
+    epistemic = (np.exp(log_mean) * _bregman(ratio)).sum(axis=-1).mean(axis=0)
+    aleatoric = np.clip(aleatoric, 0.0, ceiling)
+    epistemic = np.clip(epistemic, 0.0, ceiling - aleatoric)
+    return Entropies(aleatoric + epistemic, aleatoric, epistemic)
+
+
+def variances(logits: Array) -> Variances:
+    """Variance of each class indicator under the mean prediction and its two parts.
+
+    Parameters
+    ----------
+    logits
+        float64 (draw, image, class).
+
+    Returns
+    -------
+    Variances
+        Dimensionless; 0 <= each <= 1/4, and total = aleatoric + epistemic exactly. With two classes both hold
+        the same numbers.
+    """
+    p = np.exp(log_probabilities(logits))
+    rest = _complement(p)
+    mean, mean_rest = p.mean(axis=0), rest.mean(axis=0)
+    aleatoric = (p * rest).mean(axis=0)
+    deviation = np.where(mean > 0.5, rest - mean_rest, p - mean)
+    epistemic = (deviation**2).mean(axis=0)
+    return Variances(aleatoric + epistemic, aleatoric, epistemic)
+
+
+def decompose(predictions: Predictions) -> xr.Dataset:
+    """Uncertainty of each image's prediction and the parts it is made of.
+
+    Parameters
+    ----------
+    predictions
+        What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image,
+        class). A Dataset with `logits`, or the logits as a DataArray, will do as well. Chains count as more
+        draws.
+
+    Returns
+    -------
+    xr.Dataset
+        Over `image`: `total`, `aleatoric`, `epistemic` (nats, 0 … log C), `confidence` (largest mean
+        probability, 1/C … 1), `prediction` (its class, int64). Over (`image`, `class`): `probability` (mean
+        over draws), `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Source, subject,
+        split and path of the images stay on as coordinates where the tree has them.
+
+    Raises
+    ------
+    BayesdfError
+        No logits, no draws, or logits that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> two_draws = np.array([[[4.0, 0.0]], [[0.0, 4.0]]])     # each is sure, and they contradict each other
+    >>> parts = decompose(xr.DataArray(two_draws, dims=("draw", "image", "class")))
+    >>> [round(float(parts[name][0]), 3) for name in ("total", "aleatoric", "epistemic")]
+    [0.693, 0.09, 0.603]
+    """
+    logits = predictive_logits(predictions)
+    entropy = entropies(logits.values)
+    variance = variances(logits.values)
+    probability = np.exp(log_mean_probabilities(logits.values))
+    image, both = ("image",), ("image", "class")
+    nats = {"units": "nats"}
+    return xr.Dataset(
+        {
+            "total": (image, entropy.total, {"long_name": "predictive entropy", **nats}),
+            "aleatoric": (image, entropy.aleatoric, {"long_name": "expected entropy", **nats}),
+            "epistemic": (image, entropy.epistemic, {"long_name": "mutual information", **nats}),
+            "confidence": (image, probability.max(axis=-1), {"long_name": "largest mean probability"}),
+            "prediction": (
+                image,
+                probability.argmax(axis=-1),
+                {"long_name": "class of largest mean probability"},
+            ),
+            "probability": (both, probability, {"long_name": "mean probability"}),
+            "total_variance": (both, variance.total, {"long_name": "p(1 - p) of the mean probability p"}),
+            "aleatoric_variance": (both, variance.aleatoric, {"long_name": "mean over draws of p(1 - p)"}),
+            "epistemic_variance": (both, variance.epistemic, {"long_name": "variance over draws of p"}),
+        },
+        coords=logits.coords,
+    )
+
+
+def _bregman(d: Array) -> Array:
+    """d·exp(d) - exp(d) + 1 for d = log p_s - log p̄: what a class adds to KL(p_s || p̄), over p̄; >= 0.
+
+    The plain KL terms p_s·d have either sign and cancel; adding p̄ - p_s to each changes no sum over classes.
+    """
+    series = d**2 * (1 / 2 + d * (1 / 3 + d * (1 / 8 + d * (1 / 30 + d / 144))))
+    return np.where(np.abs(d) < 1e-2, series, d * np.exp(d) - np.expm1(d))
+
+
+def _complement(p: Array) -> Array:
+    """1 - p for each class, as the sum of the others: (…, class) -> (…, class), without cancellation."""
+    return p @ (1.0 - np.eye(p.shape[-1]))
