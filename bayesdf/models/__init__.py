@@ -1,0 +1,7 @@
+"""Detectors as Pyro models: networks, priors over their weights, and the patterns that bring the two together."""
+
+from bayesdf.models import priors
+from bayesdf.models.blind import build
+from bayesdf.models.detector import Detector
+
+__all__ = ["Detector", "build", "priors"]

@@ -1,0 +1,324 @@
+"""Monte Carlo dropout: a posterior over which channels of a network are there.
+
+Dropout that stays on at prediction time is variational inference with a guide of Bernoulli masks on the rows of the
+weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here a mask belongs to a channel and holds for
+every image of a draw, so that a draw is one function.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.posterior import SAMPLERS, Posterior, fitted_by
+from bayesdf.inference.samplers import generator, order, ordered, tensor
+from bayesdf.inference.training import Clock, Problem, Training, pose, seeded, train
+from bayesdf.models.detector import Detector
+from bayesdf.models.patterns import select
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCDropout(Training):
+    """Monte Carlo dropout.
+
+    The detector's priors are not used: weight decay stands in for a prior ``w ~ N(0, prior_scale²)`` on all trained
+    weights, through equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1,
+
+        weight decay = (1 - rate) / (2 N prior_scale²).
+
+    Parameters
+    ----------
+    rate : float
+        Probability that a channel is dropped, at least 0 and below 1.
+    layers : str or sequence of str, optional
+        Globs over module names: dropout comes after each of these modules. Default: the network's own ``nn.Dropout``
+        modules (those of rate above 0) where it has any; else after each block of the last stage and before the
+        classifier (see `places`). Own dropout modules always take part, at the rate above.
+    prior_scale : float
+        Standard deviation in the formula.
+    epochs : int
+        Passes over the training images. With 0, or ``freeze="all"``, dropout is put into the network as it is.
+    lr, batch_size, class_balanced, augment, patience, seed, device, progress
+        As for `bayesdf.SVI`.
+    freeze : None, "prefix" or "all"
+        None: all weights are trained. ``prefix``: those before the first dropout stay as they are. ``all``: no weight
+        is trained.
+
+    Examples
+    --------
+    >>> posterior = MCDropout(rate=0.2, epochs=10).fit(detector, data.train)  # doctest: +SKIP
+    """
+
+    rate: float = 0.2
+    layers: str | tuple[str, ...] | list[str] | None = None
+    prior_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rate < 1:
+            raise BayesdfError(f"MCDropout: rate is {self.rate}, but must be at least 0 and below 1")
+        if not self.prior_scale > 0:
+            raise BayesdfError(f"MCDropout: prior_scale is {self.prior_scale}, but must be above 0")
+
+    def fit(
+        self, detector: Detector, train_data: Dataset[Any], validation: Dataset[Any] | None = None
+    ) -> Posterior:
+        """Train the network under dropout.
+
+        Parameters
+        ----------
+        detector : Detector
+            Left as it is; its network gives the architecture and the starting weights.
+        train_data, validation : torch dataset of (image, label)
+            Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative log-likelihood is
+            measured after each epoch.
+
+        Returns
+        -------
+        Posterior
+            Over the sites ``<module>.mask`` (C,), with ``loss`` (step) in ``sample_stats``.
+
+        Raises
+        ------
+        BayesdfError
+            The data is empty or of one class, the network does not fit it, a glob matches no module, or the loss is
+            not finite.
+        """
+        clock = Clock()
+        channels: dict[str, int] = {}
+
+        def random(network: nn.Module, image: Tensor) -> list[str]:
+            channels.update(insert(network, self.rate, self.layers, image))
+            return [f"{path}.mask" for path in channels]
+
+        problem = pose(detector, self, train_data, validation, random)
+        sampler = MaskSampler(
+            {f"{path}.mask": torch.full((count,), self.rate) for path, count in channels.items()}
+        )
+        with seeded(self.seed, problem.device):
+            history = train(problem, _Objective(problem, self, sampler))
+        attrs = fitted_by(self, self.settings(), detector, train_data, clock())
+        return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+
+
+class ChannelDropout(nn.Module):
+    """Dropout of whole channels, which are dimension 1 of (B, C, H, W) and the last of anything else.
+
+    In train mode a fresh mask for each image; in eval mode the buffer ``mask`` (C,), all ones (the expectation) unless
+    a draw replaces it.
+    """
+
+    mask: Tensor
+
+    def __init__(self, channels: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("mask", torch.ones(channels))
+
+    def forward(self, value: Tensor) -> Tensor:
+        if self.training:
+            mask = torch.rand(len(value), len(self.mask), device=value.device) >= self.rate
+            scaled = mask.to(value.dtype) / (1 - self.rate)
+            shape = (
+                (len(value), -1, 1, 1) if value.dim() == 4 else (len(value), *(1,) * (value.dim() - 2), -1)
+            )
+            return value * scaled.view(shape)
+        return value * (self.mask.view(-1, 1, 1) if value.dim() == 4 else self.mask)
+
+
+class MaskSampler:
+    """Independent Bernoulli masks, ``mask_c = b_c / (1 - rate_c)``, ``b_c ~ Bernoulli(1 - rate_c)``."""
+
+    kind: ClassVar[str] = "mask"
+    capacity: int | None = None
+
+    def __init__(self, rates: dict[str, Tensor]) -> None:
+        self.rates = rates
+        self.shapes = {name: tuple(rate.shape) for name, rate in rates.items()}
+
+    def draw(self, index: int, seed: int) -> dict[str, Tensor]:
+        return self.masks(generator(index, seed))
+
+    def masks(self, noise: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Masks from the given source of random numbers, by default torch's."""
+        return {
+            name: (torch.rand(rate.shape, generator=noise) >= rate).float() / (1 - rate)
+            for name, rate in self.rates.items()
+        }
+
+    def point(self) -> dict[str, Tensor]:
+        return {name: torch.ones_like(rate) for name, rate in self.rates.items()}
+
+    def install(self, network: nn.Module) -> None:
+        for name, rate in self.rates.items():
+            _install(network, name.removesuffix(".mask"), len(rate), float(rate.mean()))
+
+    def to_dataset(self) -> xr.Dataset:
+        variables = {f"{name}.rate": ((f"{name}_dim_0",), rate.numpy()) for name, rate in self.rates.items()}
+        return xr.Dataset(variables, attrs=order(self.rates))
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> "MaskSampler":
+        return cls({name: tensor(dataset[f"{name}.rate"]) for name in ordered(dataset)})
+
+
+SAMPLERS[MaskSampler.kind] = MaskSampler
+
+
+class _Objective:
+    """Cross-entropy under fresh masks, with weight decay."""
+
+    def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:
+        self.problem, self.settings, self.sampler = problem, settings, sampler
+
+    def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(module(*inputs), labels, reduction="none")
+        return (self.problem.class_weights[labels] * losses).mean()
+
+    def groups(self) -> list[dict[str, Any]]:
+        settings = self.settings
+        # Adam adds weight_decay * w to the gradient of the loss: the gradient of (weight_decay / 2) |w|².
+        decay = (1 - settings.rate) / (self.problem.size * settings.prior_scale**2)
+        return [{"params": list(self.problem.trained(exclude=set()).values()), "weight_decay": decay}]
+
+    def draw(self) -> dict[str, Tensor]:
+        return {name: mask.to(self.problem.device) for name, mask in self.sampler.masks().items()}
+
+
+def insert(
+    network: nn.Module, rate: float, layers: str | tuple[str, ...] | list[str] | None, image: Tensor
+) -> dict[str, int]:
+    """Put `ChannelDropout` into a network, in place.
+
+    Parameters
+    ----------
+    network : nn.Module
+    rate : float
+    layers : globs over module names, or None for the default places
+    image : Tensor (1, 3, H, W)
+        Runs through the network once, to count channels.
+
+    Returns
+    -------
+    dict from the path of each `ChannelDropout` to its number of channels
+    """
+    own = [
+        path for path, module in network.named_modules() if isinstance(module, nn.Dropout) and module.p > 0
+    ]
+    if layers is not None:
+        modules = [path for path, _ in network.named_modules() if path]
+        added = [f"{path}.dropout" for path in select(layers, modules)]
+    else:
+        added = [] if own else places(network)
+    counts = _count_channels(network, [*own, *added], image)
+    for path, channels in counts.items():
+        _install(network, path, channels, rate)
+    return counts
+
+
+def places(network: nn.Module) -> list[str]:
+    """Where dropout goes in a network that has none: the paths of the modules to be.
+
+    After each block of the last stage (``<block>.dropout``), and before the classifier (``<classifier>.input_dropout``).
+    The classifier is the last ``nn.Linear``. The last stage is ``layer4`` (ResNets), the last entry of ``stages``,
+    ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …; where that is a single block, it alone), or the
+    ``block<n>`` with the highest number (Xception); a network with none of these gets the classifier's alone.
+    """
+    found: list[str] = []
+    numbered = [
+        name for name, _ in network.named_children() if name.startswith("block") and name[5:].isdigit()
+    ]
+    for stage in ("layer4", "stages", "blocks", "features"):
+        module = getattr(network, stage, None)
+        if isinstance(module, nn.Sequential) and len(module):
+            path = stage if stage == "layer4" else f"{stage}.{len(module) - 1}"
+            last = network.get_submodule(path)
+            found = [f"{path}.{name}" for name, _ in last.named_children()] if _is_stage(last) else [path]
+            break
+    else:
+        if numbered:
+            found = [max(numbered, key=lambda name: int(name[5:]))]
+    linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    result = [f"{path}.dropout" for path in found] + [f"{path}.input_dropout" for path in linear[-1:]]
+    if not result:
+        raise BayesdfError(
+            "MCDropout: no place for dropout is known in this network: name modules with layers="
+        )
+    return result
+
+
+def _is_stage(module: nn.Module) -> bool:
+    """Whether a module is a plain sequence of blocks, not of single layers."""
+    blocks = list(module.children())
+    return type(module) is nn.Sequential and all(any(True for _ in block.children()) for block in blocks)
+
+
+def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict[str, int]:
+    """Channels that each dropout will see; those the image does not reach are left out."""
+    counts: dict[str, int] = {}
+
+    def record(path: str, value: Any) -> None:
+        if not isinstance(value, Tensor):
+            raise BayesdfError(
+                f"MCDropout: {path} would see a {type(value).__name__}, not a tensor: choose other layers"
+            )
+        counts[path] = value.shape[1] if value.dim() == 4 else value.shape[-1]
+
+    def before(path: str) -> Any:
+        return lambda module, inputs: record(path, inputs[0])
+
+    def after(path: str) -> Any:
+        return lambda module, inputs, output: record(path, output)
+
+    handles = []
+    for path in paths:
+        owner, _, name = path.rpartition(".")
+        if name == "dropout" and not isinstance(_existing(network, path), nn.Dropout):
+            handles.append(network.get_submodule(owner).register_forward_hook(after(path)))
+        elif name == "input_dropout":
+            handles.append(network.get_submodule(owner).register_forward_pre_hook(before(path)))
+        else:
+            handles.append(network.get_submodule(path).register_forward_pre_hook(before(path)))
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: counts[path] for path in paths if path in counts}
+
+
+def _install(network: nn.Module, path: str, channels: int, rate: float) -> None:
+    """A `ChannelDropout` at a path: in place of the network's own, or hooked to the module that holds it."""
+    owner_path, _, name = path.rpartition(".")
+    owner = network.get_submodule(owner_path)
+    own = _existing(network, path)
+    dropout = ChannelDropout(channels, rate)
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    owner.register_module(name, dropout.to(device).train(owner.training))
+    if own is not None:
+        return
+    if name == "dropout":
+        owner.register_forward_hook(_after)
+    elif name == "input_dropout":
+        owner.register_forward_pre_hook(_before)
+    else:
+        raise BayesdfError(f"the network has no dropout module at {path!r}")
+
+
+def _existing(network: nn.Module, path: str) -> nn.Module | None:
+    owner, _, name = path.rpartition(".")
+    return dict(network.get_submodule(owner).named_children()).get(name)
+
+
+def _after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return module.dropout(output)  # type: ignore[operator,no-any-return]
+
+
+def _before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (module.input_dropout(inputs[0]), *inputs[1:])  # type: ignore[operator]

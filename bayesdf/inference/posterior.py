@@ -1,0 +1,323 @@
+"""What every method's ``fit`` returns: draws, predictions in the ArviZ schema, and a store on disk."""
+
+import copy
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from torch import nn
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.prediction import place, predict_logits, resolve_device, state_names
+from bayesdf.inference.samplers import (
+    DeltaSampler,
+    LowRankSampler,
+    NormalSampler,
+    Sampler,
+    StoredSampler,
+    dims,
+)
+from bayesdf.models.blind import rebuild
+from bayesdf.models.detector import Detector
+from bayesdf.models.priors import describe
+from bayesdf.store import open_tree, write_tree
+
+POSTERIOR_NUMBERS = 2_000_000
+"""`Posterior.predict` keeps the draws themselves up to this many numbers."""
+
+SAMPLERS: dict[str, type[Any]] = {
+    sampler.kind: sampler for sampler in (NormalSampler, LowRankSampler, DeltaSampler, StoredSampler)
+}
+"""How stores name the samplers; each method adds its own."""
+
+
+class Posterior:
+    """A distribution over the sites of a detector, as some method found it.
+
+    Made by a method's ``fit`` or by `load_posterior`.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In eval mode, with the point estimates, the buffers and, at the sites, the posterior's centre.
+    recipe : dict or None
+        How `bayesdf.models.build` made the network; None for networks made otherwise.
+    sampler : Sampler
+        What draws are made from; its ``shapes`` name the sites.
+    sample_stats : xr.Dataset
+        What the method reports: ``elbo`` (step), ``validation_nll`` (epoch), …
+    attrs : dict
+        Root attributes of every tree made from this posterior: versions, detector, priors, method, settings, seed,
+        fingerprint of the data, wall time of the fit.
+    """
+
+    def __init__(
+        self, network: nn.Module, sampler: Sampler, sample_stats: xr.Dataset, attrs: dict[str, Any]
+    ) -> None:
+        self.network = network.eval()
+        self.recipe: dict[str, Any] | None = getattr(network, "recipe", None)
+        self.sampler = sampler
+        self.sample_stats = sample_stats
+        self.attrs = attrs
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.attrs.get('method')} over {', '.join(self.sampler.shapes) or 'no sites'})"
+
+    def draws(self, draws: int = 50, seed: int = 0) -> xr.DataTree:
+        """Draw the sites.
+
+        Parameters
+        ----------
+        draws : int
+            At least 1. The first ten of fifty draws are the ten draws of the same seed.
+        seed : int
+            At least 0.
+
+        Returns
+        -------
+        xr.DataTree
+            Groups ``posterior``, a variable a site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
+        """
+        self._check(draws, seed)
+        groups = {"posterior": self._posterior(draws, seed), "sample_stats": self.sample_stats}
+        return self._tree(groups, seed)
+
+    def predict(
+        self,
+        dataset: Dataset[Any],
+        draws: int = 50,
+        seed: int = 0,
+        *,
+        batch_size: int = 128,
+        device: str = "auto",
+    ) -> xr.DataTree:
+        """Predict every image under every draw; one draw is the same function of all images.
+
+        Parameters
+        ----------
+        dataset : torch dataset of (image, label)
+            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns become
+            ``constant_data``; where it has ``classes``, they name the dimension ``class``.
+        draws : int
+            At least 1.
+        seed : int
+            At least 0. Together with the index of a draw it fixes that draw.
+        batch_size : int
+            Images at once; only memory and speed depend on it.
+        device : str
+            ``auto``, ``cpu`` or ``cuda``.
+
+        Returns
+        -------
+        xr.DataTree
+            ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
+            (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method has a formula for
+            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes).
+
+        Raises
+        ------
+        BayesdfError
+            No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit
+            the network.
+        """
+        self._check(draws, seed)
+        if batch_size < 1:
+            raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
+        where = resolve_device(device)
+        network = place(self.network, where)
+        logits, labels = predict_logits(
+            network, self.sampler, dataset, draws=draws, seed=seed, batch_size=batch_size, device=where
+        )
+        image = np.arange(len(labels))
+        classes = getattr(dataset, "classes", None) or [str(index) for index in range(logits.shape[-1])]
+        if len(classes) != logits.shape[-1]:
+            raise BayesdfError(
+                f"the data has {len(classes)} classes ({', '.join(map(str, classes))}), but the posterior tells "
+                f"{logits.shape[-1]} apart: predict data of the task it was fitted on"
+            )
+        coords = {
+            "chain": [0],
+            "draw": np.arange(draws),
+            "image": image,
+            "class": np.array(list(classes), np.str_),
+        }
+        groups = {
+            "posterior_predictive": xr.Dataset(
+                {"logits": (("chain", "draw", "image", "class"), logits[np.newaxis])}, coords
+            ),
+            "observed_data": xr.Dataset({"label": ("image", labels)}, {"image": image}),
+            "constant_data": _constant_data(dataset, image),
+            "sample_stats": self.sample_stats,
+        }
+        if not isinstance(self.sampler, StoredSampler):
+            groups["variational"] = self.sampler.to_dataset()
+        numbers = draws * sum(int(np.prod(shape)) for shape in self.sampler.shapes.values())
+        extra = {}
+        if numbers <= POSTERIOR_NUMBERS:
+            groups["posterior"] = self._posterior(draws, seed)
+        else:
+            extra["posterior_left_out"] = (
+                f"{numbers} numbers; Posterior.draws(draws={draws}, seed={seed}) makes them"
+            )
+        return self._tree(groups, seed, extra)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write to a Zarr store, whole or not at all, without pickle; `load_posterior` reads it.
+
+        Raises
+        ------
+        BayesdfError
+            The path is taken and `overwrite` is False.
+        """
+        state = {
+            name: xr.Variable(dims(name, value), value.detach().cpu().numpy())
+            for name, value in self.network.state_dict().items()
+        }
+        root = {**self.attrs, "sampler": self.sampler.kind, "recipe": json.dumps(self.recipe)}
+        tree = xr.DataTree.from_dict(
+            {
+                "/": xr.Dataset(attrs=root),
+                "/network": xr.Dataset(state),
+                "/variational": self.sampler.to_dataset(),
+                "/sample_stats": self.sample_stats,
+            }
+        )
+        return write_tree(tree, path, overwrite)
+
+    def _check(self, draws: int, seed: int) -> None:
+        if draws < 1:
+            raise BayesdfError(f"draws is {draws}, but must be at least 1")
+        if seed < 0:
+            raise BayesdfError(f"seed is {seed}, but must be at least 0")
+        if self.sampler.capacity is not None and draws > self.sampler.capacity:
+            raise BayesdfError(
+                f"{draws} draws were asked of a posterior that holds {self.sampler.capacity}: ask for fewer, or fit "
+                "with more stored_draws"
+            )
+
+    def _posterior(self, draws: int, seed: int) -> xr.Dataset:
+        made = [self.sampler.draw(index, seed) for index in range(draws)]
+        return xr.Dataset(
+            {
+                name: (
+                    ("chain", "draw", *(f"{name}_dim_{k}" for k in range(len(shape)))),
+                    np.stack([values[name].numpy() for values in made])[np.newaxis],
+                )
+                for name, shape in self.sampler.shapes.items()
+            },
+            {"chain": [0], "draw": np.arange(draws)},
+        )
+
+    def _tree(
+        self, groups: dict[str, xr.Dataset], seed: int, extra: dict[str, Any] | None = None
+    ) -> xr.DataTree:
+        attrs = {**self.attrs, **(extra or {}), "draws_seed": seed}
+        return xr.DataTree.from_dict(
+            {"/": xr.Dataset(attrs=attrs), **{f"/{name}": group for name, group in groups.items()}}
+        )
+
+
+def load_posterior(path: str | os.PathLike[str], detector: Detector | None = None) -> Posterior:
+    """Read a posterior that `Posterior.save` wrote; opening an untrusted one runs no code.
+
+    Parameters
+    ----------
+    path : path
+        The Zarr store.
+    detector : Detector, optional
+        Gives the architecture of a network that `bayesdf.models.build` did not make. It is not changed.
+
+    Raises
+    ------
+    BayesdfError
+        The store is missing or damaged, is no posterior, or needs a detector (or another one).
+    """
+    tree = open_tree(path)
+    attrs = dict(tree.attrs)
+    kind = attrs.pop("sampler", None)
+    if kind not in SAMPLERS or "network" not in tree.children or "variational" not in tree.children:
+        raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
+    try:
+        sampler: Sampler = SAMPLERS[kind].from_dataset(tree["variational"].to_dataset(inherit=False))
+        recipe = json.loads(attrs.pop("recipe", "null"))
+    except BayesdfError:
+        raise
+    except (KeyError, ValueError, TypeError) as error:
+        raise BayesdfError(
+            f"{path}: the posterior's parameters are damaged ({error}): save it again"
+        ) from error
+    if detector is not None:
+        network = copy.deepcopy(detector.network)
+    elif recipe is not None:
+        network = rebuild(recipe)
+    else:
+        raise BayesdfError(
+            f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
+            "detector=Detector(network, priors) with a network of the same architecture"
+        )
+    state = {
+        str(name): torch.from_numpy(value.values.copy()) for name, value in tree["network"].data_vars.items()
+    }
+    try:
+        sampler.install(network)
+        network.load_state_dict(state)
+        known = state_names(network)
+        for name, shape in sampler.shapes.items():
+            if name in known and tuple(state[name].shape) != tuple(shape):
+                raise RuntimeError(f"site {name} has shape {shape}")
+    except (RuntimeError, AttributeError) as error:
+        cause = " ".join(str(error).split())[:300]
+        raise BayesdfError(f"{path}: its network is not of this architecture: {cause}") from error
+    return Posterior(network, sampler, tree["sample_stats"].to_dataset(inherit=False), attrs)
+
+
+def fitted_by(
+    method: Any, settings: dict[str, Any], detector: Detector, train: Dataset[Any], seconds: float
+) -> dict[str, Any]:
+    """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
+    from bayesdf import __version__  # the package imports this module
+
+    recipe = getattr(detector.network, "recipe", None)
+    return {
+        "bayesdf": __version__,
+        "detector": recipe["name"] if recipe else type(detector.network).__name__,
+        "priors": json.dumps({pattern: describe(prior) for pattern, prior in detector.priors.items()}),
+        "method": type(method).__name__,
+        "settings": json.dumps(settings),
+        "seed": method.seed,
+        "classes": json.dumps([str(name) for name in getattr(train, "classes", [])]),
+        "data_fingerprint": str(getattr(train, "fingerprint", "")),
+        "images": len(train),  # type: ignore[arg-type]
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pyro": pyro.__version__,
+        "xarray": xr.__version__,
+        "fit_seconds": round(seconds, 3),
+    }
+
+
+def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:
+    """The manifest's columns, a value an image."""
+    manifest = getattr(dataset, "manifest", None)
+    if manifest is None:
+        return xr.Dataset(coords={"image": image})
+    if len(manifest) != len(image):
+        raise BayesdfError(
+            f"the manifest has {len(manifest)} rows for {len(image)} images: it needs one an image"
+        )
+    columns = {}
+    for name in manifest.columns:
+        values = manifest[name].to_numpy()
+        if values.dtype.kind not in "biufM":
+            values = np.array(
+                ["" if value is None or value != value else str(value) for value in values], np.str_
+            )
+        columns[str(name)] = ("image", values)
+    return xr.Dataset(columns, {"image": image})

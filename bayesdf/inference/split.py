@@ -1,0 +1,161 @@
+"""Prefix and suffix: the part of a network that is the same in every draw, and the part that is not.
+
+S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an operation belongs
+to the suffix when it uses a random tensor or the result of an operation that does.
+"""
+
+import operator
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+
+from bayesdf.errors import BayesdfWarning
+
+_IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
+
+
+@dataclass(frozen=True)
+class Split:
+    """``network(images) == suffix(*prefix(images))``; both share the modules of the network they were made from.
+
+    Attributes
+    ----------
+    prefix : nn.Module
+        Images (B, 3, H, W) to a tuple of features.
+    suffix : nn.Module
+        Those features to logits (B, C). Its parameters and buffers have the names they have in the network.
+    traced : bool
+        False where the network could not be traced: the prefix then passes the images on, the suffix is the network.
+    """
+
+    prefix: nn.Module
+    suffix: nn.Module
+    traced: bool
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that the suffix uses."""
+        return dict(self.suffix.named_parameters())
+
+
+def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
+    """Split a network before the first operation that uses one of the named tensors.
+
+    The result is checked on the images against the network itself. A network that cannot be traced, or that does
+    something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
+
+    Parameters
+    ----------
+    network : nn.Module
+    names : iterable of str
+        Parameters and buffers that differ between draws.
+    images : Tensor (B, 3, H, W)
+        One or two images.
+    """
+    names = set(names)
+    modes = {path: module.training for path, module in network.named_modules()}
+    network.eval()
+    try:
+        parts = _split(network, names)
+        reason = None if _same(network, parts, names, images) else "its traced form gives other numbers"
+    except Exception as error:  # tracing runs the network's own code, which may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    for path, module in network.named_modules():
+        module.training = modes[path]
+    if reason is None:
+        return parts
+    message = f"the network cannot be split into prefix and suffix, so every draw runs all of it ({reason})"
+    warnings.warn(message, BayesdfWarning, stacklevel=2)
+    return Split(PassOn(), network, traced=False)
+
+
+class PassOn(nn.Module):
+    """The prefix of a network that is not split."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (images,)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        # Norms stay modules although timm builds them of parts, and so do all modules without parts: their training
+        # mode is then read when they run, not when they are traced.
+        norm = isinstance(module, nn.modules.batchnorm._NormBase)
+        return norm or super().is_leaf_module(module, path) or not any(True for _ in module.children())
+
+
+def _split(network: nn.Module, names: set[str]) -> Split:
+    graph = _Tracer().trace(network)
+    random = _random_nodes(graph, names)
+    crossing = [
+        node
+        for node in graph.nodes
+        if node not in random and node.op != "get_attr" and any(user in random for user in node.users)
+    ]
+    constants = [node for node in graph.nodes if node.op == "get_attr" and node not in random]
+
+    prefix, copies = fx.Graph(), {}
+    for node in graph.nodes:
+        if node not in random:
+            copies[node] = prefix.node_copy(node, copies.__getitem__)
+    prefix.output(tuple(copies[node] for node in crossing))
+
+    suffix = fx.Graph()
+    copies = {node: suffix.placeholder(f"feature_{i}") for i, node in enumerate(crossing)}
+    for node in crossing:
+        if any(_changes(user, node) for user in node.users if user in random):
+            copies[node] = suffix.call_method(
+                "clone", (copies[node],)
+            )  # features are used again by the next draw
+    for node in graph.nodes:
+        if node in random or node in constants:
+            copies[node] = suffix.node_copy(node, copies.__getitem__)
+    return Split(_module(network, prefix), _module(network, suffix), traced=True)
+
+
+def _module(network: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    module = fx.GraphModule(network, graph)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module
+
+
+def _random_nodes(graph: fx.Graph, names: set[str]) -> set[fx.Node]:
+    random: set[fx.Node] = set()
+    for node in graph.nodes:
+        own = node.op in ("call_module", "get_attr") and any(
+            name == node.target or name.startswith(f"{node.target}.") for name in names
+        )
+        if own or node.op == "output" or any(parent in random for parent in node.all_input_nodes):
+            random.add(node)
+    return random
+
+
+def _changes(node: fx.Node, argument: fx.Node) -> bool:
+    """Whether an operation writes into its first argument."""
+    if not node.args or node.args[0] is not argument:
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    method = node.op == "call_method" and name.endswith("_")
+    function = node.op == "call_function" and (node.target in _IN_PLACE or name.endswith("_"))
+    return method or function or bool(node.kwargs.get("inplace"))
+
+
+@torch.no_grad()
+def _same(network: nn.Module, parts: Split, names: set[str], images: Tensor) -> bool:
+    """Whether the parts give the network's numbers, twice, with other values in the random tensors."""
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    expected: Any
+    features = parts.prefix(images)
+    for factor in (1.1, 0.9):
+        values = {name: state[name] * factor + 0.01 for name in names}
+        expected = functional_call(network, values, (images,))
+        found = functional_call(parts.suffix, values, features)
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+            return False
+    return True

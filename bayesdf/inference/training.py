@@ -1,0 +1,396 @@
+"""The training loop that methods share: batches, what is frozen, the schedule, validation, early stop.
+
+A method brings an `Objective`: the loss of a batch, its own parameters, and draws to validate with.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.prediction import batches, place, resolve_device
+from bayesdf.inference.split import Split, split
+from bayesdf.models.detector import Detector
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+CACHE_BYTES = 1 << 30
+"""Features of the training images that are kept between epochs; beyond it the prefix runs again."""
+VALIDATION_DRAWS = 8
+_WARM_UP = 0.05  # share of the steps in which the learning rate rises
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of the loop; the methods' classes extend it and document it with their own."""
+
+    epochs: int = 10
+    lr: float = 1e-3
+    batch_size: int = 32
+    freeze: Literal["prefix", "all"] | None = None
+    class_balanced: bool = True
+    augment: Augment | None = None
+    patience: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        who = type(self).__name__
+        if self.epochs < 0:
+            raise BayesdfError(f"{who}: epochs is {self.epochs}, but must be at least 0")
+        if not self.lr > 0:
+            raise BayesdfError(f"{who}: lr is {self.lr}, but must be above 0")
+        if self.batch_size < 1:
+            raise BayesdfError(f"{who}: batch_size is {self.batch_size}, but must be at least 1")
+        if self.freeze not in (None, "prefix", "all"):
+            raise BayesdfError(f"{who}: freeze is {self.freeze!r}, but must be None, 'prefix' or 'all'")
+        if self.patience is not None and self.patience < 1:
+            raise BayesdfError(f"{who}: patience is {self.patience}, but must be at least 1 epoch, or None")
+        if self.seed < 0:
+            raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0")
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON knows them; functions and classes by name."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value if _is_json(value) else _name(value) for name, value in values.items()}
+
+
+@dataclass
+class Problem:
+    """What is being fitted: a copy of the network, split at its random tensors, and the training data."""
+
+    network: nn.Module
+    parts: Split
+    train: Dataset[Any]
+    validation: Dataset[Any] | None
+    class_weights: Tensor
+    example: tuple[Tensor, Tensor]
+    device: torch.device
+    settings: Training
+
+    @property
+    def size(self) -> int:
+        """Number of training images."""
+        return len(self.train)  # type: ignore[arg-type]
+
+    @property
+    def module(self) -> nn.Module:
+        """What a batch runs through: the network, or its suffix where the prefix is frozen."""
+        return self.network if self.settings.freeze is None else self.parts.suffix
+
+    def trained(self, exclude: set[str]) -> dict[str, nn.Parameter]:
+        """The parameters that are trained as point estimates."""
+        if self.settings.freeze == "all":
+            return {}
+        return {name: value for name, value in self.module.named_parameters() if name not in exclude}
+
+
+class Objective(Protocol):
+    """What a method adds to the loop."""
+
+    def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """The quantity to minimise, per training image."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for Adam, of the method's own and the network's."""
+
+    def draw(self) -> dict[str, Tensor]:
+        """One draw of what the network's tensors are replaced by, from torch's global state."""
+
+
+@dataclass
+class History:
+    """What the loop saw."""
+
+    loss: list[float] = field(default_factory=list)
+    nll: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    def dataset(self, name: str, sign: float = 1.0) -> xr.Dataset:
+        """As ``sample_stats``, the loss under the name a method gives it."""
+        stats = xr.Dataset({name: ("step", sign * np.array(self.loss, dtype=np.float64))})
+        if self.nll:
+            stats["validation_nll"] = ("epoch", np.array(self.nll))
+            stats["validation_accuracy"] = ("epoch", np.array(self.accuracy))
+            stats.attrs["best_epoch"] = -1 if self.best_epoch is None else self.best_epoch
+        return stats
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from `seed` and a parameter store of its own; the caller's are as before afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), pyro.get_param_store().scope():
+        torch.manual_seed(seed)
+        yield
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __call__(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def pose(
+    detector: Detector,
+    settings: Training,
+    train: Dataset[Any],
+    validation: Dataset[Any] | None,
+    random: Callable[[nn.Module, Tensor], list[str]],
+) -> Problem:
+    """Check the data against the detector, copy the network, and split it.
+
+    Parameters
+    ----------
+    random : callable
+        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
+    """
+    labels = all_labels(train)
+    if len(labels) == 0:
+        raise BayesdfError("the training data is empty: check the path and the split")
+    present = torch.unique(labels)
+    classes = list(getattr(train, "classes", None) or [str(index) for index in range(int(labels.max()) + 1)])
+    if len(present) < 2:
+        only = classes[int(present[0])]
+        raise BayesdfError(
+            f"all {len(labels)} training images are of class {only!r}: a detector needs at least two"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
+        raise BayesdfError(
+            f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes"
+        )
+    device = resolve_device(settings.device)
+    images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
+    detector.check_output(classes, images)
+    network = place(copy.deepcopy(detector.network), device).eval()
+    names = random(network, images[:1])
+    parts = split(network, names, images)
+    if settings.freeze == "prefix" and not parts.traced:
+        raise BayesdfError(
+            "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite the "
+            "network's forward without control flow that depends on the images"
+        )
+    weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
+    example = (images, example_labels)
+    return Problem(network, parts, train, validation, weights.to(device), example, device, settings)
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """``N / (K n_c)`` over the K classes present: each class weighs the same, and the weights of all images add to N."""
+    counts = torch.bincount(labels, minlength=classes).float()
+    present = (counts > 0).sum()
+    return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)
+
+
+def all_labels(dataset: Dataset[Any]) -> Tensor:
+    """Every label (N,), from the dataset's ``labels``, its manifest, or one pass over it."""
+    labels = getattr(dataset, "labels", None)
+    if labels is None and "label" in getattr(getattr(dataset, "manifest", None), "columns", ()):
+        column = dataset.manifest["label"].to_numpy()  # type: ignore[attr-defined]
+        labels = column if column.dtype.kind in "biu" else None
+    if labels is None:
+        labels = [int(dataset[index][1]) for index in range(len(dataset))]  # type: ignore[arg-type]
+    return torch.as_tensor(np.asarray(labels, dtype=np.int64))
+
+
+def train(problem: Problem, objective: Objective) -> History:
+    """Minimise the objective by Adam: linear warm-up, then cosine to zero; the best validated epoch is restored."""
+    settings, history = problem.settings, History()
+    batch_count = max(1, math.ceil(problem.size / settings.batch_size))
+    total = settings.epochs * batch_count
+    groups = [group for group in objective.groups() if group["params"]]
+    if not groups or total == 0:
+        set_modes(problem, training=False)
+        return history
+    optimiser = torch.optim.Adam(groups, lr=settings.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
+    feed = _Feed(problem)
+    best: _Best | None = None
+    with _bar(settings, total) as report:
+        for epoch in range(settings.epochs):
+            set_modes(problem, training=True)
+            for inputs, labels in feed:
+                optimiser.zero_grad(set_to_none=True)
+                loss = objective.loss(problem.module, inputs, labels)
+                value = float(loss.detach())
+                step = len(history.loss)
+                if not math.isfinite(value):
+                    raise BayesdfError(
+                        f"{type(settings).__name__}: the loss is {value} at step {step} (epoch {epoch}): lower lr "
+                        "(or init_scale), or check the images and the priors' scales"
+                    )
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+                history.loss.append(value)
+                report(f"epoch {epoch + 1}, loss {value:.3f}")
+            if problem.validation is not None:
+                set_modes(problem, training=False)
+                nll, accuracy = _validate(problem, objective)
+                history.nll.append(nll)
+                history.accuracy.append(accuracy)
+                if best is None or nll < best.nll:
+                    best = _Best.of(problem, groups, nll, epoch)
+                elif settings.patience is not None and epoch - best.epoch >= settings.patience:
+                    break
+    if best is not None:
+        best.restore(problem, groups)
+        history.best_epoch = best.epoch
+    set_modes(problem, training=False)
+    return history
+
+
+def set_modes(problem: Problem, training: bool) -> None:
+    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval mode."""
+    problem.network.eval()
+    if training and problem.settings.freeze is None:
+        problem.network.train()
+    elif training and problem.settings.freeze == "prefix":
+        problem.parts.suffix.train()
+
+
+class _Feed:
+    """Shuffled batches for one epoch after another, from features kept in memory where these do not change."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.order = torch.Generator().manual_seed(problem.settings.seed)
+        self.noise = torch.Generator().manual_seed(problem.settings.seed + 1)
+        self.prefix = None if problem.settings.freeze is None else problem.parts.prefix
+        self.kept: tuple[tuple[Tensor, ...], Tensor] | None = None
+        if self.prefix is not None and problem.settings.augment is None:
+            self.kept = self._keep()
+
+    def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        problem, settings = self.problem, self.problem.settings
+        order = torch.randperm(problem.size, generator=self.order)
+        if self.kept is not None:
+            features, labels = self.kept
+            for part in order.to(labels.device).tensor_split(math.ceil(problem.size / settings.batch_size)):
+                yield tuple(feature[part] for feature in features), labels[part]
+            return
+        for images, labels in batches(problem.train, settings.batch_size, problem.device, order):
+            if settings.augment is not None:
+                images = settings.augment(images, self.noise)
+            if self.prefix is None:
+                yield (images,), labels
+            else:
+                with torch.no_grad():
+                    features = self.prefix(images)
+                yield features, labels
+
+    def _keep(self) -> tuple[tuple[Tensor, ...], Tensor] | None:
+        problem = self.problem
+        assert self.prefix is not None
+        set_modes(problem, training=False)
+        kept: list[tuple[Tensor, ...]] = []
+        labels = []
+        with torch.no_grad():
+            for images, label in batches(problem.train, problem.settings.batch_size, problem.device):
+                features = self.prefix(images)
+                if not all(isinstance(part, Tensor) and len(part) == len(images) for part in features):
+                    return None  # something besides a value an image crosses, such as a shape
+                if sum(part.nbytes for part in features) / len(images) * problem.size > CACHE_BYTES:
+                    return None
+                kept.append(features)
+                labels.append(label)
+        return tuple(torch.cat(parts) for parts in zip(*kept, strict=True)), torch.cat(labels)
+
+
+@dataclass
+class _Best:
+    """The state of the best epoch so far."""
+
+    nll: float
+    epoch: int
+    network: dict[str, Tensor]
+    own: list[Tensor]
+
+    @classmethod
+    def of(cls, problem: Problem, groups: list[dict[str, Any]], nll: float, epoch: int) -> Self:
+        state = {name: value.clone() for name, value in problem.network.state_dict().items()}
+        return cls(nll, epoch, state, [p.detach().clone() for group in groups for p in group["params"]])
+
+    def restore(self, problem: Problem, groups: list[dict[str, Any]]) -> None:
+        problem.network.load_state_dict(self.network)
+        with torch.no_grad():
+            for parameter, value in zip(
+                (p for group in groups for p in group["params"]), self.own, strict=True
+            ):
+                parameter.copy_(value)
+
+
+@torch.no_grad()
+def _validate(problem: Problem, objective: Objective) -> tuple[float, float]:
+    """Class-balanced negative log-likelihood of the mean prediction, and balanced accuracy."""
+    assert problem.validation is not None
+    devices = [problem.device] if problem.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(
+            problem.settings.seed
+        )  # the same noise every epoch: epochs differ by their state alone
+        own = {name for name, _ in problem.parts.suffix.named_parameters()}
+        own |= {name for name, _ in problem.parts.suffix.named_buffers()}
+        draws = [objective.draw() for _ in range(VALIDATION_DRAWS)]
+        draws = [{name: value for name, value in draw.items() if name in own} for draw in draws]
+    probabilities, labels = [], []
+    for images, label in batches(problem.validation, 2 * problem.settings.batch_size, problem.device):
+        features = problem.parts.prefix(images)
+        logits = torch.stack([functional_call(problem.parts.suffix, draw, features) for draw in draws])
+        probabilities.append(logits.softmax(-1).mean(0))
+        labels.append(label)
+    probability, label = torch.cat(probabilities), torch.cat(labels)
+    classes = probability.shape[1]
+    weights = class_weights(label.cpu(), classes) if problem.settings.class_balanced else torch.ones(classes)
+    weight = weights.to(label.device)[label]
+    nll = -(weight * probability.gather(1, label[:, None])[:, 0].clamp_min(1e-12).log()).mean()
+    accuracy = (weight * (probability.argmax(1) == label)).mean()
+    return float(nll), float(accuracy)
+
+
+def _rate(step: int, total: int) -> float:
+    """Share of the learning rate at a step: linear warm-up, then half a cosine."""
+    warm = max(1, round(_WARM_UP * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+@contextmanager
+def _bar(settings: Training, total: int) -> Iterator[Callable[[str], None]]:
+    columns = (
+        TextColumn("[bold]{task.fields[method]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, disable=not settings.progress) as progress:
+        task = progress.add_task("", total=total, method=type(settings).__name__, state="")
+        yield lambda state: progress.update(task, advance=1, state=state)
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list | tuple)
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or type(value).__qualname__
