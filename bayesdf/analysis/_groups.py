@@ -34,9 +34,7 @@ def predictive_logits(predictions: Predictions) -> xr.DataArray:
     needed = {"draw", "image", "class"}
     present = {str(dim) for dim in logits.dims}
     if not needed <= present or not present <= needed | {"chain"}:
-        raise BayesdfError(
-            f"logits have dimensions {_listed(logits.dims)}; name them (chain, draw, image, class)"
-        )
+        raise BayesdfError(f"logits have dimensions {_listed(logits.dims)}; name them (chain, draw, image, class)")
     if "chain" not in logits.dims:
         logits = logits.expand_dims("chain")
     logits = logits.transpose("chain", "draw", "image", "class")
@@ -123,32 +121,22 @@ def _find_logits(predictions: Predictions) -> xr.DataArray:
         return predictions
     if isinstance(predictions, xr.Dataset):
         if "logits" not in predictions:
-            raise BayesdfError(
-                f"the data set holds {_listed(predictions.data_vars)}, not 'logits'; predict first"
-            )
+            raise BayesdfError(f"the data set holds {_listed(predictions.data_vars)}, not 'logits'; predict first")
         return predictions["logits"]
     if isinstance(predictions, xr.DataTree):
         if "posterior_predictive" in predictions.children:
             dataset = predictions.children["posterior_predictive"].to_dataset()
             if "logits" in dataset:
                 return dataset["logits"]
-            raise BayesdfError(
-                f"posterior_predictive holds {_listed(dataset.data_vars)}, not 'logits'; predict first"
-            )
-        below = [
-            name for name, child in predictions.children.items() if "posterior_predictive" in child.children
-        ]
+            raise BayesdfError(f"posterior_predictive holds {_listed(dataset.data_vars)}, not 'logits'; predict first")
+        below = [name for name, child in predictions.children.items() if "posterior_predictive" in child.children]
         hint = (
-            f"pass one method's tree, such as tree[{below[0]!r}]"
-            if below
-            else "pass what Posterior.predict returned"
+            f"pass one method's tree, such as tree[{below[0]!r}]" if below else "pass what Posterior.predict returned"
         )
         raise BayesdfError(
             f"the tree holds no group 'posterior_predictive' (it has {_listed(predictions.children)}); {hint}"
         )
-    raise BayesdfError(
-        f"predictions are a {type(predictions).__name__}; pass the DataTree of Posterior.predict"
-    )
+    raise BayesdfError(f"predictions are a {type(predictions).__name__}; pass the DataTree of Posterior.predict")
 
 
 def _refuse_non_finite(values: NDArray[np.float64], logits: xr.DataArray) -> None:

@@ -59,9 +59,7 @@ FEATURES: dict[str, Feature] = {
     "margin_kurtosis": Feature("excess kurtosis of the margin's draws: whether few dissent a lot", False),
     "log_margin_range_50": Feature("log of the distance between the margin's quartiles", False),
     "log_margin_range_90": Feature("log of the distance between the margin's 5 % and 95 % quantiles", False),
-    "margin_tail_balance": Feature(
-        "log of the upper over the lower half of that, parted at the median", False
-    ),
+    "margin_tail_balance": Feature("log of the upper over the lower half of that, parted at the median", False),
     "disagreement": Feature("share of draws whose most probable class is not the majority's", False),
     "profile": Feature("margin in one draw less the mean margin over draws", False),
     "mean_log_odds": Feature("log-odds of the mean probability of a class", True),
@@ -198,16 +196,10 @@ def combine(*families: xr.DataArray) -> xr.DataArray:
     """
     counts = {family.sizes["image"] for family in families}
     if len(counts) != 1:
-        raise BayesdfError(
-            f"features of {sorted(counts)} images cannot stand side by side; take them from one tree"
-        )
-    joined = xr.concat(
-        [family.reset_coords(drop=True) for family in families], dim="feature", coords="minimal"
-    )
+        raise BayesdfError(f"features of {sorted(counts)} images cannot stand side by side; take them from one tree")
+    joined = xr.concat([family.reset_coords(drop=True) for family in families], dim="feature", coords="minimal")
     name = "+".join(str(family.name) for family in families)
-    return joined.assign_coords({k: v for k, v in families[0].coords.items() if v.dims == ("image",)}).rename(
-        name
-    )
+    return joined.assign_coords({k: v for k, v in families[0].coords.items() if v.dims == ("image",)}).rename(name)
 
 
 def margins(logits: Array) -> Array:
@@ -236,9 +228,7 @@ def describe(name: str) -> Feature:
 def _several_draws(predictions: Predictions) -> xr.DataArray:
     logits = predictive_logits(predictions)
     if logits.sizes["draw"] < 2:
-        raise BayesdfError(
-            "a single draw has no spread, and so no uncertainty features; predict with draws=2 or more"
-        )
+        raise BayesdfError("a single draw has no spread, and so no uncertainty features; predict with draws=2 or more")
     return logits
 
 
@@ -249,8 +239,7 @@ def _features(values: Array, names: list[str], logits: xr.DataArray, name: str) 
 
 def _class_names(logits: xr.DataArray) -> list[str]:
     return [
-        str(name)
-        for name in (logits.coords["class"].values if "class" in logits.coords else range(logits.shape[2]))
+        str(name) for name in (logits.coords["class"].values if "class" in logits.coords else range(logits.shape[2]))
     ]
 
 

@@ -72,9 +72,7 @@ def cluster_bootstrap(
     cluster = np.asarray(clusters)
     lengths = {len(array) for array in rows} | {len(cluster)}
     if len(lengths) != 1 or 0 in lengths:
-        raise BayesdfError(
-            f"a bootstrap needs arrays and clusters of one length above zero, got {sorted(lengths)}"
-        )
+        raise BayesdfError(f"a bootstrap needs arrays and clusters of one length above zero, got {sorted(lengths)}")
     value = float(statistic(*rows))
     _, number = np.unique(cluster, return_inverse=True)
     members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])

@@ -59,7 +59,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             figure = draw(*args, **kwargs)
-            # Constrained layout moves a little with each drawing; settled, a figure saves to the same bytes twice.
+            # Constrained layout moves a little with each drawing; settled, it saves to the same bytes.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
             return figure
@@ -74,9 +74,7 @@ def palette(sources: Iterable[str]) -> dict[str, str]:
     there.
     """
     generators = sorted({str(source) for source in sources} - {"real"})
-    colours = (
-        list(GENERATORS) if len(generators) <= len(GENERATORS) else sns.husl_palette(len(generators), l=0.55)
-    )
+    colours = list(GENERATORS) if len(generators) <= len(GENERATORS) else sns.husl_palette(len(generators), l=0.55)
     chosen = {name: mpl.colors.to_hex(colour) for name, colour in zip(generators, colours, strict=False)}
     return {"real": REAL, **chosen}
 

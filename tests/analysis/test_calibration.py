@@ -49,9 +49,7 @@ def test_balanced_weights_make_few_reals_count():
     label = np.repeat([1, 0], [100, 10])
     probability = np.tile([0.0, 1.0], (110, 1))
     assert expected_calibration_error(probability, label) == pytest.approx(10 / 110)
-    assert expected_calibration_error(probability, label, weights=balanced_weights(label)) == pytest.approx(
-        0.5
-    )
+    assert expected_calibration_error(probability, label, weights=balanced_weights(label)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
@@ -60,13 +58,9 @@ def test_table_accounts_for_every_image(binning):
     table = reliability_table(probability, label, binning=binning, bins=10)
     assert table["count"].sum() == len(label)
     assert table["weight"].sum() == pytest.approx(1)
-    assert (table["weight"] * table["accuracy"]).sum() == pytest.approx(
-        (probability.argmax(1) == label).mean()
-    )
+    assert (table["weight"] * table["accuracy"]).sum() == pytest.approx((probability.argmax(1) == label).mean())
     assert (table["weight"] * table["confidence"]).sum() == pytest.approx(probability.max(1).mean())
-    assert (
-        (table["confidence"] >= table["low"] - 1e-12) & (table["confidence"] <= table["high"] + 1e-12)
-    ).all()
+    assert ((table["confidence"] >= table["low"] - 1e-12) & (table["confidence"] <= table["high"] + 1e-12)).all()
     if binning == "mass":
         assert table["count"].max() - table["count"].min() <= 2
 
@@ -109,9 +103,7 @@ def test_evaluate_reads_a_whole_tree(predictions):
         value, low, high = estimate(metrics, name)
         assert low <= value <= high and low < high
     table = reliability(predictions, balanced=True)
-    assert (table["weight"] * table["gap"].abs()).sum() == pytest.approx(
-        estimate(metrics, "ece_balanced").value
-    )
+    assert (table["weight"] * table["gap"].abs()).sum() == pytest.approx(estimate(metrics, "ece_balanced").value)
     xr.testing.assert_identical(metrics, evaluate(predictions, resamples=50))
 
 
@@ -124,9 +116,7 @@ def test_bad_arguments_are_named(predictions):
     with pytest.raises(BayesdfError, match="do not fit"):
         brier_score(probability, label[:3])
     with pytest.raises(BayesdfError, match="no true labels"):
-        evaluate(
-            xr.DataTree.from_dict({"posterior_predictive": predictions["posterior_predictive"].to_dataset()})
-        )
+        evaluate(xr.DataTree.from_dict({"posterior_predictive": predictions["posterior_predictive"].to_dataset()}))
     wrong = predictions.copy(deep=True)
     wrong["observed_data/label"] = wrong["observed_data/label"] + 1
     with pytest.raises(BayesdfError, match="integers from 0 to 1"):

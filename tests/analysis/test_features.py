@@ -44,9 +44,9 @@ def test_every_feature_is_described(predictions):
     for family in (scalars(predictions), profile(predictions), mean_probability(predictions)):
         for name in family.feature.values:
             assert describe(str(name)) in FEATURES.values()
-    assert [
-        name for name in scalars(predictions).feature.values if describe(str(name)).mean_probability_alone
-    ] == ["log_total"]
+    assert [name for name in scalars(predictions).feature.values if describe(str(name)).mean_probability_alone] == [
+        "log_total"
+    ]
     with pytest.raises(BayesdfError, match="unknown feature 'mood'"):
         describe("mood")
 
@@ -103,9 +103,7 @@ def test_more_classes_have_a_profile_each(make_predictions):
     assert list(found.feature.values[:4]) == ["draw_0:real", "draw_0:vae", "draw_0:swap", "draw_1:real"]
     logits = many["posterior_predictive/logits"].values[0].astype(np.float64)
     centred = logits - logits.mean(axis=-1, keepdims=True)
-    np.testing.assert_allclose(
-        found.sel(feature="draw_1:swap"), (centred - centred.mean(0))[1, :, 2], atol=1e-12
-    )
+    np.testing.assert_allclose(found.sel(feature="draw_1:swap"), (centred - centred.mean(0))[1, :, 2], atol=1e-12)
     assert np.isfinite(scalars(many)).all()
     p = decompose(many)["probability"]
     np.testing.assert_allclose(mean_probability(many), np.log(p / (1 - p)), rtol=1e-6)

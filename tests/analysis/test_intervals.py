@@ -47,9 +47,7 @@ def test_arrays_are_resampled_together():
 def test_the_seed_decides():
     values, cluster = np.arange(40.0), np.repeat(np.arange(8), 5)
     assert cluster_bootstrap(np.mean, [values], cluster) == cluster_bootstrap(np.mean, [values], cluster)
-    assert cluster_bootstrap(np.mean, [values], cluster) != cluster_bootstrap(
-        np.mean, [values], cluster, seed=1
-    )
+    assert cluster_bootstrap(np.mean, [values], cluster) != cluster_bootstrap(np.mean, [values], cluster, seed=1)
 
 
 def test_the_names_of_clusters_do_not_matter():
