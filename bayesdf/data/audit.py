@@ -26,7 +26,9 @@ def jpeg_quality(image: Image.Image) -> float:
     tables = getattr(image, "quantization", None)
     if image.format != "JPEG" or not tables:
         return 0.0
-    standard = 3685.0  # sum of the standard luminance table, ITU-T T.81, annex K
+    standard = (
+        3685.0  # sum of the standard luminance table, ITU-T T.81, annex K; holds down to about 25, where entries clip
+    )
     scale = 100.0 * sum(tables[min(tables)]) / standard
     return round(100.0 - scale / 2.0 if scale <= 100.0 else 5000.0 / scale, 1)
 

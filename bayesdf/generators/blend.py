@@ -13,7 +13,9 @@ from bayesdf.faces import SIZE, TEMPLATE, similarity
 Image = NDArray[np.floating]
 
 
-def ellipse(landmarks: NDArray[np.floating], centre: tuple[float, float], radii: tuple[float, float]) -> NDArray[np.bool_]:
+def ellipse(
+    landmarks: NDArray[np.floating], centre: tuple[float, float], radii: tuple[float, float]
+) -> NDArray[np.bool_]:
     """An ellipse given in the template's pixels, carried to where the landmarks lie.
 
     Returns

@@ -19,17 +19,22 @@ from bayesdf.generators.networks import Encoder, convolution, load_weights, pyra
 
 NAME = "mouth"
 FAMILY = "lip synchronisation, inpainting network"
-STEPS = 3500
+STEPS = 2500
 
 CODE = 8
+TOP = 32
+"""The network works on the rows from here down."""
 
 
 class MouthPainter(nn.Module):
-    """Masked face and reference (B, 3, 64, 64), driver's mouth (B, 1, 64, 64) → face (B, 1, 64, 64): a small U-net."""
+    """Masked face, mask and reference (B, 3, 32, 64) and the driver's face (B, 1, 32, 64) → face (B, 1, 32, 64).
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)) -> None:
+    A small U-net that sees, and paints, the lower half of the picture alone.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()
-        self.code = Encoder(1, CODE, (16, 24, 32, 48))
+        self.code = Encoder(1, CODE, (8, 16, 32, 48), height=TOP)
         self.down = nn.ModuleList(convolution(a, b) for a, b in zip((3, *widths), widths, strict=False))
         self.film = nn.Linear(CODE, 2 * widths[-1])
         self.middle = convolution(widths[-1], widths[-1])
@@ -61,8 +66,10 @@ def _references(faces: Faces, rng: np.random.Generator) -> np.ndarray:
     return np.array([rng.choice(others) if len(others) else row for row, others in enumerate(same)])
 
 
-def _inputs(images: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    return torch.cat([images * (1.0 - masks), masks, references], 1)
+def _paint(network: nn.Module, images: Tensor, masks: Tensor, references: Tensor, drivers: Tensor) -> Tensor:
+    """The pictures (B, 1, 64, 64) with what the network paints in their lower half."""
+    seen = torch.cat([images * (1.0 - masks), masks, references], 1)
+    return torch.cat([images[..., :TOP, :], network(seen[..., TOP:, :], drivers[..., TOP:, :])], 2)
 
 
 def build(faces: Faces) -> MouthPainter:
@@ -76,12 +83,12 @@ def loss(network: MouthPainter, faces: Faces, rows: Tensor, generator: torch.Gen
     seed = int(torch.randint(2**31, (1,), generator=generator))
     references = _references(faces, np.random.default_rng(seed))[rows.numpy()]
     images, masks = torch.from_numpy(chosen.images)[:, None], _masks(chosen)
-    made = network(_inputs(images, masks, torch.from_numpy(faces.images[references])[:, None]), images * masks)
+    made = _paint(network, images, masks, torch.from_numpy(faces.images[references])[:, None], images * masks)
     return pyramid_loss(made * masks + images * (1.0 - masks), images) / masks.mean()
 
 
 @functools.cache
-def trained() -> nn.Module:
+def trained() -> MouthPainter:
     """The network with the weights that ship."""
     return load_weights(MouthPainter(), NAME)
 
@@ -92,6 +99,9 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
     donors = pick_donors(faces, rng, closeness=40)
     images, masks = torch.from_numpy(np.array(faces.images))[:, None], _masks(faces)
     references = images[_references(faces, rng)]
-    made = trained()(_inputs(images, masks, references), (images * masks)[donors])[:, 0].numpy()
-    blended = [alpha_blend(new, old, mouth_mask(marks)) for new, old, marks in zip(made, faces.images, faces.landmarks, strict=True)]
+    made = _paint(trained(), images, masks, references, (images * masks)[donors])[:, 0].numpy()
+    blended = [
+        alpha_blend(new, old, mouth_mask(marks))
+        for new, old, marks in zip(made, faces.images, faces.landmarks, strict=True)
+    ]
     return Fakes(np.stack(blended).clip(0.0, 1.0).astype(np.float32), donors)

@@ -2,6 +2,8 @@
 
 import importlib.resources
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,36 +13,38 @@ from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.SiLU(inplace=True)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.SiLU(inplace=True))
 
 
 class Encoder(nn.Module):
-    """(B, C, 64, 64) → (B, features): a convolution and a halving at each width."""
+    """(B, C, height, 64) → (B, features): a convolution and a halving at each of four widths."""
 
-    def __init__(self, channels: int, features: int, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+    def __init__(
+        self, channels: int, features: int, widths: Sequence[int] = (24, 48, 96, 128), height: int = 64
+    ) -> None:
         super().__init__()
         steps: list[nn.Module] = []
         for inputs, outputs in zip((channels, *widths), widths, strict=False):
             steps += [convolution(inputs, outputs), nn.AvgPool2d(2)]
         self.body = nn.Sequential(*steps)
-        self.head = nn.Linear(widths[-1] * 16, features)
+        self.head = nn.Linear(widths[-1] * (height // 16) * 4, features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(images).flatten(1))
 
 
 class Decoder(nn.Module):
-    """(B, features) → (B, 1, 64, 64) in [0, 1]; `code` (B, codes) modulates every level (FiLM, Perez et al. 2018)."""
+    """(B, features) → (B, 1, 64, 64) in [0, 1]; `code` (B, codes) modulates each level (FiLM, Perez et al. 2018)."""
 
     def __init__(self, features: int, codes: int = 0, widths: Sequence[int] = (128, 96, 64, 40, 24)) -> None:
         super().__init__()
         self.start = nn.Linear(features, widths[0] * 16)
         self.width = widths[0]
-        self.blocks = nn.ModuleList(convolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(convolution(a, b) for a, b in pairwise(widths))
         self.films = nn.ModuleList(nn.Linear(codes, 2 * b) for b in widths[1:]) if codes else None
         self.last = nn.Sequential(convolution(widths[-1], widths[-1]), nn.Conv2d(widths[-1], 1, 3, padding=1))
 
@@ -65,9 +69,7 @@ def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
     loss = made.new_zeros(())
     for level in range(levels):
         made_low, truth_low = F.avg_pool2d(made, 2), F.avg_pool2d(truth, 2)
-        detail = (made - F.interpolate(made_low, scale_factor=2)) - (
-            truth - F.interpolate(truth_low, scale_factor=2)
-        )
+        detail = (made - F.interpolate(made_low, scale_factor=2)) - (truth - F.interpolate(truth_low, scale_factor=2))
         loss = loss + 2.0 ** (1 - level) * detail.abs().mean()
         made, truth = made_low, truth_low
     return loss + (made - truth).abs().mean()
@@ -83,7 +85,7 @@ def pack(network: nn.Module) -> bytes:
     return save({key: value.half().contiguous() for key, value in network.state_dict().items()})
 
 
-def load_weights(network: nn.Module, name: str) -> nn.Module:
+def load_weights(network: Network, name: str) -> Network:
     """Fill a network with the weights shipped for a generator, ready to run.
 
     Raises
@@ -99,6 +101,6 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
         try:
             network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
         except (SafetensorError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise BayesdfError(f"generator {name}: weights at {path} cannot be read ({reason}); {remedy}") from None
     return network.eval().requires_grad_(False)

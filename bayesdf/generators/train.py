@@ -6,7 +6,6 @@ Training survives being stopped: every few hundred steps its state is written be
 same command goes on from there. Next to the weights comes nothing else; the sample sheet goes to `--sheet`.
 """
 
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -18,13 +17,14 @@ from PIL import Image
 from rich.progress import Progress
 
 from bayesdf.cache import cache_folder
+from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
 from bayesdf.generators import GENERATORS
 from bayesdf.generators.networks import pack
 
 WEIGHTS = Path(__file__).parent / "weights"
-BATCH = 32
+BATCH = 16
 SAVE_EVERY = 500
 
 
@@ -67,7 +67,7 @@ def fit(module: ModuleType, faces: Faces, steps: int, seed: int, checkpoint: Pat
                     "done": done,
                 }
                 torch.save(state, checkpoint.with_suffix(".new"))
-                os.replace(checkpoint.with_suffix(".new"), checkpoint)
+                checkpoint.with_suffix(".new").replace(checkpoint)
     return network
 
 
@@ -82,7 +82,7 @@ def sheet(module: ModuleType, faces: Faces, seed: int) -> Image.Image:
 
 def main(
     name: Annotated[str, typer.Argument(help="Which generator: one that has a network.")],
-    steps: Annotated[int, typer.Option(help="Training steps of 32 faces; 0 means the generator's own number.")] = 0,
+    steps: Annotated[int, typer.Option(help="Training steps of 16 faces; 0 means the generator's own number.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the start and of every draw.")] = 0,
     sheet_to: Annotated[Path | None, typer.Option("--sheet", help="Write a sheet of samples to this PNG.")] = None,
 ) -> None:
@@ -97,7 +97,7 @@ def main(
     target = WEIGHTS / f"{name}.safetensors"
     beside = target.with_suffix(".new")
     beside.write_bytes(pack(network))
-    os.replace(beside, target)
+    beside.replace(target)
     checkpoint.unlink(missing_ok=True)
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
     if sheet_to is not None:
@@ -105,4 +105,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_cli(main)

@@ -16,9 +16,11 @@ from bayesdf.generators.networks import Decoder, Encoder, flip, load_weights, py
 
 NAME = "vae"
 FAMILY = "whole-image synthesis, VAE"
-STEPS = 3500
+STEPS = 3000
 
 LATENT = 96
+BETA = 2e-5
+"""Weight of the divergence against the reconstruction, which is a mean over pixels: as in beta-VAE, below 1."""
 
 
 class VAE(nn.Module):
@@ -47,11 +49,11 @@ def loss(network: VAE, faces: Faces, rows: Tensor, generator: torch.Generator) -
     mean, log_variance = network.encode(images)
     code = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
-    return pyramid_loss(network.decoder(code), images) + 3e-4 * divergence
+    return pyramid_loss(network.decoder(code), images) + BETA * divergence
 
 
 @functools.cache
-def trained() -> nn.Module:
+def trained() -> VAE:
     """The network with the weights that ship."""
     return load_weights(VAE(), NAME)
 

@@ -1,0 +1,55 @@
+"""What every command line of the package shares: how a mistake is told, and with which exit status."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn, TextIO
+
+import typer
+from rich.console import Console
+
+from bayesdf.errors import BayesdfError, BayesdfWarning
+
+console = Console(stderr=True)
+
+
+def run_cli(main: Callable[..., None]) -> NoReturn:
+    """Run an experiment's command line: a mistake of the user's is one line on standard error and exit status 2."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app.command()(main)
+    warnings.showwarning = _show
+    try:
+        app(standalone_mode=True)
+    except BayesdfError as error:
+        _leave(str(error))
+    except KeyboardInterrupt:
+        _leave("stopped; the same command goes on from here", 130)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        _leave(f"{error.strerror or error}{place}; free the path, or choose another --out")
+    sys.exit(0)
+
+
+def _leave(message: str, status: int = 2) -> NoReturn:
+    console.print("[bold red]bayesdf:[/] ", end="")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+_plain = warnings.showwarning
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Warnings of ours as one line; others as Python shows them."""
+    if issubclass(category, BayesdfWarning):
+        console.print("[bold yellow]warning:[/] ", end="")
+        console.print(str(message), markup=False, highlight=False, soft_wrap=True)
+    else:
+        _plain(message, category, filename, lineno, file, line)

@@ -1,0 +1,125 @@
+"""A run: one execution of an experiment, in a folder that is complete or not there.
+
+While an experiment works, its folder is called `<out>.partial`; the last step renames it. A run that was stopped is
+taken up again by the same command: what `partial` holds is used if it was made with the same settings.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from bayesdf.errors import BayesdfError
+from bayesdf.store import open_tree
+
+TREE = "run.zarr"
+METRICS = "metrics.json"
+
+
+@contextlib.contextmanager
+def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder to work in; on success it becomes `out`, on failure what was finished in it waits for the next try.
+
+    Parameters
+    ----------
+    out
+        Where the run shall lie. Must not exist, or be an empty folder.
+    settings
+        What the results depend on. Work left by a run with other settings is thrown away.
+
+    Raises
+    ------
+    BayesdfError
+        If `out` holds something, cannot be written, or another process works on it.
+    """
+    partial = out.parent / f"{out.name}.partial"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BayesdfError(f"{out} is in use: choose another --out, or move or delete it")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = (partial / "lock").open("w")
+    except OSError as error:
+        raise BayesdfError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BayesdfError(f"another process is working on {out}: wait for it, or choose another --out") from None
+        text = json.dumps(dict(settings), indent=2, sort_keys=True, default=str)
+        note = partial / "settings.json"
+        if not note.is_file() or note.read_text() != text:
+            _empty(partial)
+            note.write_text(text)
+        try:
+            yield partial
+        except BaseException:
+            if not _worth_keeping(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        (partial / "lock").unlink()
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+
+
+def _empty(folder: Path) -> None:
+    for item in folder.iterdir():
+        if item.name == "lock":
+            continue
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
+def _worth_keeping(partial: Path) -> bool:
+    return any(
+        item.name not in ("lock", "settings.json") and not item.name.startswith(".") for item in partial.iterdir()
+    )
+
+
+def open_run(path: str | Path) -> xr.DataTree:
+    """The DataTree of a finished run: a group a method, in each the ArviZ groups.
+
+    Parameters
+    ----------
+    path
+        The run's folder, as given to `--out`.
+
+    Raises
+    ------
+    BayesdfError
+        If there is no finished run.
+    """
+    folder = Path(path)
+    if not (folder / TREE).is_dir():
+        started = (folder.parent / f"{folder.name}.partial").is_dir()
+        hint = "it was started but not finished: run the same command again" if started else "give a run's folder"
+        raise BayesdfError(f"no finished run at {folder}: {hint}")
+    return open_tree(folder / TREE)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, float | int | str | None]) -> None:
+    """Write the flat table of named figures."""
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write each table as `tables/<name>.csv`."""
+    (folder / "tables").mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / "tables" / f"{name}.csv")
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Write each figure as `figures/<name>.png`."""
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=150, bbox_inches="tight")

@@ -1,0 +1,133 @@
+"""The point estimate that the methods start from: a detector trained on training people alone.
+
+    python -m bayesdf.experiments.warm_start resnet18
+
+Training a network from scratch takes longer than finding a posterior over a part of it. Weights trained on the embedded
+data's 24 training people ship for the default detector; validation and test people were never seen, neither for the
+weights nor for a choice among them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import bayesdf.data as data
+from bayesdf.cli import console, run_cli
+from bayesdf.errors import BayesdfError
+from bayesdf.inference import MCDropout
+from bayesdf.models import Detector, build, classifier, priors
+from bayesdf.models.priors import Prior
+
+WEIGHTS = Path(__file__).parent / "weights"
+EPOCHS = 60
+LR = 1e-3
+SITES = {
+    "resnet18": ("fc", "layer4.1.bn2"),
+    "xception": ("fc", "bn4"),
+    "efficientnet": ("classifier", "bn2"),
+    "mobilenet": ("classifier", "blocks.5.0.bn1"),
+}
+"""Which parameters of each network are random in the study."""
+
+
+def point_estimate(
+    name: str, collection: data.Collection, *, epochs: int = EPOCHS, seed: int = 0, device: str = "auto"
+) -> nn.Module:
+    """Train all weights of a network on the training split, with augmentation, balance and dropout in the last stage.
+
+    Returns
+    -------
+    nn.Module
+        The network of `blank`, in evaluation mode.
+    """
+    torch.manual_seed(seed)
+    network = blank(name, collection)
+    method = MCDropout(epochs=epochs, lr=LR, augment=data.augment, seed=seed, device=device)
+    fitted = method.fit(Detector(network, {}), collection.train).network
+    network.load_state_dict({key: fitted.state_dict()[key] for key in network.state_dict()})
+    return network.cpu().eval()
+
+
+def blank(name: str, collection: data.Collection) -> nn.Module:
+    """The untrained network as this study uses it: with high-pass channels, and its stem made for small images."""
+    size = collection.train[0][0].shape[-1]
+    return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96)
+
+
+def default_priors(name: str, network: nn.Module) -> dict[str, Prior]:
+    """The priors of the study: over the classifier and the last convolution before it (`SITES`), centred on the start.
+
+    Networks outside the list get a prior over their classifier alone.
+    """
+    return {pattern: priors.moped(delta=0.1) for pattern in SITES.get(name, (classifier(network),))}
+
+
+def ships(name: str, collection: data.Collection) -> bool:
+    """Whether weights for this network and data come with the package."""
+    return collection.name == "embedded" and (WEIGHTS / f"{name}.safetensors").is_file()
+
+
+def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, seed: int, device: str) -> nn.Module:
+    """The network that posteriors of this data start from: as shipped, else as kept in `keep`, else trained now.
+
+    Raises
+    ------
+    BayesdfError
+        If a file of weights is damaged.
+    """
+    if ships(name, collection):
+        return load(WEIGHTS / f"{name}.safetensors", name, collection)
+    if keep.is_file():
+        return load(keep, name, collection)
+    console.print(f"    no weights ship for {name} on {collection.name}: training the point estimate first")
+    network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device)
+    write(network, keep)
+    return network
+
+
+def write(network: nn.Module, path: Path) -> None:
+    """Write a network's weights in half precision, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    beside = path.with_suffix(".new")
+    save_file({key: value.contiguous() for key, value in half.items()}, beside)
+    beside.replace(path)
+
+
+def load(path: Path, name: str, collection: data.Collection) -> nn.Module:
+    """The network with the weights that `write` wrote, in evaluation mode."""
+    network = blank(name, collection)
+    try:
+        state = load_file(path)
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        )
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BayesdfError(
+            f"the warm start at {path} cannot be read ({reason}); delete it, and reinstall bayesdf or run "
+            f"`python -m bayesdf.experiments.warm_start {name}`"
+        ) from None
+    return network.eval()
+
+
+def main(
+    detector: Annotated[str, typer.Argument(help="Network: resnet18, xception, efficientnet, mobilenet, …")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = EPOCHS,
+    seed: Annotated[int, typer.Option(help="Seed of the start and of every batch.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a detector's point estimate on the embedded training people and write it into the package."""
+    network = point_estimate(detector, data.load("embedded"), epochs=epochs, seed=seed, device=device)
+    target = WEIGHTS / f"{detector}.safetensors"
+    write(network, target)
+    console.print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,47 @@
+"""What does a network know of an image before it decides? The input of its classifier."""
+
+import torch
+from torch import Tensor, nn
+
+from bayesdf.errors import BayesdfError
+
+
+def classifier(network: nn.Module) -> str:
+    """The name of the module that turns features into logits: the last linear layer, ``fc`` in a ResNet.
+
+    Raises
+    ------
+    BayesdfError
+        The network has no linear layer.
+    """
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not names:
+        raise BayesdfError(f"{type(network).__name__} has no linear layer, so it has no penultimate features")
+    return names[-1]
+
+
+@torch.no_grad()
+def penultimate(network: nn.Module, images: Tensor) -> Tensor:
+    """The input of the network's classifier, in evaluation mode.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its last linear layer is taken for the classifier.
+    images : Tensor (B, 3, H, W)
+        Values in [0, 1].
+
+    Returns
+    -------
+    Tensor (B, F)
+    """
+    seen: list[Tensor] = []
+    module = network.get_submodule(classifier(network))
+    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+    mode = network.training
+    try:
+        network.eval()(images)
+    finally:
+        handle.remove()
+        network.train(mode)
+    return seen[-1]

@@ -1,0 +1,268 @@
+"""What a run of the source attribution study shows: figures, tables, flat metrics, and the page.
+
+`results` maps the name of a method to its DataTree, as `bayesdf.experiments.source_attribution.study` returns it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import bayesdf.analysis as analysis
+from bayesdf.analysis import Estimate
+from bayesdf.report.figures import (
+    certainty_sheet,
+    confusion_matrix,
+    reliability_diagram,
+    sample_sheet,
+    source_accuracy,
+    uncertainty_by_source,
+)
+from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+
+METHODS = {"svi": "SVI", "mc_dropout": "MC dropout"}
+"""Methods as they are called in text, by their names on the command line."""
+
+MAIN = "uncertainty"
+CONTROL = "mean_probability"
+SETS = {
+    "uncertainty": "uncertainty: scalars and profile",
+    "uncertainty_scalars": "uncertainty: scalars alone",
+    "mean_probability": "control: mean probability alone",
+    "penultimate_features": "ceiling: the network's features",
+}
+"""The feature sets from which the source is told, and how they are called in figures."""
+
+Results = Mapping[str, xr.DataTree]
+
+
+def metrics(results: Results) -> dict[str, float | int | str]:
+    """All figures under flat names: ``svi.detection.ece``, ``svi.source.uncertainty.accuracy.low``, …"""
+    flat: dict[str, float | int | str] = {}
+    for name, tree in results.items():
+        detection = tree["metrics"].to_dataset()
+        flat |= analysis.flatten(detection, f"{name}.detection.")
+        flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters")}
+        for row, values in _sources(tree).iterrows():
+            flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
+        for source, share in _caught(tree).iterrows():
+            flat |= {f"{name}.detection.{source}.{key}": float(value) for key, value in share.items()}
+    return flat
+
+
+def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Tables by name; a method's are called after it."""
+    counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
+    people = manifest.groupby("split")["subject"].nunique()
+    made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
+    detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
+    made["detection"] = pd.DataFrame.from_dict(detection, orient="index")
+    for name, tree in results.items():
+        made[f"{name}_detection_by_source"] = _caught(tree)
+        made[f"{name}_source"] = _sources(tree)
+        made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
+        made[f"{name}_uncertainty"] = _per_image(tree)
+    return made
+
+
+def figures(results: Results, images: NDArray[np.floating], manifest: pd.DataFrame) -> dict[str, Figure]:
+    """Figures by name; a method's are called after it.
+
+    Parameters
+    ----------
+    images
+        The test images, float (N, H, W, 3) in [0, 1], in the order of the results.
+    manifest
+        Their rows.
+    """
+    made = {"samples": sample_sheet(images, manifest["source"], title="Photographs and fakes of the test people")}
+    for name, tree in results.items():
+        label = METHODS[name]
+        uncertainty = tree["uncertainty"].to_dataset()
+        made[f"{name}_source"] = source_accuracy(
+            _sources(tree).rename(index=SETS),
+            title=f"{label}: how often a fake's generator is named",
+            unit="fakes",
+        )
+        made[f"{name}_confusion"] = confusion_matrix(
+            analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset()),
+            title=f"{label}: generators named from uncertainty",
+        )
+        made[f"{name}_uncertainty"] = uncertainty_by_source(uncertainty, title=f"{label}: why the detector is unsure")
+        made[f"{name}_reliability"] = reliability_diagram(
+            analysis.reliability(tree),
+            analysis.estimate(tree["metrics"].to_dataset(), "ece"),
+            title=f"{label}: is the detector right as often as it claims?",
+        )
+        made[f"{name}_faces"] = certainty_sheet(
+            images, uncertainty, title=f"{label}: the faces the detector is most and least sure of"
+        )
+    return made
+
+
+def headline(results: Results) -> dict[str, list[str]]:
+    """The figures that answer the question, a list over methods for each: text as printed."""
+
+    def figures_of(tree: xr.DataTree) -> dict[str, str]:
+        detection = tree["metrics"].to_dataset()
+        sources = _sources(tree)
+        cells = {
+            "real against fake: balanced accuracy": str(analysis.estimate(detection, "balanced_accuracy")),
+            "real against fake: AUROC": str(analysis.estimate(detection, "auroc")),
+            "expected calibration error": str(analysis.estimate(detection, "ece")),
+        }
+        for key, label in SETS.items():
+            cells[f"source from {label}"] = str(_estimate(sources, key, "accuracy"))
+        cells["uncertainty over mean probability"] = str(_estimate(sources, MAIN, "accuracy_ratio"))
+        cells["chance"] = f"{_chance(sources):.3f}"
+        return cells
+
+    columns = [figures_of(tree) for tree in results.values()]
+    return {label: [column[label] for column in columns] for label in columns[0]}
+
+
+def page(
+    path: Path,
+    results: Results,
+    figures: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+    notes: Sequence[str],
+    credit: str,
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    notes
+        What a reader must know of how this run was made, a sentence or two each.
+    """
+    best, tree = max(results.items(), key=lambda item: _estimate(_sources(item[1]), MAIN, "accuracy"))
+    sources = _sources(tree)
+    accuracy, ratio = _estimate(sources, MAIN, "accuracy"), _estimate(sources, MAIN, "accuracy_ratio")
+    detection = tree["metrics"].to_dataset()
+    answer = (
+        f"From its uncertainty alone, {METHODS[best]} names the generator of {accuracy.value:.0%} of the fakes of "
+        f"people never seen before (95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
+        f"{_chance(sources):.0%}, and the mean probability alone "
+        f"{_estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
+        f"The detector tells real from fake with a balanced accuracy of "
+        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
+    )
+    sections = [
+        Section(
+            "The images",
+            [
+                *notes,
+                Picture(figures["samples"], "A row for each source, drawn at random from the test people."),
+                Table(tables["images"], "Images by source and split, and the number of people in each split."),
+            ],
+        ),
+        Section(
+            "Real or fake",
+            [
+                "How well each method tells photographs from fakes of people that it never saw. Balanced accuracy "
+                "counts photographs and fakes alike; the calibration error says how far claimed confidence is from "
+                "the share that is right (`ece`: images weigh alike, `ece_balanced`: real and fake weigh alike).",
+                Table(tables["detection"], "Each figure with its 95 % interval over people."),
+                *(part for name in results for part in _detection(name, figures, tables)),
+            ],
+        ),
+        *(_method(name, figures, tables) for name in results),
+    ]
+    write_page(
+        path,
+        "Who made this fake? Attribution from uncertainty",
+        sections,
+        question="A detector learnt only real from fake. Does it betray, by how unsure it is, who made a fake?",
+        answer=answer,
+        highlights={
+            f"{METHODS[name]}: source from uncertainty": _estimate(_sources(tree), MAIN, "accuracy")
+            for name, tree in results.items()
+        },
+        settings=settings,
+        credits=[f"Photographs: {credit}."] if credit else [],
+        glossary=GLOSSARY,
+    )
+
+
+def _detection(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> list[Picture | Table]:
+    label = METHODS[name]
+    return [
+        Table(tables[f"{name}_detection_by_source"], f"{label}: share judged rightly, source by source."),
+        Picture(
+            figures[f"{name}_reliability"],
+            "Above: the share of images judged rightly against the confidence claimed for them. Below: how many images "
+            "each bar stands on.",
+        ),
+    ]
+
+
+def _method(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    return Section(
+        f"The source, by {METHODS[name]}",
+        [
+            "A classifier learns the generators from figures of the posterior draws alone and is judged on people that "
+            "neither it nor the detector has seen. Two controls stand beside it: the detector's mean probability, "
+            "which is what a detector without uncertainty would report, and, as a ceiling, the network's own features.",
+            Picture(
+                figures[f"{name}_source"],
+                "Bars: share of fakes whose generator is named; lines: 95 % intervals.",
+            ),
+            Picture(figures[f"{name}_confusion"], "Rows: who made the fake. Columns: who was named."),
+            Picture(
+                figures[f"{name}_uncertainty"],
+                "Right: the draws find the image ambiguous. Up: the draws disagree. A generator with a place of its "
+                "own can be told by it.",
+            ),
+            Picture(
+                figures[f"{name}_faces"],
+                "The extremes, to be looked at: what makes the detector sure or unsure.",
+            ),
+            Table(tables[f"{name}_source"], "All figures of the attribution, by what the classifier was given."),
+        ],
+    )
+
+
+def _sources(tree: xr.DataTree) -> pd.DataFrame:
+    """A row a feature set, as `bayesdf.analysis.summarise` made it."""
+    return tree.children["attribution"].to_dataset(inherit=False).to_dataframe().loc[list(SETS)]
+
+
+def _estimate(sources: pd.DataFrame, features: str, name: str) -> Estimate:
+    """A figure of a feature set, with its interval."""
+    return Estimate(*(float(sources[column][features]) for column in (name, f"{name}.low", f"{name}.high")))
+
+
+def _chance(sources: pd.DataFrame) -> float:
+    return float(sources["chance"][MAIN])
+
+
+def _per_image(tree: xr.DataTree) -> pd.DataFrame:
+    """A row an image: where it is from, and how sure the detector is."""
+    uncertainty = tree["uncertainty"].to_dataset()
+    one = [name for name, variable in uncertainty.variables.items() if variable.dims == ("image",)]
+    frame = uncertainty[one].to_dataframe()
+    frame["p_fake"] = uncertainty["probability"].sel({"class": "fake"}).values
+    return frame
+
+
+def _caught(tree: xr.DataTree) -> pd.DataFrame:
+    """For each source the number of test images and the share judged rightly, with its interval over people."""
+    frame = _per_image(tree)
+    rows = {}
+    for source, part in frame.groupby("source"):
+        right = (part["prediction"] == part["label"]).to_numpy(float)
+        share = analysis.cluster_bootstrap(np.mean, [right], part["subject"].to_numpy())
+        rows[source] = {
+            "images": len(part),
+            "right": share.value,
+            "right.low": share.low,
+            "right.high": share.high,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("source")

@@ -1,0 +1,48 @@
+"""Imports point downwards only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bayesdf
+
+PACKAGE = Path(bayesdf.__file__).parent
+LAYERS = ["faces", "generators", "data", "models", "inference", "analysis", "report", "experiments"]
+SHARED = {"errors", "cache", "cli", "store", "_torchvision", "__version__"}
+
+
+def imported(path: Path) -> set[str]:
+    """The first names below `bayesdf` that a module imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bayesdf":
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("bayesdf.")}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if place == "__init__":
+        return
+    allowed = {"errors"} if place in SHARED else SHARED | set(LAYERS[: LAYERS.index(place) + 1])
+    assert imported(path) <= allowed
+
+
+def test_analysis_does_not_need_torch() -> None:
+    for path in (PACKAGE / "analysis").rglob("*.py"):
+        assert "torch" not in path.read_text().replace("no torch", "").replace("_torchvision", ""), path
+
+
+def test_only_one_door_to_torchvision_and_timm() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "_torchvision.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not {module.split(".")[0] for module in modules} & {"torchvision", "timm"}, path
