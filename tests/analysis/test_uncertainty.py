@@ -1,3 +1,4 @@
+import doctest
 import math
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import xarray as xr
 from scipy.special import log_softmax
 
-from bayesdf.analysis import decompose
+from bayesdf.analysis import decompose, uncertainty
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, log_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -143,3 +144,7 @@ def test_what_cannot_be_analysed_is_said_in_one_line(predictions, message):
     with pytest.raises(BayesdfError, match=message) as caught:
         decompose(predictions)
     assert "\n" not in str(caught.value)
+
+
+def test_the_example_in_the_docstring_runs():
+    assert doctest.testmod(uncertainty) == (0, 4)
