@@ -1,11 +1,12 @@
 """DataTrees on disk: written whole or not at all, and read without running any code of the file's author.
 
-Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet). ``write_tree`` writes
-beside the target and renames, so a run that is killed leaves no half-written store behind under the final name.
-``open_tree`` refuses pickled objects and codecs outside a short list, and a store with chunks missing: Zarr itself
-would fill these with zeros.
+Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet). ``write_tree``
+writes beside the target and renames, so a run that is killed leaves no half-written store behind under the
+final name. ``open_tree`` refuses pickled objects and codecs outside a short list, and a store with chunks
+missing: Zarr itself would fill these with zeros.
 """
 
+import itertools
 import json
 import math
 import os
@@ -30,8 +31,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     Parameters
     ----------
     tree : xr.DataTree
-        Object columns are written as strings; anything else that is not a number, a boolean, a date or a string is
-        refused.
+        Object columns are written as strings; anything else that is not a number, a boolean, a date or a
+        string is refused.
     path : path
         The store, a folder that must not exist yet.
     overwrite : bool
@@ -50,21 +51,15 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     path = Path(path)
     if path.exists():
         if not overwrite:
-            raise BayesdfError(
-                f"{path} exists already: choose another path, or pass overwrite=True to replace it"
-            )
+            raise BayesdfError(f"{path} exists already: choose another path, or pass overwrite=True to replace it")
         if not is_store(path):
-            raise BayesdfError(
-                f"{path} exists and is not a Zarr store, so it is not replaced: choose another path"
-            )
-    plain = xr.DataTree.from_dict(
-        {node.path: _plain(node.to_dataset(inherit=False)) for node in tree.subtree}
-    )
+            raise BayesdfError(f"{path} exists and is not a Zarr store, so it is not replaced: choose another path")
+    plain = xr.DataTree.from_dict({node.path: _plain(node.to_dataset(inherit=False)) for node in tree.subtree})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         new = beside / "new"
-        # Chunks that hold only the fill value are written too: a missing chunk then always means a damaged store.
+        # Chunks of the fill value alone are written too: a missing chunk then always means a damaged store.
         with zarr.config.set({"array.write_empty_chunks": True}):
             plain.to_zarr(new, mode="w", zarr_format=2, consolidated=True)
         if path.exists():
@@ -95,9 +90,7 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         raise
     except Exception as error:  # zarr, numcodecs and xarray raise some fifteen types on damaged stores
         cause = " ".join(str(error).split())[:200]
-        raise BayesdfError(
-            f"{path} cannot be read ({type(error).__name__}: {cause}): write it again"
-        ) from error
+        raise BayesdfError(f"{path} cannot be read ({type(error).__name__}: {cause}): write it again") from error
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -107,26 +100,25 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 def _plain(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with object and variable-length strings as fixed-length ones, and no inherited encoding."""
+    fixed = {}
     for name, variable in dataset.variables.items():
-        kind = variable.dtype.kind
-        if kind == "O" or isinstance(variable.dtype, np.dtypes.StringDType):
-            values = variable.values.ravel()
-            strings = ["" if _missing(value) else value for value in values]
-            for value in strings:
-                if not isinstance(value, str):
-                    raise BayesdfError(
-                        f"variable {name!r} holds objects of type {type(value).__name__}, which a store cannot keep "
-                        "without pickle: convert it to numbers or strings"
-                    )
-            fixed = np.array(strings, dtype=np.str_).reshape(variable.shape)
-            dataset = (
-                dataset.assign_coords({name: (variable.dims, fixed)})
-                if name in dataset.coords
-                else (dataset.assign({name: (variable.dims, fixed, variable.attrs)}))
-            )
-        elif kind not in "biufcUSmM":
+        if variable.dtype.kind == "O" or isinstance(variable.dtype, np.dtypes.StringDType):
+            fixed[name] = (variable.dims, _strings(str(name), variable.values), variable.attrs)
+        elif variable.dtype.kind not in "biufcUSmM":
             raise BayesdfError(f"variable {name!r} has dtype {variable.dtype}, which a store cannot keep")
-    return dataset.drop_encoding()
+    coords = {name: value for name, value in fixed.items() if name in dataset.coords}
+    return dataset.assign(fixed).set_coords(list(coords)).drop_encoding()
+
+
+def _strings(name: str, values: np.ndarray) -> np.ndarray:
+    strings = ["" if _missing(value) else value for value in values.ravel()]
+    for value in strings:
+        if not isinstance(value, str):
+            raise BayesdfError(
+                f"variable {name!r} holds objects of type {type(value).__name__}, which a store cannot "
+                "keep without pickle: convert it to numbers or strings"
+            )
+    return np.array(strings, dtype=np.str_).reshape(values.shape)
 
 
 def _missing(value: Any) -> bool:
@@ -136,9 +128,7 @@ def _missing(value: Any) -> bool:
 def _check(path: Path) -> None:
     """Refuse pickles, unknown codecs and missing chunks, from the metadata alone."""
     for file in path.rglob("zarr.json"):
-        raise BayesdfError(
-            f"{file} belongs to a Zarr store of format 3, which bayesdf does not write: convert it"
-        )
+        raise BayesdfError(f"{file} belongs to a Zarr store of format 3, which bayesdf does not write: convert it")
     for folder, metadata in _arrays(path):
         name = folder.relative_to(path)
         dtype = np.dtype(metadata["dtype"]) if isinstance(metadata["dtype"], str) else None
@@ -148,16 +138,17 @@ def _check(path: Path) -> None:
         for codec in codecs:
             if codec is not None and codec.get("id") not in _CODECS:
                 raise BayesdfError(f"{path}: array {name} uses codec {codec.get('id')!r}, which is refused")
-        grid = [
-            math.ceil(size / chunk) for size, chunk in zip(metadata["shape"], metadata["chunks"], strict=True)
-        ]
+        grid = [math.ceil(size / chunk) for size, chunk in zip(metadata["shape"], metadata["chunks"], strict=True)]
         separator = metadata.get("dimension_separator", ".")
-        for index in np.ndindex(*grid):
+        present = sum(not file.name.startswith(".") for file in folder.iterdir())
+        if math.prod(grid) > present:  # said before the grid, which the file could make huge, is walked
+            raise BayesdfError(
+                f"{path} is damaged: array {name} has {present} of {math.prod(grid)} chunks: write it again"
+            )
+        for index in itertools.product(*map(range, grid)):
             key = separator.join(map(str, index)) if index else "0"
             if not (folder / key).is_file():
-                raise BayesdfError(
-                    f"{path} is damaged: chunk {key} of array {name} is missing: write it again"
-                )
+                raise BayesdfError(f"{path} is damaged: chunk {key} of array {name} is missing: write it again")
 
 
 def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyro
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
@@ -22,7 +23,6 @@ from bayesdf.inference.samplers import (
     NormalSampler,
     Sampler,
     StoredSampler,
-    dims,
 )
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
@@ -54,13 +54,11 @@ class Posterior:
     sample_stats : xr.Dataset
         What the method reports: ``elbo`` (step), ``validation_nll`` (epoch), …
     attrs : dict
-        Root attributes of every tree made from this posterior: versions, detector, priors, method, settings, seed,
-        fingerprint of the data, wall time of the fit.
+        Root attributes of every tree made from this posterior: versions, detector, priors, method, settings,
+        seed, fingerprint of the data, wall time of the fit.
     """
 
-    def __init__(
-        self, network: nn.Module, sampler: Sampler, sample_stats: xr.Dataset, attrs: dict[str, Any]
-    ) -> None:
+    def __init__(self, network: nn.Module, sampler: Sampler, sample_stats: xr.Dataset, attrs: dict[str, Any]) -> None:
         self.network = network.eval()
         self.recipe: dict[str, Any] | None = getattr(network, "recipe", None)
         self.sampler = sampler
@@ -103,8 +101,8 @@ class Posterior:
         Parameters
         ----------
         dataset : torch dataset of (image, label)
-            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns become
-            ``constant_data``; where it has ``classes``, they name the dimension ``class``.
+            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns
+            become ``constant_data``; where it has ``classes``, they name the dimension ``class``.
         draws : int
             At least 1.
         seed : int
@@ -117,15 +115,16 @@ class Posterior:
         Returns
         -------
         xr.DataTree
-            ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
-            (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method has a formula for
-            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes).
+            ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with
+            ``label`` (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method
+            has a formula for its draws, and ``posterior`` up to two million numbers (else
+            ``posterior_left_out`` in the attributes).
 
         Raises
         ------
         BayesdfError
-            No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit
-            the network.
+            No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not
+            fit the network.
         """
         self._check(draws, seed)
         if batch_size < 1:
@@ -139,8 +138,8 @@ class Posterior:
         classes = getattr(dataset, "classes", None) or [str(index) for index in range(logits.shape[-1])]
         if len(classes) != logits.shape[-1]:
             raise BayesdfError(
-                f"the data has {len(classes)} classes ({', '.join(map(str, classes))}), but the posterior tells "
-                f"{logits.shape[-1]} apart: predict data of the task it was fitted on"
+                f"the data has {len(classes)} classes ({', '.join(map(str, classes))}), but the posterior "
+                f"tells {logits.shape[-1]} apart: predict data of the task it was fitted on"
             )
         coords = {
             "chain": [0],
@@ -163,9 +162,7 @@ class Posterior:
         if numbers <= POSTERIOR_NUMBERS:
             groups["posterior"] = self._posterior(draws, seed)
         else:
-            extra["posterior_left_out"] = (
-                f"{numbers} numbers; Posterior.draws(draws={draws}, seed={seed}) makes them"
-            )
+            extra["posterior_left_out"] = f"{numbers} numbers; Posterior.draws(draws={draws}, seed={seed}) makes them"
         return self._tree(groups, seed, extra)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -176,15 +173,11 @@ class Posterior:
         BayesdfError
             The path is taken and `overwrite` is False.
         """
-        state = {
-            name: xr.Variable(dims(name, value), value.detach().cpu().numpy())
-            for name, value in self.network.state_dict().items()
-        }
         root = {**self.attrs, "sampler": self.sampler.kind, "recipe": json.dumps(self.recipe)}
         tree = xr.DataTree.from_dict(
             {
                 "/": xr.Dataset(attrs=root),
-                "/network": xr.Dataset(state),
+                "/network": _pack(self.network.state_dict()),
                 "/variational": self.sampler.to_dataset(),
                 "/sample_stats": self.sample_stats,
             }
@@ -198,8 +191,8 @@ class Posterior:
             raise BayesdfError(f"seed is {seed}, but must be at least 0")
         if self.sampler.capacity is not None and draws > self.sampler.capacity:
             raise BayesdfError(
-                f"{draws} draws were asked of a posterior that holds {self.sampler.capacity}: ask for fewer, or fit "
-                "with more stored_draws"
+                f"{draws} draws were asked of a posterior that holds {self.sampler.capacity}: ask for "
+                "fewer, or fit with more stored_draws"
             )
 
     def _posterior(self, draws: int, seed: int) -> xr.Dataset:
@@ -215,9 +208,7 @@ class Posterior:
             {"chain": [0], "draw": np.arange(draws)},
         )
 
-    def _tree(
-        self, groups: dict[str, xr.Dataset], seed: int, extra: dict[str, Any] | None = None
-    ) -> xr.DataTree:
+    def _tree(self, groups: dict[str, xr.Dataset], seed: int, extra: dict[str, Any] | None = None) -> xr.DataTree:
         attrs = {**self.attrs, **(extra or {}), "draws_seed": seed}
         return xr.DataTree.from_dict(
             {"/": xr.Dataset(attrs=attrs), **{f"/{name}": group for name, group in groups.items()}}
@@ -240,19 +231,17 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         The store is missing or damaged, is no posterior, or needs a detector (or another one).
     """
     tree = open_tree(path)
-    attrs = dict(tree.attrs)
+    attrs = {str(name): value for name, value in tree.attrs.items()}
     kind = attrs.pop("sampler", None)
-    if kind not in SAMPLERS or "network" not in tree.children or "variational" not in tree.children:
+    if kind not in SAMPLERS or not {"network", "variational", "sample_stats"} <= set(tree.children):
         raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
     try:
-        sampler: Sampler = SAMPLERS[kind].from_dataset(tree["variational"].to_dataset(inherit=False))
+        sampler: Sampler = SAMPLERS[kind].from_dataset(_dataset(tree, "variational"))
         recipe = json.loads(attrs.pop("recipe", "null"))
     except BayesdfError:
         raise
     except (KeyError, ValueError, TypeError) as error:
-        raise BayesdfError(
-            f"{path}: the posterior's parameters are damaged ({error}): save it again"
-        ) from error
+        raise BayesdfError(f"{path}: the posterior's parameters are damaged ({error}): save it again") from error
     if detector is not None:
         network = copy.deepcopy(detector.network)
     elif recipe is not None:
@@ -262,20 +251,18 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
             f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
             "detector=Detector(network, priors) with a network of the same architecture"
         )
-    state = {
-        str(name): torch.from_numpy(value.values.copy()) for name, value in tree["network"].data_vars.items()
-    }
     try:
+        state = _unpack(_dataset(tree, "network"))
         sampler.install(network)
         network.load_state_dict(state)
         known = state_names(network)
         for name, shape in sampler.shapes.items():
             if name in known and tuple(state[name].shape) != tuple(shape):
                 raise RuntimeError(f"site {name} has shape {shape}")
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, KeyError, ValueError) as error:
         cause = " ".join(str(error).split())[:300]
         raise BayesdfError(f"{path}: its network is not of this architecture: {cause}") from error
-    return Posterior(network, sampler, tree["sample_stats"].to_dataset(inherit=False), attrs)
+    return Posterior(network, sampler, _dataset(tree, "sample_stats"), attrs)
 
 
 def fitted_by(
@@ -303,21 +290,43 @@ def fitted_by(
     }
 
 
+def _pack(state: dict[str, Tensor]) -> xr.Dataset:
+    """A network's state as one flat array a dtype: a store of a file a tensor takes seconds to write."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    index = [(name, str(value.numpy().dtype), tuple(value.shape)) for name, value in tensors.items()]
+    flat = {
+        kind: np.concatenate([tensors[name].numpy().ravel() for name, dtype, _ in index if dtype == kind])
+        for kind in dict.fromkeys(dtype for _, dtype, _ in index)
+    }
+    variables = {kind: (f"{kind}_number", values) for kind, values in flat.items()}
+    return xr.Dataset(variables, attrs={"tensors": json.dumps(index)})
+
+
+def _unpack(dataset: xr.Dataset) -> dict[str, Tensor]:
+    """What `_pack` packed."""
+    state, used = {}, dict.fromkeys(map(str, dataset.data_vars), 0)
+    for name, kind, shape in json.loads(dataset.attrs["tensors"]):
+        end = used[kind] + math.prod(shape)
+        state[name] = torch.from_numpy(dataset[kind].values[used[kind] : end].reshape(shape).copy())
+        used[kind] = end
+    return state
+
+
+def _dataset(tree: xr.DataTree, group: str) -> xr.Dataset:
+    return tree.children[group].to_dataset(inherit=False)
+
+
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:
     """The manifest's columns, a value an image."""
     manifest = getattr(dataset, "manifest", None)
     if manifest is None:
         return xr.Dataset(coords={"image": image})
     if len(manifest) != len(image):
-        raise BayesdfError(
-            f"the manifest has {len(manifest)} rows for {len(image)} images: it needs one an image"
-        )
+        raise BayesdfError(f"the manifest has {len(manifest)} rows for {len(image)} images: it needs one an image")
     columns = {}
     for name in manifest.columns:
         values = manifest[name].to_numpy()
         if values.dtype.kind not in "biufM":
-            values = np.array(
-                ["" if value is None or value != value else str(value) for value in values], np.str_
-            )
+            values = np.array(["" if value is None or value != value else str(value) for value in values], np.str_)
         columns[str(name)] = ("image", values)
     return xr.Dataset(columns, {"image": image})

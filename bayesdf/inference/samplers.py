@@ -1,7 +1,8 @@
 """What a posterior keeps of a method: the numbers from which its draws are made again.
 
-A sampler turns ``(index, seed)`` into the values of all sites; draw 7 of seed 0 is the same wherever and whenever it is
-made, and whatever else is drawn. To disk and back goes an `xr.Dataset` of plain arrays (group ``variational``).
+A sampler turns ``(index, seed)`` into the values of all sites; draw 7 of seed 0 is the same wherever and
+whenever it is made, and whatever else is drawn. To disk and back goes an `xr.Dataset` of plain arrays (group
+``variational``).
 """
 
 import json
@@ -53,18 +54,14 @@ class NormalSampler:
     kind: ClassVar[str] = "normal"
     capacity: int | None = None
 
-    def __init__(
-        self, loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], support: Mapping[str, str]
-    ) -> None:
+    def __init__(self, loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], support: Mapping[str, str]) -> None:
         self.loc, self.scale, self.support = _cpu(loc), _cpu(scale), dict(support)
         self.shapes = {name: tuple(value.shape) for name, value in self.loc.items()}
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
         noise = generator(index, seed)
         return {
-            name: constrain(
-                torch.addcmul(loc, self.scale[name], torch.randn(loc.shape, generator=noise)), support
-            )
+            name: constrain(torch.addcmul(loc, self.scale[name], torch.randn(loc.shape, generator=noise)), support)
             for (name, loc), support in zip(self.loc.items(), self.support.values(), strict=True)
         }
 
@@ -140,8 +137,8 @@ class LowRankSampler:
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> "LowRankSampler":
         support = {name: known_support(value) for name, value in json.loads(dataset.attrs["support"]).items()}
-        parts = (tensor(dataset[name]) for name in ("loc", "factor", "diagonal"))
-        return cls(*parts, json.loads(dataset.attrs["shapes"]), support)
+        loc, factor, diagonal = (tensor(dataset[name]) for name in ("loc", "factor", "diagonal"))
+        return cls(loc, factor, diagonal, json.loads(dataset.attrs["shapes"]), support)
 
 
 class DeltaSampler:
@@ -173,7 +170,8 @@ class DeltaSampler:
 
 
 class StoredSampler:
-    """Draws made once and kept, given out in an order that depends on the seed; values (stored draw, *site)."""
+    """Draws made once and kept, given out in an order that depends on the seed; values (stored draw,
+    *site)."""
 
     kind: ClassVar[str] = "stored"
 
@@ -194,8 +192,7 @@ class StoredSampler:
 
     def to_dataset(self) -> xr.Dataset:
         variables = {
-            name: (("stored_draw", *dims(name, value[0])), value.numpy())
-            for name, value in self.values.items()
+            name: (("stored_draw", *dims(name, value[0])), value.numpy()) for name, value in self.values.items()
         }
         return xr.Dataset(variables, attrs=order(self.shapes))
 
@@ -228,21 +225,20 @@ def support_name(support: Any, site: str) -> str:
         if bool(torch.as_tensor(upper == 1).all()):
             return "unit_interval"
     raise BayesdfError(
-        f"site {site!r} has support {support}, but guides 'normal' and 'lowrank' know reals, positive numbers and the "
-        "unit interval: pass a Pyro guide, or transform the site"
+        f"site {site!r} has support {support}, but guides 'normal' and 'lowrank' know reals, positive "
+        "numbers and the unit interval: pass a Pyro guide, or transform the site"
     )
 
 
 def known_support(name: str) -> str:
     if name not in CONSTRAINTS:
-        raise BayesdfError(
-            f"the stored posterior names the support {name!r}, which is none of {list(CONSTRAINTS)}"
-        )
+        raise BayesdfError(f"the stored posterior names the support {name!r}, which is none of {list(CONSTRAINTS)}")
     return name
 
 
 def order(sites: Iterable[str]) -> dict[str, str]:
-    """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by name."""
+    """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by
+    name."""
     return {"sites": json.dumps(list(sites))}
 
 
@@ -261,6 +257,4 @@ def tensor(variable: xr.DataArray) -> Tensor:
 
 
 def _cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in values.items()
-    }
+    return {name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in values.items()}

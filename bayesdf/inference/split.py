@@ -1,7 +1,7 @@
 """Prefix and suffix: the part of a network that is the same in every draw, and the part that is not.
 
-S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an operation belongs
-to the suffix when it uses a random tensor or the result of an operation that does.
+S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an
+operation belongs to the suffix when it uses a random tensor or the result of an operation that does.
 """
 
 import operator
@@ -21,7 +21,8 @@ _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 @dataclass(frozen=True)
 class Split:
-    """``network(images) == suffix(*prefix(images))``; both share the modules of the network they were made from.
+    """``network(images) == suffix(*prefix(images))``; both share the modules of the network they were made
+    from.
 
     Attributes
     ----------
@@ -30,7 +31,8 @@ class Split:
     suffix : nn.Module
         Those features to logits (B, C). Its parameters and buffers have the names they have in the network.
     traced : bool
-        False where the network could not be traced: the prefix then passes the images on, the suffix is the network.
+        False where the network could not be traced: the prefix then passes the images on, the suffix is the
+        network.
     """
 
     prefix: nn.Module
@@ -45,8 +47,8 @@ class Split:
 def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
     """Split a network before the first operation that uses one of the named tensors.
 
-    The result is checked on the images against the network itself. A network that cannot be traced, or that does
-    something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
+    The result is checked on the images against the network itself. A network that cannot be traced, or that
+    does something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
 
     Parameters
     ----------
@@ -82,8 +84,8 @@ class PassOn(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        # Norms stay modules although timm builds them of parts, and so do all modules without parts: their training
-        # mode is then read when they run, not when they are traced.
+        # Norms stay modules although timm builds them of parts, and so do all modules without parts: their
+        # training mode is then read when they run, not when they are traced.
         norm = isinstance(module, nn.modules.batchnorm._NormBase)
         return norm or super().is_leaf_module(module, path) or not any(True for _ in module.children())
 
@@ -98,7 +100,8 @@ def _split(network: nn.Module, names: set[str]) -> Split:
     ]
     constants = [node for node in graph.nodes if node.op == "get_attr" and node not in random]
 
-    prefix, copies = fx.Graph(), {}
+    prefix = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         if node not in random:
             copies[node] = prefix.node_copy(node, copies.__getitem__)
@@ -108,9 +111,7 @@ def _split(network: nn.Module, names: set[str]) -> Split:
     copies = {node: suffix.placeholder(f"feature_{i}") for i, node in enumerate(crossing)}
     for node in crossing:
         if any(_changes(user, node) for user in node.users if user in random):
-            copies[node] = suffix.call_method(
-                "clone", (copies[node],)
-            )  # features are used again by the next draw
+            copies[node] = suffix.call_method("clone", (copies[node],))  # features are used again by the next draw
     for node in graph.nodes:
         if node in random or node in constants:
             copies[node] = suffix.node_copy(node, copies.__getitem__)

@@ -161,7 +161,8 @@ def pose(
     Parameters
     ----------
     random : callable
-        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
+        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between
+        draws.
     """
     labels = all_labels(train)
     if len(labels) == 0:
@@ -170,13 +171,9 @@ def pose(
     classes = list(getattr(train, "classes", None) or [str(index) for index in range(int(labels.max()) + 1)])
     if len(present) < 2:
         only = classes[int(present[0])]
-        raise BayesdfError(
-            f"all {len(labels)} training images are of class {only!r}: a detector needs at least two"
-        )
+        raise BayesdfError(f"all {len(labels)} training images are of class {only!r}: a detector needs at least two")
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise BayesdfError(
-            f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes"
-        )
+        raise BayesdfError(f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
     device = resolve_device(settings.device)
     images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
     detector.check_output(classes, images)
@@ -185,8 +182,8 @@ def pose(
     parts = split(network, names, images)
     if settings.freeze == "prefix" and not parts.traced:
         raise BayesdfError(
-            "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite the "
-            "network's forward without control flow that depends on the images"
+            "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite "
+            "the network's forward without control flow that depends on the images"
         )
     weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
     example = (images, example_labels)
@@ -194,7 +191,8 @@ def pose(
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """``N / (K n_c)`` over the K classes present: each class weighs the same, and the weights of all images add to N."""
+    """``N / (K n_c)`` over the K classes present: each class weighs the same, and the weights of all images
+    add to N."""
     counts = torch.bincount(labels, minlength=classes).float()
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)
@@ -212,7 +210,8 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
 
 
 def train(problem: Problem, objective: Objective) -> History:
-    """Minimise the objective by Adam: linear warm-up, then cosine to zero; the best validated epoch is restored."""
+    """Minimise the objective by Adam: linear warm-up, then cosine to zero; the best validated epoch is
+    restored."""
     settings, history = problem.settings, History()
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
     total = settings.epochs * batch_count
@@ -234,10 +233,10 @@ def train(problem: Problem, objective: Objective) -> History:
                 step = len(history.loss)
                 if not math.isfinite(value):
                     raise BayesdfError(
-                        f"{type(settings).__name__}: the loss is {value} at step {step} (epoch {epoch}): lower lr "
-                        "(or init_scale), or check the images and the priors' scales"
+                        f"{type(settings).__name__}: the loss is {value} at step {step} (epoch {epoch}): "
+                        "lower lr (or init_scale), or check the images and the priors' scales"
                     )
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
                 schedule.step()
                 history.loss.append(value)
@@ -259,7 +258,8 @@ def train(problem: Problem, objective: Objective) -> History:
 
 
 def set_modes(problem: Problem, training: bool) -> None:
-    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval mode."""
+    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval
+    mode."""
     problem.network.eval()
     if training and problem.settings.freeze is None:
         problem.network.train()
@@ -268,7 +268,8 @@ def set_modes(problem: Problem, training: bool) -> None:
 
 
 class _Feed:
-    """Shuffled batches for one epoch after another, from features kept in memory where these do not change."""
+    """Shuffled batches for one epoch after another, from features kept in memory where these do not
+    change."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -332,9 +333,7 @@ class _Best:
     def restore(self, problem: Problem, groups: list[dict[str, Any]]) -> None:
         problem.network.load_state_dict(self.network)
         with torch.no_grad():
-            for parameter, value in zip(
-                (p for group in groups for p in group["params"]), self.own, strict=True
-            ):
+            for parameter, value in zip((p for group in groups for p in group["params"]), self.own, strict=True):
                 parameter.copy_(value)
 
 
@@ -344,9 +343,7 @@ def _validate(problem: Problem, objective: Objective) -> tuple[float, float]:
     assert problem.validation is not None
     devices = [problem.device] if problem.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(
-            problem.settings.seed
-        )  # the same noise every epoch: epochs differ by their state alone
+        torch.manual_seed(problem.settings.seed)  # the same noise every epoch: epochs differ by their state alone
         own = {name for name, _ in problem.parts.suffix.named_parameters()}
         own |= {name for name, _ in problem.parts.suffix.named_buffers()}
         draws = [objective.draw() for _ in range(VALIDATION_DRAWS)]

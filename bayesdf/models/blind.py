@@ -1,7 +1,7 @@
 """Blind detectors: image networks that know nothing of faces, by name.
 
-The four of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0) and
-``mobilenet`` (V3 small); any other name of torchvision or timm works too.
+The four of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0)
+and ``mobilenet`` (V3 small); any other name of torchvision or timm works too.
 """
 
 import difflib
@@ -44,41 +44,40 @@ def build(
     Parameters
     ----------
     name : str
-        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm; where
-        both have the name it is torchvision's, unless written ``timm/<name>``.
+        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm;
+        where both have the name it is torchvision's, unless written ``timm/<name>``.
     num_classes : int
         Number of logits, at least 2.
     pretrained : bool
         ImageNet weights, downloaded by torchvision or timm; the classifier starts fresh.
     high_pass : bool
-        Give the first convolution three more channels: the image less a small blur of itself. Traces of generators
-        and of blending sit in high frequencies, which networks learn late (Fridrich and Kodovsky, "Rich models for
-        steganalysis of digital images", 2012; Luo et al., "Generalizing face forgery detection with high-frequency
-        features", 2021). As in the former, residuals are truncated (at three standard deviations).
+        Give the first convolution three more channels: the image less a small blur of itself. Traces of
+        generators and of blending sit in high frequencies, which networks learn late (Fridrich and Kodovsky,
+        "Rich models for steganalysis of digital images", 2012; Luo et al., "Generalizing face forgery
+        detection with high-frequency features", 2021). As in the former, residuals are truncated (at three
+        standard deviations).
     small_stem : bool
-        For images up to about 96 pixels: the stem keeps the resolution. Networks with a max-pool at the root lose it;
-        others have the stride of their first convolution set to 1.
+        For images up to about 96 pixels: the stem keeps the resolution. Networks with a max-pool at the root
+        lose it; others have the stride of their first convolution set to 1.
 
     Returns
     -------
     nn.Module
-        With an attribute ``recipe``, the arguments of this call, from which `rebuild` builds the same architecture.
+        With an attribute ``recipe``, the arguments of this call, from which `rebuild` builds the same
+        architecture.
 
     Raises
     ------
     BayesdfError
-        Unknown name, fewer than two classes, or a network without the stem that `small_stem` or `high_pass` change.
+        Unknown name, fewer than two classes, or a network without the stem that `small_stem` or `high_pass`
+        change.
     """
     if num_classes < 2:
-        raise BayesdfError(
-            f"build({name!r}): num_classes is {num_classes}, but a detector tells at least 2 apart"
-        )
+        raise BayesdfError(f"build({name!r}): num_classes is {num_classes}, but a detector tells at least 2 apart")
     network, mean, std = _create(NAMES.get(name, name), num_classes, pretrained)
     path = _first_convolution(network)
     if path is None:
-        raise BayesdfError(
-            f"build({name!r}): no convolution of 3 channels comes first: pass your own nn.Module"
-        )
+        raise BayesdfError(f"build({name!r}): no convolution of 3 channels comes first: pass your own nn.Module")
     if small_stem:
         _keep_resolution(network, path, name)
     if high_pass:
@@ -110,7 +109,8 @@ def rebuild(recipe: dict[str, Any]) -> nn.Module:
 class Preprocess:
     """Forward pre-hook of the first convolution: normalise, and append the high-pass residual where asked.
 
-    A hook, not a module around the network: parameter names stay those of the library, and torch.fx sees one leaf.
+    A hook, not a module around the network: parameter names stay those of the library, and torch.fx sees one
+    leaf.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> None:
@@ -139,9 +139,7 @@ def residual(images: Tensor) -> Tensor:
     return ((images - blurred) / _RESIDUAL_STD).clamp(-_RESIDUAL_CUT, _RESIDUAL_CUT)
 
 
-def _create(
-    name: str, num_classes: int, pretrained: bool
-) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """The network of the library that knows the name, with the mean and deviation its weights expect."""
     library, _, short = name.rpartition("/")
     if library in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
@@ -158,9 +156,7 @@ def _create(
         return network, tuple(config.get("mean", _IMAGENET_MEAN)), tuple(config.get("std", _IMAGENET_STD))
     known = [*NAMES, *torchvision.models.list_models(module=torchvision.models), *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or list(NAMES)
-    raise BayesdfError(
-        f"there is no network {name!r}; the closest names are {', '.join(dict.fromkeys(close))}"
-    )
+    raise BayesdfError(f"there is no network {name!r}; the closest names are {', '.join(dict.fromkeys(close))}")
 
 
 def _first_convolution(network: nn.Module) -> str | None:
@@ -179,13 +175,14 @@ def _keep_resolution(network: nn.Module, path: str, name: str) -> None:
         convolution.stride = (1, 1)
     else:
         raise BayesdfError(
-            f"build({name!r}, small_stem=True): its stem has neither a max-pool nor an overlapping convolution of "
-            "stride 2; leave small_stem out and enlarge the images"
+            f"build({name!r}, small_stem=True): its stem has neither a max-pool nor an overlapping "
+            "convolution of stride 2; leave small_stem out and enlarge the images"
         )
 
 
 def _widened(convolution: nn.Module, keep: bool) -> nn.Conv2d:
-    """The convolution with twice the input channels; the new weights are zero where the old are worth keeping."""
+    """The convolution with twice the input channels; the new weights are zero where the old are worth
+    keeping."""
     assert isinstance(convolution, nn.Conv2d)
     wide = nn.Conv2d(
         2 * convolution.in_channels,

@@ -22,9 +22,9 @@ class Detector:
     network : nn.Module
         Maps images (B, 3, H, W) to logits (B, C).
     priors : mapping from pattern to prior
-        Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`). A prior is
-        a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None leaves the matched
-        parameters without one, that is, to be point estimates.
+        Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`).
+        A prior is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None
+        leaves the matched parameters without one, that is, to be point estimates.
 
     Attributes
     ----------
@@ -52,6 +52,8 @@ class Detector:
         names = [name for name, _ in network.named_parameters()]
         assigned = assign(self.priors, names)
         self.sites: dict[str, Prior] = {name: prior for name, prior in assigned.items() if prior is not None}
+        parameters = dict(network.named_parameters())
+        self._start = {name: parameters[name].detach() for name in self.sites}
         with torch.random.fork_rng(), pyro.poutine.block():
             self.sample()  # says at once what a prior gets wrong
 
@@ -61,10 +63,9 @@ class Detector:
 
     def sample(self, device: torch.device | None = None) -> dict[str, Tensor]:
         """Sample every site (and the hyperpriors behind them): parameter name to value. A part of `model`."""
-        parameters = dict(self.network.named_parameters())
         values = {}
         for name, prior in self.sites.items():
-            parameter = parameters[name].detach()
+            parameter = self._start[name]
             parameter = parameter if device is None else parameter.to(device)
             values[name] = pyro.sample(name, _checked(prior(name, parameter), name, parameter, prior))
         return values
@@ -87,7 +88,8 @@ class Detector:
         labels : Tensor (B,), int64, optional
             Observed labels; sampled where absent.
         size : int, optional
-            Number of images in the whole data set: the likelihood of the batch is scaled by ``size / B``. Default B.
+            Number of images in the whole data set: the likelihood of the batch is scaled by ``size / B``.
+            Default B.
         class_weights : Tensor (C,), optional
             Power to which the likelihood of an image of each class is raised.
         network : nn.Module, optional
@@ -134,16 +136,14 @@ class Detector:
                 logits = self.network(images.to(device))
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             cause = " ".join(str(error).split())[:200]
-            raise BayesdfError(
-                f"the network fails on images of shape {tuple(images.shape)}: {cause}"
-            ) from error
+            raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
         finally:
             self.network.train(mode)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise BayesdfError(
-                f"the network returns {shape} for {len(images)} images, but a detector's network returns logits "
-                f"({len(images)}, {len(classes)}): flatten or index its output"
+                f"the network returns {shape} for {len(images)} images, but a detector's network returns "
+                f"logits ({len(images)}, {len(classes)}): flatten or index its output"
             )
         if logits.shape[1] != len(classes):
             raise BayesdfError(
@@ -156,9 +156,7 @@ def _checked(distribution: Any, name: str, parameter: Tensor, prior: Prior) -> A
     """The prior's distribution, if one event of it is one value of the parameter."""
     who = f"the prior {describe(prior)} of {name}"
     if not isinstance(distribution, dist.torch_distribution.TorchDistributionMixin):
-        raise BayesdfError(
-            f"{who} returns {type(distribution).__name__}, but must return a distribution of pyro.distributions"
-        )
+        raise BayesdfError(f"{who} returns {type(distribution).__name__}, but must return one of pyro.distributions")
     shape, batch, event = (
         tuple(parameter.shape),
         tuple(distribution.batch_shape),
@@ -171,7 +169,7 @@ def _checked(distribution: Any, name: str, parameter: Tensor, prior: Prior) -> A
         )
     if batch:
         raise BayesdfError(
-            f"{who} has batch shape {batch} and event shape {event}: append .to_event({len(batch)}), so that one "
-            "event is the whole parameter"
+            f"{who} has batch shape {batch} and event shape {event}: append .to_event({len(batch)}), so that "
+            "one event is the whole parameter"
         )
     return distribution

@@ -1,0 +1,63 @@
+"""Linear detectors whose posterior is known exactly, for the truth tests of every method."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+PRIOR_SCALE = 1.5
+
+
+class Logistic(nn.Module):
+    """Logistic regression as a network: logits (0, w·x), images (B, D, 1, 1), no bias."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = self.linear(images.flatten(1))
+        return torch.cat([torch.zeros_like(score), score], dim=1)
+
+
+def simulate(features: Tensor, weights: Tensor, seed: int) -> TensorDataset:
+    """Images (N, D, 1, 1) that are the features, and labels of the logistic model with those weights."""
+    noise = torch.Generator().manual_seed(seed)
+    probability = torch.sigmoid(features @ weights)
+    labels = (torch.rand(len(features), generator=noise) < probability).long()
+    return TensorDataset(features[:, :, None, None], labels)
+
+
+def separate(count: int) -> Tensor:
+    """Two features of which each image has one (N, 2): the likelihood, so the posterior, factorises over
+    weights."""
+    features = torch.zeros(count, 2)
+    features[::2, 0] = 1.0
+    features[1::2, 1] = torch.linspace(0.5, 1.5, count // 2)
+    return features
+
+
+def correlated(count: int) -> Tensor:
+    """Two features that are nearly the same (N, 2): the data knows the sum of their weights, not the
+    difference."""
+    noise = torch.Generator().manual_seed(5)
+    common = torch.randn(count, 1, generator=noise)
+    return common + 0.2 * torch.randn(count, 2, generator=noise)
+
+
+def exact(data: TensorDataset, scale: float = PRIOR_SCALE) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (2,) and covariance (2, 2) of the posterior of two weights under N(0, scale²), by a sum over a
+    fine grid."""
+    features = data.tensors[0].flatten(1).numpy().astype(float)
+    signs = 2.0 * data.tensors[1].numpy() - 1
+    axis = np.linspace(-6 * scale, 6 * scale, 481)
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    log_density = -0.5 * (grid**2).sum(1) / scale**2
+    for feature, sign in zip(features, signs, strict=True):
+        log_density -= np.logaddexp(0.0, -sign * (grid @ feature))
+    mass = np.exp(log_density - log_density.max())
+    mass /= mass.sum()
+    mean = mass @ grid
+    centred = grid - mean
+    return mean, (centred * mass[:, None]).T @ centred

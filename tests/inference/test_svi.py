@@ -1,0 +1,342 @@
+"""SVI finds the posterior: against exact integration, and what its options do."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
+from pyro.infer.autoguide import AutoMultivariateNormal
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference import SVI
+from bayesdf.models import Detector, priors
+
+WEIGHTS = torch.tensor([1.0, -0.5])
+CLOSE = {"epochs": 400, "batch_size": 20, "lr": 0.02, "scale_lr": 0.02, "class_balanced": False}
+
+
+def detector(features=2, prior=None):
+    return Detector(Logistic(features), {"linear": prior or priors.normal(PRIOR_SCALE)})
+
+
+def fit(train, prior=None, validation=None, **settings):
+    method = SVI(**{**CLOSE, "progress": False, **settings})
+    return method.fit(detector(train.tensors[0].shape[1], prior), train, validation)
+
+
+def draws(posterior, count=2000):
+    return posterior.draws(count)["posterior/linear.weight"].values.reshape(count, -1)
+
+
+# --- the posterior is right -----------------------------------------------------------------------------------------
+
+
+def test_mean_field_matches_the_exact_posterior_that_factorises():
+    """Mean within a tenth of a standard deviation, standard deviation within 8 %; the batches are a quarter of N."""
+    train = simulate(separate(80), WEIGHTS, seed=0)
+    mean, covariance = exact(train)
+    sd = np.sqrt(np.diag(covariance))
+    found = draws(fit(train))
+    assert (abs(found.mean(0) - mean) / sd).max() < 0.1
+    np.testing.assert_allclose(found.std(0), sd, rtol=0.08)
+
+
+@pytest.mark.parametrize("guide", ["lowrank", AutoMultivariateNormal])
+def test_guides_with_covariance_match_a_correlated_posterior_and_mean_field_does_not(guide):
+    """Correlation within 0.04 of the exact -0.96, standard deviations within 15 %."""
+    train = simulate(correlated(80), WEIGHTS, seed=0)
+    mean, covariance = exact(train)
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance[0, 1] / sd.prod()
+    assert correlation < -0.9
+    posterior = fit(train, guide=guide, rank=2, epochs=800, batch_size=80, stored_draws=2000)
+    found = draws(posterior)
+    assert (abs(found.mean(0) - mean) / sd).max() < 0.2
+    np.testing.assert_allclose(found.std(0), sd, rtol=0.15)
+    assert np.corrcoef(found.T)[0, 1] == pytest.approx(correlation, abs=0.04)
+    narrow = draws(fit(train))
+    assert abs(np.corrcoef(narrow.T)[0, 1]) < 0.1
+    assert (narrow.std(0) < 0.5 * sd).all()
+
+
+def test_delta_is_the_mode():
+    train = simulate(separate(80), WEIGHTS, seed=0)
+    posterior = fit(train, guide="delta")
+    found = torch.tensor(draws(posterior, 3))
+    assert torch.equal(found[0], found[2])
+    weight = found[0].requires_grad_()
+    score = train.tensors[0].flatten(1) @ weight
+    log_joint = dist.Bernoulli(logits=score).log_prob(train.tensors[1].float()).sum()
+    log_joint = log_joint + dist.Normal(0.0, PRIOR_SCALE).log_prob(weight).sum()
+    assert torch.autograd.grad(log_joint, weight)[0].abs().max() < 0.1
+
+
+def test_standard_deviation_falls_with_the_root_of_n():
+    """Four times the data, half the deviation, at the same batch size: the likelihood is scaled to N."""
+    little, much = (simulate(separate(count), WEIGHTS, seed=1) for count in (100, 400))
+    ratio = draws(fit(little, epochs=400)).std(0) / draws(fit(much, epochs=100)).std(0)
+    assert (abs(ratio - 2) < 0.35).all()
+
+
+def test_temperature_scales_the_variance():
+    train = simulate(separate(400), WEIGHTS, seed=1)
+    settings = {"epochs": 150, "batch_size": 40}
+    ratio = draws(fit(train, **settings)).std(0) / draws(fit(train, temperature=0.25, **settings)).std(0)
+    assert (abs(ratio - 2) < 0.35).all()
+
+
+@pytest.mark.slow
+def test_hierarchical_prior_recovers_its_scale():
+    """400 weights simulated with scale 0.8, many observations each; the hyperprior's posterior must lie around it."""
+    count, scale = 400, 0.8
+    noise = torch.Generator().manual_seed(0)
+    weights = scale * torch.randn(count, generator=noise)
+    features = torch.eye(count).repeat(60, 1) * 2
+
+    def spike(name, parameter):
+        scale = pyro.sample(f"{name}.scale", dist.HalfCauchy(0.1))
+        return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+
+    train = simulate(features, weights, seed=2)
+    settings = {"epochs": 6, "batch_size": 400, "lr": 0.05, "scale_lr": 0.05}
+    found = fit(train, prior=spike, **settings).draws(500)["posterior/linear.weight.scale"]
+    assert float(found.mean()) == pytest.approx(scale, rel=0.12)
+    assert float(found.std()) < 0.15
+
+
+def test_positive_sites_have_the_jacobian():
+    """A hyperprior without data keeps its prior: a log-normal stays what it is."""
+
+    def prior(name, parameter):
+        pyro.sample(f"{name}.scale", dist.LogNormal(-1.0, 0.5))
+        return dist.Normal(torch.zeros_like(parameter), 1.0).to_event(parameter.dim())
+
+    train = simulate(separate(40), WEIGHTS, seed=0)
+    for guide in ("normal", "lowrank"):
+        found = fit(train, prior=prior, guide=guide, rank=1).draws(2000)["posterior/linear.weight.scale"]
+        assert float(np.log(found).mean()) == pytest.approx(-1.0, abs=0.1)
+        assert float(np.log(found).std()) == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        priors.laplace(0.5),
+        priors.student_t(4.0, 0.5),
+        priors.scale_mixture(0.5, 1.0, 0.1),
+        priors.he_normal(),
+        priors.horseshoe(0.5),
+        priors.moped(0.5),
+    ],
+)
+@pytest.mark.parametrize("guide", ["normal", "lowrank", "delta"])
+def test_every_prior_with_every_guide(prior, guide):
+    posterior = fit(simulate(separate(40), WEIGHTS, seed=0), prior=prior, guide=guide, epochs=2)
+    assert np.isfinite(posterior.sample_stats["elbo"]).all()
+    assert np.isfinite(draws(posterior, 5)).all()
+
+
+# --- class balance --------------------------------------------------------------------------------------------------
+
+
+class Biased(nn.Module):
+    """Ignores the image: logits (0, b)."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        score = self.bias.expand(len(images), 1)
+        return torch.cat([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.mark.parametrize(("balanced", "expected"), [(True, 0.5), (False, 0.8)])
+def test_class_balance(balanced, expected):
+    """80 % of the labels are 1: the balanced likelihood forgets it, and its weight against the prior stays N."""
+    train = TensorDataset(torch.zeros(200, 1, 1, 1), (torch.arange(200) % 5 > 0).long())
+    method = SVI(**{**CLOSE, "class_balanced": balanced, "batch_size": 200, "progress": False})
+    found = method.fit(Detector(Biased(), {"bias": priors.normal(10.0)}), train).draws(2000)["posterior/bias"]
+    probability = 1 / (1 + np.exp(-float(found.mean())))
+    assert probability == pytest.approx(expected, abs=0.03)
+    fisher = 1 / np.sqrt(200 * expected * (1 - expected))
+    assert float(found.std()) == pytest.approx(fisher, rel=0.2)
+
+
+# --- seeds, states, freezing ----------------------------------------------------------------------------------------
+
+
+def convolutional():
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def pictures(count=24):
+    noise = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 2
+    return TensorDataset(torch.rand(count, 3, 8, 8, generator=noise) + 0.3 * labels[:, None, None, None], labels)
+
+
+def short(**settings):
+    return SVI(**{"epochs": 3, "batch_size": 8, "lr": 0.01, "progress": False, **settings})
+
+
+def test_same_seed_same_posterior_and_another_seed_another():
+    network = convolutional()
+    first, second, other = (
+        short(seed=seed).fit(Detector(network, {"3": priors.normal(0.1)}), pictures()) for seed in (0, 0, 1)
+    )
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name])
+    assert torch.equal(first.sampler.draw(0, 0)["3.weight"], second.sampler.draw(0, 0)["3.weight"])
+    assert not torch.equal(first.sampler.draw(0, 0)["3.weight"], other.sampler.draw(0, 0)["3.weight"])
+
+
+def test_detector_random_state_and_parameter_store_are_left_alone():
+    network = convolutional()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    pyro.clear_param_store()
+    pyro.param("mine", torch.tensor(1.0))
+    model = Detector(network, {"3": priors.normal(0.1)})
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    for guide in ("normal", "lowrank", AutoMultivariateNormal):
+        torch.manual_seed(7)
+        posterior = short(guide=guide, epochs=1).fit(model, pictures(), pictures())
+        posterior.predict(pictures(), draws=2)
+        assert torch.equal(torch.rand(3), expected)
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    assert network.training
+    for name, value in before.items():
+        assert torch.equal(network.state_dict()[name], value)
+    pyro.clear_param_store()
+
+
+@pytest.mark.parametrize(
+    ("freeze", "changed"),
+    [
+        (None, {"0.weight", "1.weight", "1.running_mean", "4.weight", "4.running_mean", "7.weight"}),
+        ("prefix", {"4.weight", "4.running_mean", "7.weight"}),
+        ("all", set()),
+    ],
+)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_what_is_frozen(freeze, changed, augmented):
+    network = convolutional()
+    augment = (lambda images, noise: images.flip(-1)) if augmented else None
+    posterior = short(freeze=freeze, augment=augment).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    before, after = network.state_dict(), posterior.network.state_dict()
+    moved = {
+        name for name in before if name.endswith(("weight", "mean")) and not torch.equal(before[name], after[name])
+    }
+    assert moved - {"3.weight"} == changed
+
+
+def test_cached_features_give_the_same_posterior_as_running_the_prefix():
+    model = Detector(convolutional(), {"3": priors.normal(0.1)})
+    cached = short(freeze="prefix").fit(model, pictures())
+    run = short(freeze="prefix", augment=lambda images, noise: images).fit(model, pictures())
+    torch.testing.assert_close(cached.sampler.loc["3.weight"], run.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
+
+
+def test_augmentation_gets_images_and_a_seeded_generator():
+    seen = []
+
+    def augment(images, noise):
+        assert images.shape[1:] == (3, 8, 8)
+        seen.append(float(torch.rand((), generator=noise)))
+        return images
+
+    for _ in range(2):
+        short(augment=augment).fit(Detector(convolutional(), {"7": priors.normal(0.1)}), pictures())
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :] and len(set(seen)) == 9
+
+
+def test_validation_restores_the_best_epoch_and_patience_stops():
+    train, validation = pictures(), pictures()
+    wrong = TensorDataset(validation.tensors[0], 1 - validation.tensors[1])  # every step makes it worse
+    model = Detector(convolutional(), {"7": priors.normal(1.0)})
+    posterior = short(epochs=40, lr=0.05, patience=3).fit(model, train, wrong)
+    nll = posterior.sample_stats["validation_nll"]
+    assert nll.sizes["epoch"] < 40
+    assert posterior.sample_stats.attrs["best_epoch"] == int(nll.argmin())
+    assert nll.sizes["epoch"] == int(nll.argmin()) + 4
+    logits = posterior.predict(wrong, draws=50)["posterior_predictive/logits"].values[0]
+    probability = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True)).mean(0)
+    found = -np.log(probability[np.arange(24), wrong.tensors[1]]).mean()
+    assert found == pytest.approx(float(nll.min()), abs=0.15)
+
+
+def test_a_function_is_a_guide_and_its_draws_are_stored():
+    def guide(images, labels):
+        loc = pyro.param("loc", torch.zeros(1, 2))
+        scale = pyro.param("scale", torch.full((1, 2), 0.1), constraint=dist.constraints.positive)
+        pyro.sample("linear.weight", dist.Normal(loc, scale).to_event(2))
+
+    train = simulate(separate(80), WEIGHTS, seed=0)
+    posterior = fit(train, guide=guide, stored_draws=100)
+    mean, covariance = exact(train)
+    assert (abs(draws(posterior, 100).mean(0) - mean) / np.sqrt(np.diag(covariance))).max() < 0.4
+    with pytest.raises(BayesdfError, match="holds 100"):
+        posterior.draws(101)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"guide": "gaussian"},
+        {"epochs": -1},
+        {"lr": 0.0},
+        {"batch_size": 0},
+        {"freeze": "some"},
+        {"temperature": 0.0},
+        {"init_scale": -1.0},
+        {"patience": 0},
+        {"seed": -1},
+        {"rank": 0},
+        {"stored_draws": 0},
+    ],
+)
+def test_settings_out_of_range(settings):
+    with pytest.raises(BayesdfError, match=next(iter(settings))):
+        SVI(**settings)
+
+
+def test_data_that_cannot_be_fitted():
+    train = simulate(separate(20), WEIGHTS, seed=0)
+    images = train.tensors[0]
+    one = TensorDataset(images, torch.ones(20, dtype=torch.long))
+    with pytest.raises(BayesdfError, match="all 20 training images are of class '1'"):
+        fit(one)
+    with pytest.raises(BayesdfError, match="empty"):
+        fit(TensorDataset(images[:0], train.tensors[1][:0]))
+    with pytest.raises(BayesdfError, match="num_classes=3"):
+        fit(TensorDataset(images, torch.arange(20) % 3))
+
+
+def test_no_priors():
+    with pytest.raises(BayesdfError, match="no priors"):
+        SVI(progress=False).fit(Detector(Logistic(2), {}), simulate(separate(20), WEIGHTS, seed=0))
+
+
+def test_images_that_are_not_finite_name_the_step():
+    train = simulate(separate(20), WEIGHTS, seed=0)
+    train.tensors[0][3] = float("nan")
+    with pytest.raises(BayesdfError, match="at step 0"):
+        fit(train, batch_size=20)
+
+
+def test_support_without_a_transform():
+    def prior(name, parameter):
+        pyro.sample(f"{name}.shares", dist.Dirichlet(torch.ones(3)))
+        return dist.Normal(torch.zeros_like(parameter), 1.0).to_event(parameter.dim())
+
+    with pytest.raises(BayesdfError, match="pass a Pyro guide"):
+        fit(simulate(separate(20), WEIGHTS, seed=0), prior=prior)
