@@ -49,10 +49,7 @@ def confusion_matrix(counts: pd.DataFrame, *, title: str = "Which source is take
     rows = values.sum(axis=1, keepdims=True)
     share = np.divide(values, rows, out=np.zeros_like(values), where=rows > 0)
     text = np.array(
-        [
-            [f"{percent(s)}\n{int(n)}" for s, n in zip(*pair, strict=True)]
-            for pair in zip(share, values, strict=True)
-        ]
+        [[f"{percent(s)}\n{int(n)}" for s, n in zip(*pair, strict=True)] for pair in zip(share, values, strict=True)]
     )
     size = 2.2 + 0.78 * len(counts)
     figure = Figure(figsize=(size + 1.0, size + 0.3))
@@ -71,9 +68,7 @@ def confusion_matrix(counts: pd.DataFrame, *, title: str = "Which source is take
         linecolor="white",
         cbar_kws={"label": "share of the row", "format": PercentFormatter(1.0, symbol=" %"), "shrink": 0.7},
         xticklabels=[plain(name, 18) for name in counts.columns],
-        yticklabels=[
-            f"{plain(name, 18)}\n({n:.0f} images)" for name, n in zip(counts.index, rows[:, 0], strict=True)
-        ],
+        yticklabels=[f"{plain(name, 18)}\n({n:.0f} images)" for name, n in zip(counts.index, rows[:, 0], strict=True)],
     )
     for label, part in zip(ax.texts, share.ravel(), strict=True):
         label.set_color("white" if part > 0.6 else INK)
@@ -84,9 +79,7 @@ def confusion_matrix(counts: pd.DataFrame, *, title: str = "Which source is take
     for label in ax.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
     right = np.trace(values) / max(values.sum(), 1)
-    head(
-        figure, title, f"{int(values.sum())} images; {percent(right)} lie on the diagonal. Rows sum to 100 %."
-    )
+    head(figure, title, f"{int(values.sum())} images; {percent(right)} lie on the diagonal. Rows sum to 100 %.")
     return figure
 
 
@@ -177,12 +170,8 @@ def reliability_diagram(
         ec="white",
         label="accuracy of a bin",
     )
-    upper.vlines(
-        table["confidence"], table["confidence"], table["accuracy"], color=ALERT, lw=1.5, label="gap"
-    )
-    upper.plot(
-        table["confidence"], table["accuracy"], "o", color="#0072B2", ms=5, label="mean confidence, accuracy"
-    )
+    upper.vlines(table["confidence"], table["confidence"], table["accuracy"], color=ALERT, lw=1.5, label="gap")
+    upper.plot(table["confidence"], table["accuracy"], "o", color="#0072B2", ms=5, label="mean confidence, accuracy")
     upper.set(ylabel="share that is right", xlim=(left, 1.0), ylim=(0, 1.04))
     upper.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
     lower.bar(low, table["count"], width, align="edge", color=MUTED, ec="white")
@@ -225,13 +214,9 @@ def source_accuracy(
     low = np.nan_to_num(value - summary["accuracy.low"].to_numpy())
     high = np.nan_to_num(summary["accuracy.high"].to_numpy() - value)
     ax.barh(place, value, height=0.6, color="#56B4E9")
-    ax.errorbar(
-        value, place, xerr=np.maximum([low, high], 0), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3
-    )
+    ax.errorbar(value, place, xerr=np.maximum([low, high], 0), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     for y, v, extra in zip(place, value, high, strict=True):
-        ax.annotate(
-            percent(v), (v + max(extra, 0), y), (5, 0), textcoords="offset points", va="center", fontsize=9
-        )
+        ax.annotate(percent(v), (v + max(extra, 0), y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     chance = float(summary["chance"].iloc[0])
     ax.axvline(chance, color=ALERT, lw=1.3, ls="--")
     ax.annotate(
@@ -250,9 +235,7 @@ def source_accuracy(
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
-    head(
-        figure, title, "Bars: feature sets, each with the same procedure. Lines: 95 % intervals over people."
-    )
+    head(figure, title, "Bars: feature sets, each with the same procedure. Lines: 95 % intervals over people.")
     return figure
 
 
@@ -285,9 +268,7 @@ def face_sheet(
     columns = max((len(row) for row in images.values()), default=0)
     if not columns:
         raise BayesdfError("a sheet of faces needs at least one image")
-    caption_lines = 1 + max(
-        (text.count("\n") for texts in (captions or {}).values() for text in texts), default=-1
-    )
+    caption_lines = 1 + max((text.count("\n") for texts in (captions or {}).values() for text in texts), default=-1)
     cell = 1.15
     row_height = cell + 0.32 + 0.13 * caption_lines
     height = row_height * len(images) + 0.85
@@ -309,9 +290,7 @@ def face_sheet(
         for c, image in enumerate(row):
             box = (0.15 + c * cell, top - 0.16 - cell, cell - 0.08, cell - 0.08)
             ax = figure.add_axes((box[0] / wide, box[1] / height, box[2] / wide, box[3] / height))
-            ax.imshow(
-                image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest"
-            )
+            ax.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             framed = bool(wrong and wrong[heading][c])
             for spine in ax.spines.values():
@@ -357,13 +336,9 @@ def certainty_sheet(
     pictures = np.asarray(images)
     count = uncertainty.sizes["image"]
     if len(pictures) != count:
-        raise BayesdfError(
-            f"{len(pictures)} images given for {count} uncertainties; give them in the same order"
-        )
+        raise BayesdfError(f"{len(pictures)} images given for {count} uncertainties; give them in the same order")
     chosen = certainty_rows(uncertainty, columns)
-    captions = {
-        heading: [_caption(uncertainty.isel(image=i)) for i in row] for heading, row in chosen.items()
-    }
+    captions = {heading: [_caption(uncertainty.isel(image=i)) for i in row] for heading, row in chosen.items()}
     prediction, label = uncertainty["prediction"].values, uncertainty["label"].values
     return face_sheet(
         {heading: pictures[row] for heading, row in chosen.items()},
@@ -383,9 +358,7 @@ def certainty_rows(uncertainty: xr.Dataset, columns: int = 8) -> dict[str, NDArr
         "Most certain photographs (lowest total uncertainty)": _first(total, label == 0, columns),
         "Most certain fakes (lowest total uncertainty)": _first(total, label == 1, columns),
         "Most ambiguous (highest aleatoric uncertainty)": _first(-aleatoric, label >= 0, columns),
-        "Most disputed among the draws (highest epistemic uncertainty)": _first(
-            -epistemic, label >= 0, columns
-        ),
+        "Most disputed among the draws (highest epistemic uncertainty)": _first(-epistemic, label >= 0, columns),
     }
     return {heading: row for heading, row in ranked.items() if len(row)}
 
@@ -415,9 +388,7 @@ def sample_sheet(
     """
     pictures, source = np.asarray(images), np.asarray(sources).astype(str)
     if len(pictures) != len(source):
-        raise BayesdfError(
-            f"{len(pictures)} images given for {len(source)} sources; give one source an image"
-        )
+        raise BayesdfError(f"{len(pictures)} images given for {len(source)} sources; give one source an image")
     rng = np.random.default_rng(seed)
     rows, colours = {}, {}
     for name in in_order(source):
@@ -440,9 +411,7 @@ def _first(values: NDArray, among: NDArray[np.bool_], count: int) -> NDArray[np.
 
 
 def _caption(one: xr.Dataset) -> str:
-    truth = (
-        "real" if int(one["label"]) == 0 else str(one["source"].item() if "source" in one.coords else "fake")
-    )
+    truth = "real" if int(one["label"]) == 0 else str(one["source"].item() if "source" in one.coords else "fake")
     probability = _share(float(one["probability"][1]))
     parts = [f"{name} {_nats(one, name)}" for name in ("aleatoric", "epistemic")]
     return "\n".join([plain(truth, 18), f"P(fake) {probability}", *parts])

@@ -24,15 +24,9 @@ from bayesdf.report.style import RESOLUTION, png
 
 GLOSSARY: dict[str, str] = {
     "source": "Who made an image: real (a camera), or the name of a generator.",
-    "detector": (
-        "A network that says how probable it is that an image is fake, with some of its weights random."
-    ),
-    "posterior": (
-        "What training leaves open about the random weights: a distribution rather than one value each."
-    ),
-    "draw": (
-        "One sample of all random weights from the posterior: one detector among those the training supports."
-    ),
+    "detector": ("A network that says how probable it is that an image is fake, with some of its weights random."),
+    "posterior": ("What training leaves open about the random weights: a distribution rather than one value each."),
+    "draw": ("One sample of all random weights from the posterior: one detector among those the training supports."),
     "total uncertainty": (
         "Entropy of the mean prediction over draws, in nats: 0 when sure, log 2 = 0.693 when undecided "
         "between two classes."
@@ -59,8 +53,7 @@ GLOSSARY: dict[str, str] = {
         "as many fakes."
     ),
     "expected calibration error": (
-        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 "
-        "is perfect."
+        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 is perfect."
     ),
     "chance": "What guessing would score: one over the number of sources.",
     "95 % interval": (
@@ -193,9 +186,7 @@ def write_page(
 def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
     """The header and the rows of a table as they are printed."""
     frame = table.frame
-    merged = {
-        str(column) for column in frame.columns if {f"{column}.low", f"{column}.high"} <= set(frame.columns)
-    }
+    merged = {str(column) for column in frame.columns if {f"{column}.low", f"{column}.high"} <= set(frame.columns)}
     hidden = {f"{name}.{end}" for name in merged for end in ("low", "high")}
     header: list[Cell] = []
     columns: list[list[Cell]] = []
@@ -230,20 +221,15 @@ def _image(figure: Figure | bytes) -> tuple[Markup, int]:
     """The picture as a data URI, and its width in CSS pixels, of which there are 96 to an inch."""
     data = figure if isinstance(figure, bytes) else png(figure)
     if not data.startswith(b"\x89PNG\r\n"):
-        raise BayesdfError(
-            "a picture on a page is a matplotlib Figure or the bytes of a PNG file, this is neither"
-        )
+        raise BayesdfError("a picture on a page is a matplotlib Figure or the bytes of a PNG file, this is neither")
     width = int.from_bytes(data[16:20], "big")  # a PNG's first chunk begins with its width in pixels
-    return Markup("data:image/png;base64,") + base64.b64encode(data).decode("ascii"), round(
-        width * 96 / RESOLUTION
-    )
+    return Markup("data:image/png;base64,") + base64.b64encode(data).decode("ascii"), round(width * 96 / RESOLUTION)
 
 
 def _with_anchors(sections: Sequence[Section]) -> list[tuple[str, Section]]:
     stems = [re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") for section in sections]
     return [
-        (f"s{number}-{stem}", section)
-        for number, (stem, section) in enumerate(zip(stems, sections, strict=True), 1)
+        (f"s{number}-{stem}", section) for number, (stem, section) in enumerate(zip(stems, sections, strict=True), 1)
     ]
 
 

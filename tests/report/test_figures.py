@@ -44,17 +44,13 @@ def table():
 
 
 def test_confusion_matrix_shows_shares_and_counts(counts):
-    figure = labelled(
-        confusion_matrix(counts), "80 %\n8", "90 %\n9", "20 images", "85 %", "true source", "(10 images)"
-    )
+    figure = labelled(confusion_matrix(counts), "80 %\n8", "90 %\n9", "20 images", "85 %", "true source", "(10 images)")
     heat = figure.axes[0].collections[0].get_array()
     np.testing.assert_allclose(np.asarray(heat).reshape(3, 3), [[0.8, 0.2, 0], [0.1, 0.9, 0], [0, 0, 0]])
 
 
 def test_uncertainty_has_a_panel_a_source(uncertainty):
-    figure = labelled(
-        uncertainty_by_source(uncertainty), "60 images", "(20)", "aleatoric", "epistemic", "nats"
-    )
+    figure = labelled(uncertainty_by_source(uncertainty), "60 images", "(20)", "aleatoric", "epistemic", "nats")
     visible = [ax for ax in figure.axes if ax.get_visible()]
     assert len(visible) == 3 and visible[0].get_title(loc="left") == "real (20)"
     assert "1 below 1e-06" in texts(figure)
@@ -80,9 +76,7 @@ def test_reliability_diagram_says_counts_and_error(table):
 
 
 def test_accuracy_bars_have_intervals_and_chance(summary):
-    figure = labelled(
-        source_accuracy(summary), "chance 20 %", "30 %", "99.6 %", "mean probability alone", "accuracy"
-    )
+    figure = labelled(source_accuracy(summary), "chance 20 %", "30 %", "99.6 %", "mean probability alone", "accuracy")
     assert [bar.get_width() for bar in figure.axes[0].patches] == list(summary["accuracy"])
 
 
@@ -93,9 +87,7 @@ def test_certainty_sheet_ranks_and_frames(uncertainty, faces):
     np.testing.assert_allclose(uncertainty["total"].values[certain], np.sort(photographs)[:5])
     disputed = rows["Most disputed among the draws (highest epistemic uncertainty)"]
     assert uncertainty["epistemic"].values[disputed[0]] == uncertainty["epistemic"].max()
-    figure = labelled(
-        certainty_sheet(faces, uncertainty, columns=5), "60 images", "P(fake)", "epistemic", "real"
-    )
+    figure = labelled(certainty_sheet(faces, uncertainty, columns=5), "60 images", "P(fake)", "epistemic", "real")
     assert len(figure.axes) == 20
     shown = np.concatenate(list(rows.values()))
     wrong = (uncertainty["prediction"] != uncertainty["label"]).values[shown]
@@ -106,9 +98,7 @@ def test_certainty_sheet_ranks_and_frames(uncertainty, faces):
 
 
 def test_sample_sheet_has_a_row_a_source(uncertainty, faces):
-    figure = labelled(
-        sample_sheet(faces, uncertainty["source"], columns=4), "real (20 images)", "vae (20 images)"
-    )
+    figure = labelled(sample_sheet(faces, uncertainty["source"], columns=4), "real (20 images)", "vae (20 images)")
     assert len(figure.axes) == 12
     assert png(figure) == png(sample_sheet(faces, uncertainty["source"], columns=4))
     grey = labelled(sample_sheet(faces[..., 0], uncertainty["source"], columns=30))
@@ -146,9 +136,7 @@ def test_shares_do_not_round_to_all_or_none():
 
 def test_headings_are_dark_enough():
     for colour in palette(["a", "b", "c", "d", "e", "f"]).values():
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(legible(colour))
-        ]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(legible(colour))]
         assert 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05) >= 4.5
 
 

@@ -148,7 +148,5 @@ def test_a_failed_page_leaves_the_old_one(tmp_path):
 
 def test_the_same_page_twice(tmp_path, counts):
     section = Section("s", [Picture(confusion_matrix(counts), "c")])
-    first, second = (
-        write_page(tmp_path / name, "t", [section]).read_bytes() for name in ("a.html", "b.html")
-    )
+    first, second = (write_page(tmp_path / name, "t", [section]).read_bytes() for name in ("a.html", "b.html"))
     assert first == second
