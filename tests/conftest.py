@@ -5,7 +5,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageFilter
+
+from tests.experiments.small import SMALL, execute
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,3 +27,28 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 # Matplotlib writes a font cache where it may.
 os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="matplotlib-"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sources that a detector can tell apart: plain, blurred, and edge-enhanced pictures of 12 subjects."""
+    root = tmp_path_factory.mktemp("photos")
+    changes = {"real": None, "blur": ImageFilter.GaussianBlur(2), "edges": ImageFilter.EDGE_ENHANCE_MORE}
+    for source, change in changes.items():
+        for subject in range(12):
+            (root / source / f"p{subject:02d}").mkdir(parents=True)
+            for number in range(2):
+                pixels = np.random.default_rng([subject, number]).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+                image = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC)
+                image = image if change is None else image.filter(change)
+                image.save(root / source / f"p{subject:02d}" / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    done = execute("--data", photos, "--out", out, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stderr
+    return out

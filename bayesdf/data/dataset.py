@@ -20,6 +20,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     ----------
     manifest
         A row an image, with the column `label`.
+    labels
+        int64 tensor (N,).
     classes
         The names of the labels.
     task
@@ -34,7 +36,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self.manifest = manifest.reset_index(drop=True)
         self.task = task
         self.classes = names
-        self._labels = torch.from_numpy(self.manifest["label"].to_numpy(np.int64).copy())
+        self.labels = torch.from_numpy(self.manifest["label"].to_numpy(np.int64).copy())
         digest = hashlib.sha256(np.ascontiguousarray(images[rows]).tobytes())
         digest.update(self.manifest.to_csv(index=False).encode())
         self.fingerprint = digest.hexdigest()[:16]
@@ -44,11 +46,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = np.array(self._images[self._rows[index]])
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255.0, self._labels[index]
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255.0, self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
         pixels = torch.from_numpy(np.array(self._images[self._rows[indices]]))
-        return list(zip(pixels.permute(0, 3, 1, 2).float() / 255.0, self._labels[indices], strict=True))
+        return list(zip(pixels.permute(0, 3, 1, 2).float() / 255.0, self.labels[indices], strict=True))
 
 
 @dataclass(frozen=True)

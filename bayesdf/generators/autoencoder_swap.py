@@ -12,30 +12,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayesdf.faces import TEMPLATE, Faces, photographs
+from bayesdf.faces import SIZE, TEMPLATE, Faces, photographs
 from bayesdf.generators.blend import alpha_blend, ellipse, face_mask, match_tone
 from bayesdf.generators.fakes import Fakes, pick_donors
-from bayesdf.generators.networks import Decoder, Encoder, flip, load_weights, pyramid_loss
+from bayesdf.generators.networks import Decoder, Encoder, begin_quietly, load_weights, pyramid_loss
 
 NAME = "autoencoder_swap"
 FAMILY = "face swap, autoencoder"
-STEPS = 4000
+STEPS = 2500
 
 EXPRESSION, IDENTITY = 40, 48
 
 
 class SwapAutoencoder(nn.Module):
-    """Face (B, 1, 64, 64) and person (B,) → that person's face with the same pose and expression."""
+    """Face (B, 1, 64, 64) and person (B,) → that person's face with the same pose and expression.
+
+    Each person has a code and a canvas, which starts as the mean of his or her pictures; the decoder draws on it.
+    """
 
     def __init__(self, people: int) -> None:
         super().__init__()
         self.encoder = Encoder(1, EXPRESSION)
         self.identity = nn.Embedding(people, IDENTITY)
+        self.canvas = nn.Embedding(people, SIZE * SIZE)
         self.decoder = Decoder(EXPRESSION + IDENTITY, IDENTITY)
 
     def forward(self, images: Tensor, person: Tensor) -> Tensor:
         code = self.identity(person)
-        return self.decoder(torch.cat([self.encoder(images), code], 1), code)
+        drawn = self.decoder(torch.cat([self.encoder(images), code], 1), code)
+        return self.canvas(person).view(-1, 1, SIZE, SIZE) + drawn
 
 
 def people(faces: Faces) -> Tensor:
@@ -54,14 +59,19 @@ def random_warp(images: Tensor, generator: torch.Generator, strength: float = 0.
 
 
 def build(faces: Faces) -> SwapAutoencoder:
-    """The untrained network for these people."""
-    return SwapAutoencoder(len(np.unique(faces.subject)))
+    """The untrained network for these people, the mean face of each on the canvas."""
+    everyone = np.unique(faces.subject)
+    network = SwapAutoencoder(len(everyone))
+    means = np.stack([faces.images[faces.subject == who].mean(0) for who in everyone])
+    with torch.no_grad():
+        network.canvas.weight.copy_(torch.from_numpy(means).flatten(1))
+    begin_quietly(network.decoder.last[-1])
+    return network
 
 
 def loss(network: SwapAutoencoder, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
     """How far the faces restored from warped ones are from the true ones, hair and background left out."""
     images = torch.from_numpy(faces.images[rows.numpy()])[:, None]
-    images = flip(images, torch.rand(len(images), generator=generator) < 0.5)
     tone = 1.0 + 0.1 * torch.randn(len(images), 1, 1, 1, generator=generator)
     made = network(random_warp(images, generator) * tone, people(faces)[rows])
     inside = torch.from_numpy(ellipse(TEMPLATE, centre=(32.0, 36.5), radii=(26.0, 29.5))).float()

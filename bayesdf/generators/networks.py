@@ -38,7 +38,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, features) → (B, 1, 64, 64) in [0, 1]; `code` (B, codes) modulates each level (FiLM, Perez et al. 2018)."""
+    """(B, features) → (B, 1, 64, 64), any real values.
+
+    `code` (B, codes) modulates each level (FiLM, Perez et al. 2018).
+    """
 
     def __init__(self, features: int, codes: int = 0, widths: Sequence[int] = (128, 96, 64, 40, 24)) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class Decoder(nn.Module):
             if self.films is not None:
                 scale, shift = self.films[level](code)[..., None, None].chunk(2, 1)
                 x = x * (1.0 + scale) + shift
-        return torch.sigmoid(self.last(x))
+        return self.last(x)
 
 
 def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
@@ -73,6 +76,15 @@ def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
         loss = loss + 2.0 ** (1 - level) * detail.abs().mean()
         made, truth = made_low, truth_low
     return loss + (made - truth).abs().mean()
+
+
+@torch.no_grad()
+def begin_quietly(layer: nn.Module) -> None:
+    """Let a last layer start with a tenth of its weights and no bias, so that what it is added to comes first."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    layer.weight.mul_(0.1)
+    if layer.bias is not None:
+        layer.bias.zero_()
 
 
 def flip(images: Tensor, which: Tensor) -> Tensor:

@@ -1,0 +1,140 @@
+"""The main job, small: what it writes, that it repeats, that it resumes, and what it says to bad input."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayesdf as bdf
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import run
+from tests.experiments.small import COMMAND, SMALL, execute
+
+
+@pytest.mark.slow
+def test_a_run_folder_is_complete(finished: Path) -> None:
+    assert not list(finished.parent.glob("*.partial"))
+    tree = bdf.open_run(finished)
+    assert set(tree.children) == {"svi", "mc_dropout"}
+    for name in ("svi", "mc_dropout"):
+        result = tree[name]
+        assert isinstance(result, type(tree))
+        logits = result["posterior_predictive/logits"]
+        assert logits.dims == ("chain", "draw", "image", "class") and logits.sizes["draw"] == 6
+        uncertainty = result["uncertainty"].to_dataset()
+        np.testing.assert_allclose(
+            uncertainty["total"], uncertainty["aleatoric"] + uncertainty["epistemic"], atol=1e-10
+        )
+        probability = result["attribution/uncertainty/probability"]
+        np.testing.assert_allclose(probability.sum("source"), 1.0)
+        assert set(result["attribution/uncertainty/truth"].values) == {"blur", "edges"}
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for name in ("svi", "mc_dropout"):
+        for figure in ("detection.balanced_accuracy", "detection.ece", "source.uncertainty.accuracy"):
+            key = f"{name}.{figure}"
+            assert metrics[f"{key}.low"] <= metrics[key] <= metrics[f"{key}.high"]
+    assert {path.suffix for path in (finished / "figures").iterdir()} == {".png"}
+    assert len(list((finished / "figures").iterdir())) == 11
+    assert (finished / "tables" / "svi_confusion.csv").stat().st_size > 20
+    page = (finished / "report.html").read_text()
+    assert 'src="http' not in page and "<script" not in page and "balanced accuracy" in page
+
+
+@pytest.mark.slow
+def test_arviz_opens_the_run(finished: Path) -> None:
+    import arviz
+
+    tree = bdf.open_run(finished)["mc_dropout"]
+    data = arviz.convert_to_inference_data({"posterior": tree["posterior"].to_dataset()}["posterior"])
+    assert len(arviz.summary(data, kind="stats")) > 10
+
+
+@pytest.mark.slow
+def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: Path) -> None:
+    """Killed once the first posterior is there, then run again: the figures of the run that was never stopped."""
+    out = finished.parent / "second"
+    partial = out.parent / "second.partial"
+    arguments = [*COMMAND, "--data", str(photos), "--out", str(out), *SMALL]
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as job:
+        deadline = time.monotonic() + 200
+        while not (partial / "posteriors" / "svi.zarr").exists() and time.monotonic() < deadline:
+            assert job.poll() is None
+            time.sleep(0.2)
+        job.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    with pytest.raises(BayesdfError, match="started but not finished"):
+        bdf.open_run(out)
+    done = execute("--data", photos, "--out", out, *SMALL)
+    assert done.returncode == 0 and "found finished in the stopped run" in done.stderr
+    for file in ("metrics.json", "tables/svi_uncertainty.csv", "tables/mc_dropout_uncertainty.csv"):
+        assert (out / file).read_text() == (finished / file).read_text(), file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "no folder at nowhere"),
+        (["--method", "magic"], "unknown method 'magic'"),
+        (["--method", ","], "--method is empty"),
+        (["--draws", "0"], "--draws 0"),
+        (["--draws", "1"], "at least 2 draws"),
+        (["--epochs", "-1"], "at least 0"),
+        (["--detector", "resnet81", "--data", "PHOTOS", "--size", "32"], "there is no network 'resnet81'.*resnet18"),
+        (["--device", "tpu", "--data", "PHOTOS", "--size", "32"], "tpu"),
+        (["--data", "PHOTOS", "--out", "taken"], "taken is in use"),
+        (["--data", "PHOTOS", "--out", "file/below"], "cannot write to file/below"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], message: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "x").write_text("mine")
+    (tmp_path / "file").write_text("a file")
+    done = execute(*[str(photos) if argument == "PHOTOS" else argument for argument in arguments])
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "bayesdf:" in line]
+    assert len(lines) == 1 and re.search(message, lines[0]), done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["file", "taken"], ["file", "runs", "taken"])
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_one_generator_is_too_few(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "two", ignore=shutil.ignore_patterns("edges"))
+    done = execute("--data", tmp_path / "two", "--out", tmp_path / "out", *SMALL)
+    assert done.returncode == 2 and "at least two generators" in done.stderr
+
+
+def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}):
+        raise RuntimeError("stopped before anything was done")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}) as folder:
+        (folder / "half").write_text("done so far")
+        raise RuntimeError("stopped in the middle")
+    with run.workspace(out, {"seed": 0}) as folder:
+        assert (folder / "half").read_text() == "done so far"
+    assert (out / "half").is_file() and not (out / "lock").exists()
+    with pytest.raises(BayesdfError, match="in use"), run.workspace(out, {"seed": 0}):
+        pass
+
+
+def test_other_settings_start_anew_and_two_cannot_share(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}) as folder:
+        (folder / "half").write_text("done so far")
+        raise RuntimeError
+    with run.workspace(out, {"seed": 1}) as folder:
+        assert not (folder / "half").exists()
+        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, {"seed": 1}):
+            pass
