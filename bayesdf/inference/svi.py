@@ -9,40 +9,22 @@ Inference", 2013; for networks Blundell et al., "Weight Uncertainty in Neural Ne
 The hierarchy of a prior is part of w.
 """
 
-import copy
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from pyro.infer.autoguide import AutoDelta, AutoGuide, AutoLowRankMultivariateNormal
-from pyro.infer.autoguide.initialization import init_to_median, init_to_value
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from torch.distributions import biject_to
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.guides import NAMED, make_guide
 from bayesdf.inference.posterior import Posterior, fitted_by
 from bayesdf.inference.prediction import state_names
-from bayesdf.inference.samplers import (
-    CONSTRAINTS,
-    DeltaSampler,
-    LowRankSampler,
-    NormalSampler,
-    Sampler,
-    StoredSampler,
-    support_name,
-)
+from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.training import Clock, Problem, Training, pose, seeded, train
 from bayesdf.models.detector import Detector
-
-GUIDES = ("normal", "lowrank", "delta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +33,12 @@ class SVI(Training):
 
     Parameters
     ----------
-    guide : str, guide class or guide
-        ``normal``: independent normals (mean field), with the KL in closed form where there is one.
-        ``lowrank``: one normal over all sites with a covariance of rank `rank` plus a diagonal. ``delta``: a
-        point, that is MAP under the priors. Or any guide of Pyro: a class that takes the model
-        (``pyro.infer.autoguide.AutoIAFNormal``), an instance, or a function ``(images, labels)``; its
-        posterior is then a store of `stored_draws` draws.
+    guide : str or guide
+        ``normal``: independent normals (mean field), with the KL in closed form where there is one. ``lowrank``: one
+        normal over all sites with a covariance of rank `rank` plus a diagonal. ``delta``: a point, that is MAP under
+        the priors. Or any guide of Pyro: a class of automatic guides (``pyro.infer.autoguide.AutoIAFNormal``, or
+        ``functools.partial(AutoIAFNormal, hidden_dim=[64])``), or a function of ``(images, labels)`` that samples
+        every site; its posterior is then a store of `stored_draws` draws.
     epochs : int
         Passes over the training images.
     lr : float
@@ -107,8 +89,8 @@ class SVI(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.guide, str) and self.guide not in GUIDES:
-            raise BayesdfError(f"SVI: guide is {self.guide!r}, but must be one of {', '.join(GUIDES)}, or a Pyro guide")
+        if not callable(self.guide) and self.guide not in NAMED:
+            raise BayesdfError(f"SVI: guide is {self.guide!r}, but must be one of {', '.join(NAMED)}, or a Pyro guide")
         for name in ("init_scale", "temperature"):
             if not getattr(self, name) > 0:
                 raise BayesdfError(f"SVI: {name} is {getattr(self, name)}, but must be above 0")
@@ -144,7 +126,7 @@ class SVI(Training):
         with seeded(self.seed, problem.device):
             objective = _Objective(detector, problem, self)
             history = train(problem, objective)
-            sampler = objective.sampler()
+            sampler = objective.guide.sampler()
         _set_point(problem.network, sampler)
         stats = history.dataset("elbo", sign=-float(problem.size))
         attrs = fitted_by(self, self.settings(), detector, train_data, clock())
@@ -152,159 +134,47 @@ class SVI(Training):
 
 
 class _Objective:
-    """The negative ELBO per image, and the guide behind it."""
+    """The negative ELBO per image."""
 
     def __init__(self, detector: Detector, problem: Problem, settings: SVI) -> None:
         self.problem, self.settings = problem, settings
         # A likelihood scaled by 1/T has the optimum of a KL scaled by T.
-        self.model = partial(
-            detector.model, size=problem.size, class_weights=problem.class_weights / settings.temperature
-        )
+        weights = problem.class_weights / settings.temperature
+        self.model = partial(detector.model, size=problem.size, class_weights=weights)
         self.sites = set(detector.sites)
         start = {name: value.detach() for name, value in problem.network.named_parameters() if name in self.sites}
-        together = torch.cat([value.flatten() for value in start.values()])
-        self.size = max(0.01, float(together.square().mean().sqrt()))
-        self.start = init_to_value(values=start, fallback=init_to_median)
-        self.elbo = Trace_ELBO()
-        self.guide, self.family = self._guide(settings.guide)
-        with torch.no_grad(), pyro.validation_enabled(True):
-            # On whole images: builds the guide, and checks model and guide against each other once.
-            self.elbo.loss(partial(self.model, network=problem.network), self.guide, *problem.example)
-        pyro_parameters = pyro.poutine.trace(self.guide, param_only=True).get_trace(*problem.example)
+        model = partial(self.model, network=problem.network)
+        with pyro.validation_enabled(True):  # checks model and guide against each other, once
+            self.guide = make_guide(settings.guide, model, problem.example, start, settings)
+            with torch.no_grad():
+                self.guide.elbo.loss(model, self.guide, *problem.example)
+        trace = pyro.poutine.trace(self.guide, param_only=True).get_trace(*problem.example)
         self.own = {
-            name: site["value"].unconstrained()
-            for name, site in pyro_parameters.nodes.items()
-            if site["type"] == "param"
+            name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"
         }
-
-    def _guide(self, guide: Any) -> tuple[Callable[..., Any], str]:
-        model = partial(self.model, network=self.problem.network)
-        if guide == "normal":
-            self.elbo = TraceMeanField_ELBO()
-            return MeanField(model, self.problem.example, self.start, self.settings.init_scale), "normal"
-        if guide == "lowrank":
-            low_rank = AutoLowRankMultivariateNormal(model, init_loc_fn=self.start, rank=self.settings.rank)
-            low_rank(*self.problem.example)
-            scales = [
-                _start_scale(value, self.settings.init_scale).flatten()
-                for _, value in low_rank._unpack_latent(low_rank.loc)
-            ]
-            low_rank.scale = torch.cat(scales) / 2**0.5  # the factor starts as the other half of the variance
-            return low_rank, "lowrank"
-        if guide == "delta":
-            return AutoDelta(model, init_loc_fn=self.start), "delta"
-        if inspect.isclass(guide) and issubclass(guide, AutoGuide):
-            make: Any = guide
-            options = {"init_loc_fn": self.start, "init_scale": self.settings.init_scale * self.size}
-            takes = inspect.signature(make).parameters
-            return make(model, **{name: value for name, value in options.items() if name in takes}), "stored"
-        if isinstance(guide, nn.Module):
-            return copy.deepcopy(guide), "stored"
-        if callable(guide):
-            return guide, "stored"
-        raise BayesdfError(f"SVI: guide is a {type(guide).__name__}, but must be a name, a Pyro guide or its class")
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         images = inputs[0] if len(inputs) == 1 else inputs
-        with pyro.validation_enabled(False):  # costs a pass over the weights for each distribution
-            loss = self.elbo.differentiable_loss(partial(self.model, network=module), self.guide, images, labels)
+        with pyro.validation_enabled(False):  # it costs a pass over the weights for each distribution
+            model = partial(self.model, network=module)
+            loss = self.guide.elbo.differentiable_loss(model, self.guide, images, labels)
         return loss * (self.settings.temperature / self.problem.size)
 
     def groups(self) -> list[dict[str, Any]]:
-        slow = {f"{site}.loc" for site in self.sites} | {"AutoLowRankMultivariateNormal.loc"}
-        if self.family not in ("normal", "lowrank"):
-            slow = set(self.own)
+        scale_lr = self.settings.scale_lr or 10 * self.settings.lr
         return [
-            {"params": [value for name, value in self.own.items() if name in slow]},
-            {
-                "params": [value for name, value in self.own.items() if name not in slow],
-                "lr": self.settings.scale_lr or 10 * self.settings.lr,
-            },
+            {"params": [value for name, value in self.own.items() if not self.guide.fast(name)]},
+            {"params": [value for name, value in self.own.items() if self.guide.fast(name)], "lr": scale_lr},
             {"params": list(self.problem.trained(exclude=self.sites).values())},
         ]
 
-    @torch.no_grad()
     def draw(self) -> dict[str, Tensor]:
-        trace = pyro.poutine.trace(self.guide).get_trace(*self.problem.example)
-        return {
-            name: site["value"].detach()
-            for name, site in trace.nodes.items()
-            if site["type"] == "sample" and not site["infer"].get("is_auxiliary") and not site["is_observed"]
-        }
-
-    @torch.no_grad()
-    def sampler(self) -> Sampler:
-        if isinstance(self.guide, MeanField):
-            return NormalSampler(self.guide.loc(), self.guide.scale(), self.guide.support)
-        if self.family == "lowrank":
-            return _low_rank_sampler(self.guide)
-        if self.family == "delta":
-            return DeltaSampler(self.draw())
-        draws = [self.draw() for _ in range(self.settings.stored_draws)]
-        return StoredSampler({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
-
-
-class MeanField:
-    """The guide ``normal``: independent normals in unconstrained space, a location and a log scale a weight.
-
-    Pyro's AutoNormal puts the samples into Delta sites, which hides the normals from the closed-form KL.
-    """
-
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        example: tuple[Tensor, Tensor],
-        start: Callable[..., Tensor],
-        init_scale: float,
-    ) -> None:
-        with torch.no_grad(), pyro.poutine.block():
-            trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace(*example))
-        self.support: dict[str, str] = {}
-        for name, site in trace.iter_stochastic_nodes():
-            self.support[name] = support_name(site["fn"].support, name)
-            value = start(site).detach().to(site["value"].device).expand_as(site["value"])
-            loc = biject_to(CONSTRAINTS[self.support[name]]).inv(value).clone()
-            pyro.param(f"{name}.loc", loc)
-            pyro.param(f"{name}.log_scale", _start_scale(loc, init_scale).log())
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        values = {}
-        for name, support in self.support.items():
-            loc = pyro.param(f"{name}.loc")
-            base = dist.Normal(loc, pyro.param(f"{name}.log_scale").exp())
-            if support != "real":
-                base = dist.TransformedDistribution(base, [biject_to(CONSTRAINTS[support])])
-            values[name] = pyro.sample(name, base.to_event(loc.dim()))
-        return values
-
-    def loc(self) -> dict[str, Tensor]:
-        return {name: pyro.param(f"{name}.loc").detach() for name in self.support}
-
-    def scale(self) -> dict[str, Tensor]:
-        return {name: pyro.param(f"{name}.log_scale").detach().exp() for name in self.support}
-
-
-def _start_scale(loc: Tensor, init_scale: float) -> Tensor:
-    """Standard deviations to start from, relative to the root mean square of the locations."""
-    return (init_scale * loc.detach().square().mean().sqrt().clamp_min(0.01)).expand_as(loc).clone()
-
-
-def _low_rank_sampler(guide: Any) -> LowRankSampler:
-    normal = guide.get_posterior()
-    sites = {name: site for name, site in guide.prototype_trace.iter_stochastic_nodes()}
-    return LowRankSampler(
-        normal.loc,
-        normal.cov_factor,
-        normal.cov_diag,
-        {name: tuple(site["value"].shape) for name, site in sites.items()},
-        {name: support_name(site["fn"].support, name) for name, site in sites.items()},
-    )
+        return self.guide.draw()
 
 
 @torch.no_grad()
 def _set_point(network: nn.Module, sampler: Sampler) -> None:
-    known = state_names(network)
-    state = network.state_dict()
+    known, state = state_names(network), network.state_dict()
     for name, value in sampler.point().items():
         if name in known:
             state[name].copy_(value)

@@ -206,7 +206,7 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
         labels = column if column.dtype.kind in "biu" else None
     if labels is None:
         labels = [int(dataset[index][1]) for index in range(len(dataset))]  # type: ignore[arg-type]
-    return torch.as_tensor(np.asarray(labels, dtype=np.int64))
+    return torch.from_numpy(np.array(labels, dtype=np.int64))
 
 
 def train(problem: Problem, objective: Objective) -> History:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="package")
 def _few_threads():
     """Small tensors: more threads only wait for each other."""
     threads = torch.get_num_threads()

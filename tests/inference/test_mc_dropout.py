@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from linear import Logistic, correlated, simulate
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -10,6 +9,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference import MCDropout
 from bayesdf.inference.mc_dropout import ChannelDropout, MaskSampler, insert, places
 from bayesdf.models import Detector, build
+from tests.inference.linear import Logistic, correlated, simulate
 
 
 def small(dropout=True):

@@ -1,21 +1,23 @@
 """SVI finds the posterior: against exact integration, and what its options do."""
 
+from functools import partial
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
-from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SVI
 from bayesdf.models import Detector, priors
+from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
 
 WEIGHTS = torch.tensor([1.0, -0.5])
-CLOSE = {"epochs": 400, "batch_size": 20, "lr": 0.02, "scale_lr": 0.02, "class_balanced": False}
+CLOSE = {"epochs": 500, "batch_size": 40, "lr": 0.05, "scale_lr": 0.05, "class_balanced": False}
 
 
 def detector(features=2, prior=None):
@@ -35,28 +37,29 @@ def draws(posterior, count=2000):
 
 
 def test_mean_field_matches_the_exact_posterior_that_factorises():
-    """Mean within a tenth of a standard deviation, standard deviation within 8 %; the batches are a quarter of N."""
+    """Mean within 0.15 of a standard deviation, standard deviation within 8 %; a batch is half of the data."""
     train = simulate(separate(80), WEIGHTS, seed=0)
     mean, covariance = exact(train)
     sd = np.sqrt(np.diag(covariance))
-    found = draws(fit(train))
-    assert (abs(found.mean(0) - mean) / sd).max() < 0.1
+    found = draws(fit(train, epochs=1000))
+    assert (abs(found.mean(0) - mean) / sd).max() < 0.15
     np.testing.assert_allclose(found.std(0), sd, rtol=0.08)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", ["lowrank", AutoMultivariateNormal])
 def test_guides_with_covariance_match_a_correlated_posterior_and_mean_field_does_not(guide):
-    """Correlation within 0.04 of the exact -0.96, standard deviations within 15 %."""
+    """Mean within 0.15 of a standard deviation, standard deviations within 12 %, correlation within 0.03 of -0.96."""
     train = simulate(correlated(80), WEIGHTS, seed=0)
     mean, covariance = exact(train)
     sd = np.sqrt(np.diag(covariance))
     correlation = covariance[0, 1] / sd.prod()
     assert correlation < -0.9
-    posterior = fit(train, guide=guide, rank=2, epochs=800, batch_size=80, stored_draws=2000)
+    posterior = fit(train, guide=guide, rank=2, epochs=2500, batch_size=80, stored_draws=2000)
     found = draws(posterior)
-    assert (abs(found.mean(0) - mean) / sd).max() < 0.2
-    np.testing.assert_allclose(found.std(0), sd, rtol=0.15)
-    assert np.corrcoef(found.T)[0, 1] == pytest.approx(correlation, abs=0.04)
+    assert (abs(found.mean(0) - mean) / sd).max() < 0.15
+    np.testing.assert_allclose(found.std(0), sd, rtol=0.12)
+    assert np.corrcoef(found.T)[0, 1] == pytest.approx(correlation, abs=0.03)
     narrow = draws(fit(train))
     assert abs(np.corrcoef(narrow.T)[0, 1]) < 0.1
     assert (narrow.std(0) < 0.5 * sd).all()
@@ -150,7 +153,7 @@ class Biased(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, images):
-        score = self.bias.expand(len(images), 1)
+        score = images.flatten(1)[:, :1] * 0 + self.bias
         return torch.cat([torch.zeros_like(score), score], dim=1)
 
 
@@ -263,8 +266,8 @@ def test_validation_restores_the_best_epoch_and_patience_stops():
     posterior = short(epochs=40, lr=0.05, patience=3).fit(model, train, wrong)
     nll = posterior.sample_stats["validation_nll"]
     assert nll.sizes["epoch"] < 40
-    assert posterior.sample_stats.attrs["best_epoch"] == int(nll.argmin())
-    assert nll.sizes["epoch"] == int(nll.argmin()) + 4
+    assert posterior.sample_stats.attrs["best_epoch"] == int(nll.values.argmin())
+    assert nll.sizes["epoch"] == int(nll.values.argmin()) + 4
     logits = posterior.predict(wrong, draws=50)["posterior_predictive/logits"].values[0]
     probability = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True)).mean(0)
     found = -np.log(probability[np.arange(24), wrong.tensors[1]]).mean()
@@ -321,11 +324,25 @@ def test_data_that_cannot_be_fitted():
         fit(TensorDataset(images, torch.arange(20) % 3))
 
 
+def test_a_guide_that_cannot_hold_the_hyperpriors_names_says_so():
+    with pytest.raises(BayesdfError, match="_scale"):
+        fit(simulate(separate(20), WEIGHTS, seed=0), prior=priors.horseshoe(0.5), guide=AutoNormal)
+
+
+def test_automatic_guides_come_as_classes():
+    train = simulate(separate(20), WEIGHTS, seed=0)
+    guide = partial(AutoLowRankMultivariateNormal, rank=1, init_scale=0.3)
+    assert fit(train, guide=guide, epochs=2, stored_draws=7).sampler.capacity == 7
+    with pytest.raises(BayesdfError, match="pass the class"):
+        fit(train, guide=AutoMultivariateNormal(detector().model))
+
+
 def test_no_priors():
     with pytest.raises(BayesdfError, match="no priors"):
         SVI(progress=False).fit(Detector(Logistic(2), {}), simulate(separate(20), WEIGHTS, seed=0))
 
 
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
 def test_images_that_are_not_finite_name_the_step():
     train = simulate(separate(20), WEIGHTS, seed=0)
     train.tensors[0][3] = float("nan")
