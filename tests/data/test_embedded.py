@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import bayesdf.data as data
 from bayesdf.data import embedded, prepared
@@ -73,34 +76,43 @@ def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.M
     assert not [path for path in prepared.cache_folder("datasets").iterdir() if path.name.startswith(".half")]
 
 
-def statistics(collection: data.Collection) -> pd.DataFrame:
-    """What a shortcut would look at: mean, variance, file size, and energy above half the Nyquist frequency."""
-    images = np.stack([np.asarray(image[0]) for image, _ in collection.test])
+STATISTICS = ["mean", "variance", "file size", "high-frequency energy"]
+
+
+def statistics(part: data.ImageDataset) -> pd.DataFrame:
+    """What a shortcut would look at: brightness, contrast, file size, and the energy that a small blur takes away."""
+    images = np.stack([np.asarray(image[0]) for image, _ in part])
     detail = images - ndimage.gaussian_filter(images, (0, 1, 1))
-    return pd.DataFrame(
-        {
-            "mean": images.mean((1, 2)),
-            "variance": images.var((1, 2)),
-            "file size": collection.test.manifest["bytes"],
-            "high-frequency energy": (detail**2).mean((1, 2)),
-        }
-    )
+    columns = [images.mean((1, 2)), images.var((1, 2)), part.manifest["bytes"], (detail**2).mean((1, 2))]
+    return pd.DataFrame(dict(zip(STATISTICS, columns, strict=True)))
 
 
-def test_no_simple_statistic_solves_the_task(collection: data.Collection) -> None:
-    """Real against every generator, by one number an image.
+LIMITS = {
+    # What is made or moved in a part of a photograph leaves its brightness, size and detail about as they were.
+    "mouth": 0.62,
+    "poisson_swap": 0.62,
+    # A network's drawing of the inner face, and bilinear resampling of the whole, cost some detail: their real trace.
+    "autoencoder_swap": 0.75,
+    "reenactment": 0.75,
+    # The VAE draws every pixel, and its smoothness shows at a glance, as it does to the eye.
+    "vae": 1.0,
+}
 
-    Brightness says nothing about any generator. What smooths the whole picture (the VAE, whose decoder draws every
-    pixel) may show in the amount of detail, as it does for VAEs at large; what is made in a part of a photograph may
-    not. All fakes together stay near chance.
+
+@pytest.mark.parametrize("columns", [*[[name] for name in STATISTICS], STATISTICS], ids=[*STATISTICS, "all four"])
+def test_no_simple_statistic_solves_the_task(collection: data.Collection, columns: list[str]) -> None:
+    """A classifier fitted on the training people's statistics, judged on the test people (balanced accuracy).
+
+    Real against each generator by itself, which is the most favourable case, and real against all.
     """
-    table = statistics(collection)
-    source = collection.test.manifest["source"]
-    for name, column in table.items():
-        fake = (source != "real").to_numpy()
-        assert abs(roc_auc_score(fake, column) - 0.5) < 0.2, name
-        for generator in GENERATORS:
-            rows = source.isin(["real", generator])
-            auc = roc_auc_score(source[rows] == generator, column[rows])
-            whole_picture = generator == "vae" and name in ("file size", "high-frequency energy")
-            assert abs(auc - 0.5) < (0.5 if whole_picture else 0.25), (name, generator)
+    fit, judged = statistics(collection.train)[columns], statistics(collection.test)[columns]
+    fit_source, source = collection.train.manifest["source"], collection.test.manifest["source"]
+    for generator, limit in {**LIMITS, "all": 0.7}.items():
+        among = [*GENERATORS] if generator == "all" else [generator]
+        if generator == "vae" and columns in (["mean"], ["variance"]):
+            limit = 0.7
+        rows, test_rows = fit_source.isin(["real", *among]), source.isin(["real", *among])
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        model.fit(fit[rows], fit_source[rows] != "real")
+        found = balanced_accuracy_score(source[test_rows] != "real", model.predict(judged[test_rows]))
+        assert found < limit or limit == 1.0, (generator, found)
