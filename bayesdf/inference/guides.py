@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLowRankMultivariateNormal
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from pyro.poutine.util import prune_subsample_sites
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.elbo import MeanFieldELBO
 from bayesdf.inference.samplers import (
     CONSTRAINTS,
     DeltaSampler,
@@ -50,7 +51,8 @@ class Options(Protocol):
 class Guide(Protocol):
     """A family of distributions over the sites."""
 
-    elbo: ELBO
+    elbo: Any
+    """Has ``differentiable_loss(model, guide, images, labels)``, the negative ELBO."""
 
     def __call__(self, *args: Any) -> Any:
         """Sample every site by ``pyro.sample``."""
@@ -75,7 +77,7 @@ class MeanField:
     def __init__(
         self, model: Callable[..., Any], example: Example, start: Mapping[str, Tensor], options: Options
     ) -> None:
-        self.elbo = TraceMeanField_ELBO()
+        self.elbo = MeanFieldELBO()
         self.locations = {f"{name}.loc" for name in start}
         self.support: dict[str, str] = {}
         for name, (loc, support) in _unconstrained_start(model, example, start).items():

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.posterior import SAMPLERS, Posterior, fitted_by
 from bayesdf.inference.samplers import generator, order, ordered, tensor
-from bayesdf.inference.training import Clock, Problem, Training, pose, seeded, train
+from bayesdf.inference.training import Clock, Problem, Training, minimise, pose, seeded
 from bayesdf.models.detector import Detector
 from bayesdf.models.patterns import select
 
@@ -67,14 +67,14 @@ class MCDropout(Training):
         if not self.prior_scale > 0:
             raise BayesdfError(f"MCDropout: prior_scale is {self.prior_scale}, but must be above 0")
 
-    def fit(self, detector: Detector, train_data: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
         """Train the network under dropout.
 
         Parameters
         ----------
         detector : Detector
             Left as it is; its network gives the architecture and the starting weights.
-        train_data, validation : torch dataset of (image, label)
+        train, validation : torch dataset of (image, label)
             Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative
             log-likelihood is measured after each epoch.
 
@@ -96,11 +96,11 @@ class MCDropout(Training):
             channels.update(insert(network, self.rate, self.layers, image))
             return [f"{path}.mask" for path in channels]
 
-        problem = pose(detector, self, train_data, validation, random)
+        problem = pose(detector, self, train, validation, random)
         sampler = MaskSampler({f"{path}.mask": torch.full((count,), self.rate) for path, count in channels.items()})
         with seeded(self.seed, problem.device):
-            history = train(problem, _Objective(problem, self, sampler))
-        attrs = fitted_by(self, self.settings(), detector, train_data, clock())
+            history = minimise(problem, _Objective(problem, self, sampler))
+        attrs = fitted_by(self, self.settings(), detector, train, clock())
         return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
 
 

@@ -46,7 +46,7 @@ class Posterior:
     Attributes
     ----------
     network : nn.Module
-        In eval mode, with the point estimates, the buffers and, at the sites, the posterior's centre.
+        On the CPU, in eval mode, with the point estimates, the buffers and, at the sites, the posterior's centre.
     recipe : dict or None
         How `bayesdf.models.build` made the network; None for networks made otherwise.
     sampler : Sampler
@@ -59,7 +59,7 @@ class Posterior:
     """
 
     def __init__(self, network: nn.Module, sampler: Sampler, sample_stats: xr.Dataset, attrs: dict[str, Any]) -> None:
-        self.network = network.eval()
+        self.network = network.cpu().eval()
         self.recipe: dict[str, Any] | None = getattr(network, "recipe", None)
         self.sampler = sampler
         self.sample_stats = sample_stats
@@ -130,7 +130,7 @@ class Posterior:
         if batch_size < 1:
             raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
         where = resolve_device(device)
-        network = place(self.network, where)
+        network = place(self.network if where.type == "cpu" else copy.deepcopy(self.network), where)
         logits, labels = predict_logits(
             network, self.sampler, dataset, draws=draws, seed=seed, batch_size=batch_size, device=where
         )

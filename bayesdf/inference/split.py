@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfWarning
+from bayesdf.models.modes import evaluating
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
@@ -59,17 +60,14 @@ def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
         One or two images.
     """
     names = set(names)
-    modes = {path: module.training for path, module in network.named_modules()}
-    network.eval()
-    try:
-        parts = _split(network, names)
-        reason = None if _same(network, parts, names, images) else "its traced form gives other numbers"
-    except Exception as error:  # tracing runs the network's own code, which may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    for path, module in network.named_modules():
-        module.training = modes[path]
-    if reason is None:
-        return parts
+    with evaluating(network):
+        try:
+            parts = _split(network, names)
+            if _same(network, parts, names, images):
+                return parts
+            reason = "its traced form gives other numbers"
+        except Exception as error:  # tracing runs the network's own code, which may raise anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     message = f"the network cannot be split into prefix and suffix, so every draw runs all of it ({reason})"
     warnings.warn(message, BayesdfWarning, stacklevel=2)
     return Split(PassOn(), network, traced=False)

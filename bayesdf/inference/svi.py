@@ -23,7 +23,7 @@ from bayesdf.inference.guides import NAMED, make_guide
 from bayesdf.inference.posterior import Posterior, fitted_by
 from bayesdf.inference.prediction import state_names
 from bayesdf.inference.samplers import Sampler
-from bayesdf.inference.training import Clock, Problem, Training, pose, seeded, train
+from bayesdf.inference.training import Clock, Problem, Training, minimise, pose, seeded
 from bayesdf.models.detector import Detector
 
 
@@ -98,14 +98,14 @@ class SVI(Training):
             if getattr(self, name) < 1:
                 raise BayesdfError(f"SVI: {name} is {getattr(self, name)}, but must be at least 1")
 
-    def fit(self, detector: Detector, train_data: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
         """Fit the guide.
 
         Parameters
         ----------
         detector : Detector
             Left as it is.
-        train_data, validation : torch dataset of (image, label)
+        train, validation : torch dataset of (image, label)
             Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative
             log-likelihood is measured after each epoch.
 
@@ -122,14 +122,14 @@ class SVI(Training):
         if not detector.sites:
             raise BayesdfError("SVI: the detector has no priors, so there is nothing to infer: give it some")
         clock = Clock()
-        problem = pose(detector, self, train_data, validation, lambda network, image: list(detector.sites))
+        problem = pose(detector, self, train, validation, lambda network, image: list(detector.sites))
         with seeded(self.seed, problem.device):
             objective = _Objective(detector, problem, self)
-            history = train(problem, objective)
+            history = minimise(problem, objective)
             sampler = objective.guide.sampler()
         _set_point(problem.network, sampler)
         stats = history.dataset("elbo", sign=-float(problem.size))
-        attrs = fitted_by(self, self.settings(), detector, train_data, clock())
+        attrs = fitted_by(self, self.settings(), detector, train, clock())
         return Posterior(problem.network, sampler, stats, attrs)
 
 
@@ -147,7 +147,7 @@ class _Objective:
         with pyro.validation_enabled(True):  # checks model and guide against each other, once
             self.guide = make_guide(settings.guide, model, problem.example, start, settings)
             with torch.no_grad():
-                self.guide.elbo.loss(model, self.guide, *problem.example)
+                self.guide.elbo.differentiable_loss(model, self.guide, *problem.example)
         trace = pyro.poutine.trace(self.guide, param_only=True).get_trace(*problem.example)
         self.own = {
             name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"

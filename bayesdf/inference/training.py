@@ -174,6 +174,8 @@ def pose(
         raise BayesdfError(f"all {len(labels)} training images are of class {only!r}: a detector needs at least two")
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise BayesdfError(f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
+    if validation is not None and len(validation) == 0:  # type: ignore[arg-type]
+        raise BayesdfError("the validation data is empty: check the split, or pass none")
     device = resolve_device(settings.device)
     images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
     detector.check_output(classes, images)
@@ -209,8 +211,8 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
     return torch.from_numpy(np.array(labels, dtype=np.int64))
 
 
-def train(problem: Problem, objective: Objective) -> History:
-    """Minimise the objective by Adam: linear warm-up, then cosine to zero; the best validated epoch is
+def minimise(problem: Problem, objective: Objective) -> History:
+    """Train by Adam: linear warm-up, then cosine to zero; the best validated epoch is
     restored."""
     settings, history = problem.settings, History()
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
@@ -219,7 +221,7 @@ def train(problem: Problem, objective: Objective) -> History:
     if not groups or total == 0:
         set_modes(problem, training=False)
         return history
-    optimiser = torch.optim.Adam(groups, lr=settings.lr)
+    optimiser = torch.optim.Adam(groups, lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
     feed = _Feed(problem)
     best: _Best | None = None

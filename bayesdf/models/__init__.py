@@ -1,5 +1,4 @@
-"""Detectors as Pyro models: networks, priors over their weights, and the patterns that bring the two
-together."""
+"""Detectors as Pyro models: networks, priors over their weights, and the patterns that bring both together."""
 
 from bayesdf.models import priors
 from bayesdf.models.blind import build

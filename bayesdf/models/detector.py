@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
+from bayesdf.models.modes import evaluating
 from bayesdf.models.patterns import assign
 from bayesdf.models.priors import Prior, describe
 
@@ -128,17 +129,13 @@ class Detector:
         BayesdfError
             The network fails on the images, or its output is not of shape (B, number of classes).
         """
-        mode = self.network.training
-        self.network.eval()
+        device = next((p.device for p in self.network.parameters()), images.device)
         try:
-            device = next((p.device for p in self.network.parameters()), images.device)
-            with torch.no_grad():
+            with evaluating(self.network), torch.no_grad():
                 logits = self.network(images.to(device))
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             cause = " ".join(str(error).split())[:200]
             raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
-        finally:
-            self.network.train(mode)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise BayesdfError(

@@ -37,7 +37,7 @@ def normal(scale: float, loc: float = 0.0) -> Prior:
     _positive("normal", scale=scale)
 
     def prior(name: str, parameter: Tensor) -> Any:
-        return dist.Normal(torch.full_like(parameter, loc), scale).to_event(parameter.dim())
+        return dist.Normal(_everywhere(loc, parameter), scale).to_event(parameter.dim())
 
     return _described(prior, f"normal(scale={scale}, loc={loc})")
 
@@ -56,7 +56,7 @@ def laplace(scale: float, loc: float = 0.0) -> Prior:
     _positive("laplace", scale=scale)
 
     def prior(name: str, parameter: Tensor) -> Any:
-        return dist.Laplace(torch.full_like(parameter, loc), scale).to_event(parameter.dim())
+        return dist.Laplace(_everywhere(loc, parameter), scale).to_event(parameter.dim())
 
     return _described(prior, f"laplace(scale={scale}, loc={loc})")
 
@@ -79,7 +79,7 @@ def student_t(df: float, scale: float, loc: float = 0.0) -> Prior:
     _positive("student_t", df=df, scale=scale)
 
     def prior(name: str, parameter: Tensor) -> Any:
-        return dist.StudentT(df, torch.full_like(parameter, loc), scale).to_event(parameter.dim())
+        return dist.StudentT(df, _everywhere(loc, parameter), scale).to_event(parameter.dim())
 
     return _described(prior, f"student_t(df={df}, scale={scale}, loc={loc})")
 
@@ -116,7 +116,7 @@ def he_normal() -> Prior:
 
     def prior(name: str, parameter: Tensor) -> Any:
         scale = math.sqrt(2 / parameter[0].numel()) if parameter.dim() > 1 else 1.0
-        return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+        return dist.Normal(_everywhere(0.0, parameter), scale).to_event(parameter.dim())
 
     return _described(prior, "he_normal()")
 
@@ -140,7 +140,7 @@ def horseshoe(scale: float) -> Prior:
         tau = pyro.sample(f"{name}.tau", dist.HalfCauchy(parameter.new_tensor(scale)))
         local = dist.HalfCauchy(torch.ones_like(parameter)).to_event(parameter.dim())
         lam = pyro.sample(f"{name}.lambda", local)
-        return dist.Normal(torch.zeros_like(parameter), tau * lam).to_event(parameter.dim())
+        return dist.Normal(_everywhere(0.0, parameter), tau * lam).to_event(parameter.dim())
 
     return _described(prior, f"horseshoe(scale={scale})")
 
@@ -213,6 +213,11 @@ class NormalScaleMixture(dist.TorchDistribution):
     @property
     def variance(self) -> Tensor:
         return torch.full_like(self.like, self.pi * self.sigma1**2 + (1 - self.pi) * self.sigma2**2)
+
+
+def _everywhere(value: float, like: Tensor) -> Tensor:
+    """The value in the shape of `like`, without memory for each number."""
+    return like.new_tensor(value).expand(like.shape)
 
 
 def _described(prior: Prior, description: str) -> Prior:

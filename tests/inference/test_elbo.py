@@ -6,7 +6,9 @@ import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
 
+from bayesdf.inference import SVI
 from bayesdf.inference.elbo import MeanFieldELBO, divergence
+from bayesdf.inference.guides import make_guide
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic
 
@@ -23,25 +25,16 @@ def test_value_and_gradients_are_pyros(prior):
     torch.nn.init.normal_(network.linear.weight)
     detector = Detector(network, {"linear": prior})
 
-    def guide(images, labels):
-        trace = pyro.poutine.trace(pyro.poutine.block(detector.sample)).get_trace()
-        for name, site in trace.iter_stochastic_nodes():
-            shape = site["value"].shape
-            loc = pyro.param(f"{name}.loc", torch.full(shape, 0.3))
-            base = dist.Normal(loc, pyro.param(f"{name}.log_scale", torch.full(shape, -1.0)).exp())
-            if site["fn"].support != dist.constraints.independent(dist.constraints.real, len(shape)):
-                base = dist.TransformedDistribution(base, [torch.distributions.ExpTransform()])
-            pyro.sample(name, base.to_event(len(shape)))
-
     def model(images, labels):
         return detector.model(images, labels, size=120, class_weights=torch.tensor([0.5, 1.5]))
 
     found = []
-    with pyro.get_param_store().scope() as store:
+    with pyro.get_param_store().scope():
+        guide = make_guide("normal", model, (IMAGES, LABELS), {"linear.weight": network.linear.weight}, SVI())
+        own = [value for _, value in pyro.get_param_store().named_parameters()]
         for elbo in (TraceMeanField_ELBO(), MeanFieldELBO()):
             torch.manual_seed(1)
             loss = elbo.differentiable_loss(model, guide, IMAGES, LABELS)
-            own = [store.get_param(name) for name in sorted(store.keys())]
             found.append([loss.detach(), *torch.autograd.grad(loss, own)])
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
