@@ -94,8 +94,8 @@ LIMITS = {
     # A network's drawing of the inner face, and bilinear resampling of the whole, cost some detail: their real trace.
     "autoencoder_swap": 0.75,
     "reenactment": 0.75,
-    # The VAE draws every pixel, and its smoothness shows at a glance, as it does to the eye.
-    "vae": 1.0,
+    # Of the VAE only brightness and contrast are judged: it draws every pixel, and its smoothness meets the eye.
+    "vae": 0.7,
 }
 
 
@@ -109,10 +109,10 @@ def test_no_simple_statistic_solves_the_task(collection: data.Collection, column
     fit_source, source = collection.train.manifest["source"], collection.test.manifest["source"]
     for generator, limit in {**LIMITS, "all": 0.7}.items():
         among = [*GENERATORS] if generator == "all" else [generator]
-        if generator == "vae" and columns in (["mean"], ["variance"]):
-            limit = 0.7
+        if generator == "vae" and columns not in (["mean"], ["variance"]):
+            continue
         rows, test_rows = fit_source.isin(["real", *among]), source.isin(["real", *among])
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
         model.fit(fit[rows], fit_source[rows] != "real")
         found = balanced_accuracy_score(source[test_rows] != "real", model.predict(judged[test_rows]))
-        assert found < limit or limit == 1.0, (generator, found)
+        assert found < limit, (generator, found)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import bayesdf as bdf
+from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments import run
+from bayesdf.experiments import run, source_attribution
 from tests.experiments.small import COMMAND, SMALL, execute
 
 
@@ -93,25 +94,48 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: 
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
-    arguments: list[str], message: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("mine")
     (tmp_path / "file").write_text("a file")
-    done = execute(*[str(photos) if argument == "PHOTOS" else argument for argument in arguments])
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "bayesdf:" in line]
-    assert len(lines) == 1 and re.search(message, lines[0]), done.stderr
-    assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) in (["file", "taken"], ["file", "runs", "taken"])
+    status, said = call(monkeypatch, capsys, [str(photos) if item == "PHOTOS" else item for item in arguments])
+    assert status == 2, said
+    lines = [line for line in said.splitlines() if "bayesdf:" in line]
+    assert len(lines) == 1 and re.search(message, lines[0]), said
     assert not list(tmp_path.glob("runs/*"))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == ["file", "taken"]
 
 
-def test_one_generator_is_too_few(photos: Path, tmp_path: Path) -> None:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> tuple[object, str]:
+    """The command line in this process: exit status, and what it printed on standard error."""
+    monkeypatch.setattr("sys.argv", ["source_attribution", *arguments])
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit) as left:
+        run_cli(source_attribution.main)
+    return left.value.code, capsys.readouterr().err
+
+
+def test_a_mistake_ends_the_process_with_status_2(tmp_path: Path) -> None:
+    done = execute("--data", tmp_path / "nowhere")
+    assert done.returncode == 2 and "no folder at" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_generator_is_too_few(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(photos, tmp_path / "two", ignore=shutil.ignore_patterns("edges"))
-    done = execute("--data", tmp_path / "two", "--out", tmp_path / "out", *SMALL)
-    assert done.returncode == 2 and "at least two generators" in done.stderr
+    arguments = ["--data", str(tmp_path / "two"), "--out", str(tmp_path / "out"), *SMALL]
+    status, said = call(monkeypatch, capsys, arguments)
+    assert status == 2 and "at least two generators" in said
 
 
 def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
