@@ -1,5 +1,4 @@
-"""Methods that turn a detector into a posterior, one file each and all of one shape, and what a posterior
-does."""
+"""Methods that turn a detector into a posterior, one file each and all of one shape, and what a posterior does."""
 
 from bayesdf.inference.mc_dropout import MCDropout
 from bayesdf.inference.posterior import Posterior, load_posterior

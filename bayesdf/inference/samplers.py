@@ -170,8 +170,7 @@ class DeltaSampler:
 
 
 class StoredSampler:
-    """Draws made once and kept, given out in an order that depends on the seed; values (stored draw,
-    *site)."""
+    """Draws made once and kept, given out in an order that depends on the seed; values (stored draw, *site)."""
 
     kind: ClassVar[str] = "stored"
 
@@ -237,8 +236,7 @@ def known_support(name: str) -> str:
 
 
 def order(sites: Iterable[str]) -> dict[str, str]:
-    """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by
-    name."""
+    """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by name."""
     return {"sites": json.dumps(list(sites))}
 
 

@@ -63,7 +63,7 @@ class SVI(Training):
     temperature : float
         T above; 1 is Bayes, below 1 a "cold" posterior (Wenzel et al., 2020).
     augment : callable, optional
-        ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W).
+        ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W), on the CPU.
     patience : int, optional
         Stop after so many epochs without a lower validation NLL. With validation data the best epoch is
         restored in any case.

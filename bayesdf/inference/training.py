@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -169,11 +170,11 @@ def pose(
         raise BayesdfError("the training data is empty: check the path and the split")
     present = torch.unique(labels)
     classes = list(getattr(train, "classes", None) or [str(index) for index in range(int(labels.max()) + 1)])
+    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
+        raise BayesdfError(f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
     if len(present) < 2:
         only = classes[int(present[0])]
         raise BayesdfError(f"all {len(labels)} training images are of class {only!r}: a detector needs at least two")
-    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise BayesdfError(f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
     if validation is not None and len(validation) == 0:  # type: ignore[arg-type]
         raise BayesdfError("the validation data is empty: check the split, or pass none")
     device = resolve_device(settings.device)
@@ -212,8 +213,7 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
 
 
 def minimise(problem: Problem, objective: Objective) -> History:
-    """Train by Adam: linear warm-up, then cosine to zero; the best validated epoch is
-    restored."""
+    """Train by Adam: linear warm-up, then cosine to zero; the best validated epoch is restored."""
     settings, history = problem.settings, History()
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
     total = settings.epochs * batch_count
@@ -232,12 +232,7 @@ def minimise(problem: Problem, objective: Objective) -> History:
                 optimiser.zero_grad(set_to_none=True)
                 loss = objective.loss(problem.module, inputs, labels)
                 value = float(loss.detach())
-                step = len(history.loss)
-                if not math.isfinite(value):
-                    raise BayesdfError(
-                        f"{type(settings).__name__}: the loss is {value} at step {step} (epoch {epoch}): "
-                        "lower lr (or init_scale), or check the images and the priors' scales"
-                    )
+                _finite(value, "loss", len(history.loss), epoch, settings)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
@@ -246,12 +241,15 @@ def minimise(problem: Problem, objective: Objective) -> History:
             if problem.validation is not None:
                 set_modes(problem, training=False)
                 nll, accuracy = _validate(problem, objective)
+                _finite(nll, "validation NLL", len(history.loss), epoch, settings)
                 history.nll.append(nll)
                 history.accuracy.append(accuracy)
                 if best is None or nll < best.nll:
                     best = _Best.of(problem, groups, nll, epoch)
                 elif settings.patience is not None and epoch - best.epoch >= settings.patience:
                     break
+    size = sum(float(value.detach().abs().sum()) for group in groups for value in group["params"])
+    _finite(size, "sum of absolute weights", len(history.loss), settings.epochs, settings)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
@@ -259,9 +257,16 @@ def minimise(problem: Problem, objective: Objective) -> History:
     return history
 
 
+def _finite(value: float, name: str, step: int, epoch: int, settings: Training) -> None:
+    if not math.isfinite(value):
+        raise BayesdfError(
+            f"{type(settings).__name__}: the {name} is {value} at step {step} (epoch {epoch}): lower lr (or "
+            "init_scale), or check the images and the priors' scales"
+        )
+
+
 def set_modes(problem: Problem, training: bool) -> None:
-    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval
-    mode."""
+    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval mode."""
     problem.network.eval()
     if training and problem.settings.freeze is None:
         problem.network.train()
@@ -270,8 +275,7 @@ def set_modes(problem: Problem, training: bool) -> None:
 
 
 class _Feed:
-    """Shuffled batches for one epoch after another, from features kept in memory where these do not
-    change."""
+    """Shuffled batches for one epoch after another, from features kept in memory where these do not change."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -290,15 +294,18 @@ class _Feed:
             for part in order.to(labels.device).tensor_split(math.ceil(problem.size / settings.batch_size)):
                 yield tuple(feature[part] for feature in features), labels[part]
             return
-        for images, labels in batches(problem.train, settings.batch_size, problem.device, order):
-            if settings.augment is not None:
-                images = settings.augment(images, self.noise)
+        augment = None if settings.augment is None else self._augment
+        for images, labels in batches(problem.train, settings.batch_size, problem.device, order, augment):
             if self.prefix is None:
                 yield (images,), labels
             else:
                 with torch.no_grad():
                     features = self.prefix(images)
                 yield features, labels
+
+    def _augment(self, images: Tensor) -> Tensor:
+        assert self.problem.settings.augment is not None
+        return self.problem.settings.augment(images, self.noise)
 
     def _keep(self) -> tuple[tuple[Tensor, ...], Tensor] | None:
         problem = self.problem
@@ -392,4 +399,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _name(value: Any) -> str:
+    if isinstance(value, partial):
+        options = ", ".join(f"{name}={option!r}" for name, option in value.keywords.items())
+        return f"{_name(value.func)}({options})"
     return getattr(value, "__qualname__", None) or type(value).__qualname__

@@ -181,8 +181,7 @@ def _keep_resolution(network: nn.Module, path: str, name: str) -> None:
 
 
 def _widened(convolution: nn.Module, keep: bool) -> nn.Conv2d:
-    """The convolution with twice the input channels; the new weights are zero where the old are worth
-    keeping."""
+    """The convolution with twice the input channels; the new weights are zero where the old are worth keeping."""
     assert isinstance(convolution, nn.Conv2d)
     wide = nn.Conv2d(
         2 * convolution.in_channels,

@@ -1,6 +1,7 @@
 """The detector: a Pyro model of labels given images, whose random weights are sites."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -55,7 +56,8 @@ class Detector:
         self.sites: dict[str, Prior] = {name: prior for name, prior in assigned.items() if prior is not None}
         parameters = dict(network.named_parameters())
         self._start = {name: parameters[name].detach() for name in self.sites}
-        with torch.random.fork_rng(), pyro.poutine.block():
+        devices = {value.device for value in self._start.values() if value.device.type == "cuda"}
+        with torch.random.fork_rng(devices), pyro.poutine.block():
             self.sample()  # says at once what a prior gets wrong
 
     def __repr__(self) -> str:
@@ -65,10 +67,12 @@ class Detector:
     def sample(self, device: torch.device | None = None) -> dict[str, Tensor]:
         """Sample every site (and the hyperpriors behind them): parameter name to value. A part of `model`."""
         values = {}
-        for name, prior in self.sites.items():
-            parameter = self._start[name]
-            parameter = parameter if device is None else parameter.to(device)
-            values[name] = pyro.sample(name, _checked(prior(name, parameter), name, parameter, prior))
+        # Numbers in a user's prior, as in HalfCauchy(0.1), become tensors where the weights are.
+        with nullcontext() if device is None or device.type == "cpu" else device:
+            for name, prior in self.sites.items():
+                parameter = self._start[name]
+                parameter = parameter if device is None else parameter.to(device)
+                values[name] = pyro.sample(name, _checked(prior(name, parameter), name, parameter, prior))
         return values
 
     def model(
