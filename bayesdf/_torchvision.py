@@ -1,10 +1,10 @@
 """The one door to torchvision and timm: ``from bayesdf._torchvision import timm, torchvision``.
 
-PyPI's torchvision wheel for Linux is linked against CUDA. Beside a CPU-only torch its library of compiled
-operators does not load, and ``import torchvision`` then fails on ``operator torchvision::nms does not
-exist``, and timm with it. Declaring the schemas of the two operators that torchvision's Python code refers to
-makes the import, the models and the transforms work; the compiled operators themselves (and the JPEG codec)
-stay unavailable. Where the library loads, nothing is declared.
+PyPI's torchvision wheel for Linux is linked against CUDA. Beside a CPU-only torch its library of compiled operators
+does not load, and ``import torchvision`` then fails on ``operator torchvision::nms does not exist``, and timm with
+it. Declaring the schemas of the two operators that torchvision's Python code refers to makes the import, the models
+and the transforms work; the compiled operators themselves (and the JPEG codec) stay unavailable. Where the library
+loads, nothing is declared.
 """
 
 from importlib.util import find_spec

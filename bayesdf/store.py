@@ -1,9 +1,9 @@
 """DataTrees on disk: written whole or not at all, and read without running any code of the file's author.
 
-Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet). ``write_tree``
-writes beside the target and renames, so a run that is killed leaves no half-written store behind under the
-final name. ``open_tree`` refuses pickled objects and codecs outside a short list, and a store with chunks
-missing: Zarr itself would fill these with zeros.
+Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet). ``write_tree`` writes
+beside the target and renames, so a run that is killed leaves no half-written store behind under the final name.
+``open_tree`` refuses pickled objects and codecs outside a short list, and a store with chunks missing: Zarr itself
+would fill these with zeros.
 """
 
 import itertools
@@ -31,8 +31,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     Parameters
     ----------
     tree : xr.DataTree
-        Object columns are written as strings; anything else that is not a number, a boolean, a date or a
-        string is refused.
+        Object columns are written as strings; anything else that is not a number, a boolean, a date or a string is
+        refused.
     path : path
         The store, a folder that must not exist yet.
     overwrite : bool

@@ -1,7 +1,8 @@
 """Guides: the families of distributions that SVI searches, and the samplers they become.
 
-Each is a guide in Pyro's sense, a function of ``(images, labels)`` that samples every site, and knows the estimator of
-the ELBO that is valid for it. Sites live in unconstrained space, from where a transform takes them to their support.
+Each is a guide in Pyro's sense, a function of ``(images, labels)`` that samples every site, and knows the estimator
+of the ELBO that is valid for it. Sites live in unconstrained space, from where a transform takes them to their
+support.
 """
 
 import copy
@@ -70,8 +71,8 @@ class Guide(Protocol):
 class MeanField:
     """``normal``: independent normals, a location and a log scale for each number.
 
-    Pyro's AutoNormal puts the samples into Delta sites, which hides the normals from the closed-form KL (and keeps
-    no site whose name continues another's, such as ``fc.weight.scale`` beside ``fc.weight``).
+    Pyro's AutoNormal puts the samples into Delta sites, which hides the normals from the closed-form KL (and keeps no
+    site whose name continues another's, such as ``fc.weight.scale`` beside ``fc.weight``).
     """
 
     def __init__(

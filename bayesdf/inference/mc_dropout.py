@@ -1,8 +1,8 @@
 """Monte Carlo dropout: a posterior over which channels of a network are there.
 
-Dropout that stays on at prediction time is variational inference with a guide of Bernoulli masks on the rows
-of the weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here a mask belongs to a
-channel and holds for every image of a draw, so that a draw is one function.
+Dropout that stays on at prediction time is variational inference with a guide of Bernoulli masks on the rows of the
+weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here a mask belongs to a channel and holds
+for every image of a draw, so that a draw is one function.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from bayesdf.models.patterns import select
 class MCDropout(Training):
     """Monte Carlo dropout.
 
-    The detector's priors are not used: weight decay stands in for a prior ``w ~ N(0, prior_scale²)`` on all
-    trained weights, through equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1,
+    The detector's priors are not used: weight decay stands in for a prior ``w ~ N(0, prior_scale²)`` on all trained
+    weights, through equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1,
 
         weight decay = (1 - rate) / (2 N prior_scale²).
 
@@ -36,20 +36,18 @@ class MCDropout(Training):
     rate : float
         Probability that a channel is dropped, at least 0 and below 1.
     layers : str or sequence of str, optional
-        Globs over module names: dropout comes after each of these modules. Default: the network's own
-        ``nn.Dropout`` modules (those of rate above 0) where it has any; else after each block of the last
-        stage and before the classifier (see `places`). Own dropout modules always take part, at the rate
-        above.
+        Globs over module names: dropout comes after each of these modules. Default: the network's own ``nn.Dropout``
+        modules (those of rate above 0) where it has any; else after each block of the last stage and before the
+        classifier (see `places`). Own dropout modules always take part, at the rate above.
     prior_scale : float
         Standard deviation in the formula.
     epochs : int
-        Passes over the training images. With 0, or ``freeze="all"``, dropout is put into the network as it
-        is.
+        Passes over the training images. With 0, or ``freeze="all"``, dropout is put into the network as it is.
     lr, batch_size, class_balanced, augment, patience, seed, device, progress
         As for `bayesdf.SVI`.
     freeze : None, "prefix" or "all"
-        None: all weights are trained. ``prefix``: those before the first dropout stay as they are. ``all``:
-        no weight is trained.
+        None: all weights are trained. ``prefix``: those before the first dropout stay as they are. ``all``: no weight
+        is trained.
 
     Examples
     --------
@@ -75,8 +73,8 @@ class MCDropout(Training):
         detector : Detector
             Left as it is; its network gives the architecture and the starting weights.
         train, validation : torch dataset of (image, label)
-            Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative
-            log-likelihood is measured after each epoch.
+            Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative log-likelihood
+            is measured after each epoch.
 
         Returns
         -------
@@ -86,8 +84,8 @@ class MCDropout(Training):
         Raises
         ------
         BayesdfError
-            The data is empty or of one class, the network does not fit it, a glob matches no module, or the
-            loss is not finite.
+            The data is empty or of one class, the network does not fit it, a glob matches no module, or the loss is
+            not finite.
         """
         clock = Clock()
         channels: dict[str, int] = {}
@@ -107,8 +105,8 @@ class MCDropout(Training):
 class ChannelDropout(nn.Module):
     """Dropout of whole channels, which are dimension 1 of (B, C, H, W) and the last of anything else.
 
-    In train mode a fresh mask for each image; in eval mode the buffer ``mask`` (C,), all ones (the
-    expectation) unless a draw replaces it.
+    In train mode a fresh mask for each image; in eval mode the buffer ``mask`` (C,), all ones (the expectation)
+    unless a draw replaces it.
     """
 
     mask: Tensor
@@ -220,9 +218,9 @@ def places(network: nn.Module) -> list[str]:
 
     After each block of the last stage (``<block>.dropout``), and before the classifier
     (``<classifier>.input_dropout``). The classifier is the last ``nn.Linear``. The last stage is ``layer4``
-    (ResNets), the last entry of ``stages``, ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …;
-    where that is a single block, it alone), or the ``block<n>`` with the highest number (Xception); a network
-    with none of these gets the classifier's alone.
+    (ResNets), the last entry of ``stages``, ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …; where
+    that is a single block, it alone), or the ``block<n>`` with the highest number (Xception); a network with none of
+    these gets the classifier's alone.
     """
     found: list[str] = []
     numbered = [name for name, _ in network.named_children() if name.startswith("block") and name[5:].isdigit()]

@@ -54,8 +54,8 @@ class Posterior:
     sample_stats : xr.Dataset
         What the method reports: ``elbo`` (step), ``validation_nll`` (epoch), …
     attrs : dict
-        Root attributes of every tree made from this posterior: versions, detector, priors, method, settings,
-        seed, fingerprint of the data, wall time of the fit.
+        Root attributes of every tree made from this posterior: versions, detector, priors, method, settings, seed,
+        fingerprint of the data, wall time of the fit.
     """
 
     def __init__(self, network: nn.Module, sampler: Sampler, sample_stats: xr.Dataset, attrs: dict[str, Any]) -> None:
@@ -101,8 +101,8 @@ class Posterior:
         Parameters
         ----------
         dataset : torch dataset of (image, label)
-            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns
-            become ``constant_data``; where it has ``classes``, they name the dimension ``class``.
+            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns become
+            ``constant_data``; where it has ``classes``, they name the dimension ``class``.
         draws : int
             At least 1.
         seed : int
@@ -115,16 +115,15 @@ class Posterior:
         Returns
         -------
         xr.DataTree
-            ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with
-            ``label`` (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method
-            has a formula for its draws, and ``posterior`` up to two million numbers (else
-            ``posterior_left_out`` in the attributes).
+            ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
+            (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method has a formula for
+            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes).
 
         Raises
         ------
         BayesdfError
-            No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not
-            fit the network.
+            No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit the
+            network.
         """
         self._check(draws, seed)
         if batch_size < 1:

@@ -1,8 +1,7 @@
 """What a posterior keeps of a method: the numbers from which its draws are made again.
 
-A sampler turns ``(index, seed)`` into the values of all sites; draw 7 of seed 0 is the same wherever and
-whenever it is made, and whatever else is drawn. To disk and back goes an `xr.Dataset` of plain arrays (group
-``variational``).
+A sampler turns ``(index, seed)`` into the values of all sites; draw 7 of seed 0 is the same wherever and whenever it
+is made, and whatever else is drawn. To disk and back goes an `xr.Dataset` of plain arrays (group ``variational``).
 """
 
 import json

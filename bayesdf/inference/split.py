@@ -1,7 +1,7 @@
 """Prefix and suffix: the part of a network that is the same in every draw, and the part that is not.
 
-S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an
-operation belongs to the suffix when it uses a random tensor or the result of an operation that does.
+S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an operation
+belongs to the suffix when it uses a random tensor or the result of an operation that does.
 """
 
 import operator
@@ -22,8 +22,7 @@ _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 @dataclass(frozen=True)
 class Split:
-    """``network(images) == suffix(*prefix(images))``; both share the modules of the network they were made
-    from.
+    """``network(images) == suffix(*prefix(images))``; both share the modules of that network.
 
     Attributes
     ----------
@@ -32,8 +31,7 @@ class Split:
     suffix : nn.Module
         Those features to logits (B, C). Its parameters and buffers have the names they have in the network.
     traced : bool
-        False where the network could not be traced: the prefix then passes the images on, the suffix is the
-        network.
+        False where the network could not be traced: the prefix then passes the images on, the suffix is the network.
     """
 
     prefix: nn.Module
@@ -48,8 +46,8 @@ class Split:
 def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
     """Split a network before the first operation that uses one of the named tensors.
 
-    The result is checked on the images against the network itself. A network that cannot be traced, or that
-    does something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
+    The result is checked on the images against the network itself. A network that cannot be traced, or that does
+    something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
 
     Parameters
     ----------

@@ -4,9 +4,9 @@ Maximises the evidence lower bound over the parameters of a guide q, and over th
 
     ELBO = E_q[log p(labels | images, w)] - T KL(q(w) || p(w)),
 
-on mini-batches whose likelihood is scaled to the whole data set (Hoffman et al., "Stochastic Variational
-Inference", 2013; for networks Blundell et al., "Weight Uncertainty in Neural Networks", 2015, equation 2).
-The hierarchy of a prior is part of w.
+on mini-batches whose likelihood is scaled to the whole data set (Hoffman et al., "Stochastic Variational Inference",
+2013; for networks Blundell et al., "Weight Uncertainty in Neural Networks", 2015, equation 1). The hierarchy of a
+prior is part of w.
 """
 
 from dataclasses import dataclass
@@ -42,38 +42,36 @@ class SVI(Training):
     epochs : int
         Passes over the training images.
     lr : float
-        Highest learning rate of Adam, for the guide's locations and for the point estimates; it rises over
-        the first twentieth of the steps and falls to zero along a cosine.
+        Highest learning rate of Adam, for the guide's locations and for the point estimates; it rises over the first
+        twentieth of the steps and falls to zero along a cosine.
     scale_lr : float, optional
-        The same for the scales of guides ``normal`` and ``lowrank`` (in logarithms) and for hyperpriors,
-        which have further to go; default ``10 lr``.
+        The same for the scales of guides ``normal`` and ``lowrank`` (in logarithms) and for hyperpriors, which have
+        further to go; default ``10 lr``.
     init_scale : float
         Where the guide's scales start, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.
     batch_size : int
         Images a step; batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"
-        What happens to weights without a prior. None: all are trained, together with the guide. ``prefix``:
-        those before the first random operation stay as they are (batch normalisation with its running
-        statistics too), and where nothing is augmented they run only once; those after are trained. ``all``:
-        only the guide is trained.
+        What happens to weights without a prior. None: all are trained, together with the guide. ``prefix``: those
+        before the first random operation stay as they are (batch normalisation with its running statistics too), and
+        where nothing is augmented they run only once; those after are trained. ``all``: only the guide is trained.
     class_balanced : bool
-        Raise each image's likelihood to the power ``N / (K n_class)``. The powers average 1, so the data
-        weighs against the prior as before.
+        Raise each image's likelihood to the power ``N / (K n_class)``. The powers average 1, so the data weighs
+        against the prior as before.
     temperature : float
         T above; 1 is Bayes, below 1 a "cold" posterior (Wenzel et al., 2020).
     augment : callable, optional
         ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W), on the CPU.
     patience : int, optional
-        Stop after so many epochs without a lower validation NLL. With validation data the best epoch is
-        restored in any case.
+        Stop after so many epochs without a lower validation NLL. With validation data the best epoch is restored in
+        any case.
     rank : int
         Of ``lowrank``.
     stored_draws : int
         Draws kept of a Pyro guide.
     seed, device, progress
-        Seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; a
-        bar.
+        Seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; a bar.
 
     Examples
     --------
@@ -106,8 +104,8 @@ class SVI(Training):
         detector : Detector
             Left as it is.
         train, validation : torch dataset of (image, label)
-            Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative
-            log-likelihood is measured after each epoch.
+            Image float32 (3, H, W) in [0, 1]; label int. On `validation` the class-balanced negative log-likelihood
+            is measured after each epoch.
 
         Returns
         -------

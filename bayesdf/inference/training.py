@@ -162,8 +162,7 @@ def pose(
     Parameters
     ----------
     random : callable
-        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between
-        draws.
+        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
     """
     labels = all_labels(train)
     if len(labels) == 0:
@@ -194,8 +193,8 @@ def pose(
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """``N / (K n_c)`` over the K classes present: each class weighs the same, and the weights of all images
-    add to N."""
+    """``N / (K n_c)`` over the K classes present: all classes weigh the same, and the weights of all images add to
+    N."""
     counts = torch.bincount(labels, minlength=classes).float()
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)

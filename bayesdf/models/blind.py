@@ -1,7 +1,7 @@
 """Blind detectors: image networks that know nothing of faces, by name.
 
-The four of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0)
-and ``mobilenet`` (V3 small); any other name of torchvision or timm works too.
+The four of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0) and
+``mobilenet`` (V3 small); any other name of torchvision or timm works too.
 """
 
 import difflib
@@ -44,33 +44,30 @@ def build(
     Parameters
     ----------
     name : str
-        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm;
-        where both have the name it is torchvision's, unless written ``timm/<name>``.
+        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm; where
+        both have the name it is torchvision's, unless written ``timm/<name>``.
     num_classes : int
         Number of logits, at least 2.
     pretrained : bool
         ImageNet weights, downloaded by torchvision or timm; the classifier starts fresh.
     high_pass : bool
-        Give the first convolution three more channels: the image less a small blur of itself. Traces of
-        generators and of blending sit in high frequencies, which networks learn late (Fridrich and Kodovsky,
-        "Rich models for steganalysis of digital images", 2012; Luo et al., "Generalizing face forgery
-        detection with high-frequency features", 2021). As in the former, residuals are truncated (at three
-        standard deviations).
+        Give the first convolution three more channels: the image less a small blur of itself. Traces of generators
+        and of blending sit in high frequencies, which networks learn late (Fridrich and Kodovsky, "Rich models for
+        steganalysis of digital images", 2012; Luo et al., "Generalizing face forgery detection with high-frequency
+        features", 2021). As in the former, residuals are truncated (at three standard deviations).
     small_stem : bool
-        For images up to about 96 pixels: the stem keeps the resolution. Networks with a max-pool at the root
-        lose it; others have the stride of their first convolution set to 1.
+        For images up to about 96 pixels: the stem keeps the resolution. Networks with a max-pool at the root lose it;
+        others have the stride of their first convolution set to 1.
 
     Returns
     -------
     nn.Module
-        With an attribute ``recipe``, the arguments of this call, from which `rebuild` builds the same
-        architecture.
+        With an attribute ``recipe``, the arguments of this call, from which `rebuild` builds the same architecture.
 
     Raises
     ------
     BayesdfError
-        Unknown name, fewer than two classes, or a network without the stem that `small_stem` or `high_pass`
-        change.
+        Unknown name, fewer than two classes, or a network without the stem that `small_stem` or `high_pass` change.
     """
     if num_classes < 2:
         raise BayesdfError(f"build({name!r}): num_classes is {num_classes}, but a detector tells at least 2 apart")
@@ -109,8 +106,7 @@ def rebuild(recipe: dict[str, Any]) -> nn.Module:
 class Preprocess:
     """Forward pre-hook of the first convolution: normalise, and append the high-pass residual where asked.
 
-    A hook, not a module around the network: parameter names stay those of the library, and torch.fx sees one
-    leaf.
+    A hook, not a module around the network: parameter names stay those of the library, and torch.fx sees one leaf.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> None:

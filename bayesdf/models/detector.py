@@ -24,9 +24,9 @@ class Detector:
     network : nn.Module
         Maps images (B, 3, H, W) to logits (B, C).
     priors : mapping from pattern to prior
-        Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`).
-        A prior is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None
-        leaves the matched parameters without one, that is, to be point estimates.
+        Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`). A prior
+        is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None leaves the
+        matched parameters without one, that is, to be point estimates.
 
     Attributes
     ----------
@@ -93,8 +93,7 @@ class Detector:
         labels : Tensor (B,), int64, optional
             Observed labels; sampled where absent.
         size : int, optional
-            Number of images in the whole data set: the likelihood of the batch is scaled by ``size / B``.
-            Default B.
+            Number of images in the whole data set: the likelihood of the batch is scaled by ``size / B``. Default B.
         class_weights : Tensor (C,), optional
             Power to which the likelihood of an image of each class is raised.
         network : nn.Module, optional

@@ -25,9 +25,9 @@ def matches(pattern: str, name: str) -> bool:
 def assign(patterns: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     """Give each parameter the value of the most specific pattern that matches it.
 
-    The most specific pattern is the one that matches the fewest parameters of this network; among equals, the
-    one with more literal characters; then the one written last. So ``fc.bias`` beats ``fc``, ``fc`` beats
-    ``*.weight``, and ``layer4.*.conv2`` beats ``layer4``.
+    The most specific pattern is the one that matches the fewest parameters of this network; among equals, the one
+    with more literal characters; then the one written last. So ``fc.bias`` beats ``fc``, ``fc`` beats ``*.weight``,
+    and ``layer4.*.conv2`` beats ``layer4``.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """What is believed about a weight before the data: priors over parameters.
 
-A prior is a function ``(name, parameter) -> pyro distribution`` whose event shape is the parameter's shape.
-It may call ``pyro.sample`` itself for hyperpriors, which become sites of their own. The functions below make
-the usual ones:
+A prior is a function ``(name, parameter) -> pyro distribution`` whose event shape is the parameter's shape. It may
+call ``pyro.sample`` itself for hyperpriors, which become sites of their own. The functions below make the usual ones:
 
 >>> from bayesdf.models import priors
 >>> priors.normal(scale=0.05).description
@@ -43,8 +42,7 @@ def normal(scale: float, loc: float = 0.0) -> Prior:
 
 
 def laplace(scale: float, loc: float = 0.0) -> Prior:
-    """Independent Laplace weights, ``p(w) = exp(-|w - loc| / scale) / (2 scale)``: most near `loc`, a few
-    far.
+    """Independent Laplace weights, ``p(w) = exp(-|w - loc| / scale) / (2 scale)``: most near `loc`, a few far.
 
     Parameters
     ----------
@@ -64,8 +62,7 @@ def laplace(scale: float, loc: float = 0.0) -> Prior:
 def student_t(df: float, scale: float, loc: float = 0.0) -> Prior:
     """Independent Student's t weights: heavier tails the smaller the degrees of freedom.
 
-    Trained convolutional weights look like this (Fortuin et al., "Bayesian Neural Network Priors Revisited",
-    2022).
+    Trained convolutional weights look like this (Fortuin et al., "Bayesian Neural Network Priors Revisited", 2022).
 
     Parameters
     ----------
@@ -109,9 +106,9 @@ def scale_mixture(pi: float, sigma1: float, sigma2: float) -> Prior:
 def he_normal() -> Prior:
     """Normal weights with the variance of He's initialisation, ``w ~ N(0, 2 / fan_in)``.
 
-    Keeps the variance of activations through ReLU layers (He et al., "Delving Deep into Rectifiers", 2015,
-    equation 10). `fan_in` is the number of inputs of one output. Parameters with one dimension (biases, the
-    scales and shifts of normalisation) have no fan-in and get ``N(0, 1)``.
+    Keeps the variance of activations through ReLU layers (He et al., "Delving Deep into Rectifiers", 2015, equation
+    10). `fan_in` is the number of inputs of one output. Parameters with one dimension (biases, the scales and shifts
+    of normalisation) have no fan-in and get ``N(0, 1)``.
     """
 
     def prior(name: str, parameter: Tensor) -> Any:
@@ -124,15 +121,14 @@ def he_normal() -> Prior:
 def horseshoe(scale: float) -> Prior:
     """Hierarchical horseshoe: nearly all weights near zero, a few free.
 
-    ``tau ~ C⁺(0, scale)`` for the tensor, ``lambda_i ~ C⁺(0, 1)`` for each weight, ``w_i ~ N(0, tau²
-    lambda_i²)`` (Carvalho, Polson and Scott, "The horseshoe estimator for sparse signals", 2010). Adds the
-    sites ``<parameter>.tau`` (a number) and ``<parameter>.lambda`` (shape of the parameter).
+    ``tau ~ C⁺(0, scale)`` for the tensor, ``lambda_i ~ C⁺(0, 1)`` for each weight, ``w_i ~ N(0, tau² lambda_i²)``
+    (Carvalho, Polson and Scott, "The horseshoe estimator for sparse signals", 2010). Adds the sites
+    ``<parameter>.tau`` (a number) and ``<parameter>.lambda`` (shape of the parameter).
 
     Parameters
     ----------
     scale : float
-        Scale of the global half-Cauchy, above 0: about the share of weights expected to matter, times their
-        size.
+        Scale of the global half-Cauchy, above 0: about the share of weights expected to matter, times their size.
     """
     _positive("horseshoe", scale=scale)
 
@@ -149,9 +145,9 @@ def moped(delta: float, floor: float = 0.01) -> Prior:
     """Normal prior centred on the network's own (trained) weights, ``w_i ~ N(w⁰_i, (delta max(|w⁰_i|,
     floor))²)``.
 
-    Krishnan, Subedar and Tickoo, "Specifying Weight Priors in Bayesian Deep Neural Networks with Empirical
-    Bayes" (MOPED), 2020, equation 5. The floor is ours: without it a weight at zero (any fresh bias) has a
-    prior of no width.
+    Krishnan, Subedar and Tickoo, "Specifying Weight Priors in Bayesian Deep Neural Networks with Empirical Bayes"
+    (MOPED), 2020. The floor is ours: without it a weight at zero (any fresh bias) has a prior of no
+    width.
 
     Parameters
     ----------

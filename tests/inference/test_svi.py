@@ -219,6 +219,22 @@ def test_detector_random_state_and_parameter_store_are_left_alone():
     pyro.clear_param_store()
 
 
+def test_an_interrupted_fit_leaves_nothing_behind():
+    network = convolutional()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def interrupt(images, noise):
+        raise KeyboardInterrupt
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with pytest.raises(KeyboardInterrupt):
+        short(augment=interrupt).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    assert torch.equal(torch.rand(3), expected) and not pyro.get_param_store().keys()
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+
+
 @pytest.mark.parametrize(
     ("freeze", "changed"),
     [

@@ -36,7 +36,7 @@ def test_unknown_name_says_the_closest_ones():
         build("resnet19", 2)
 
 
-@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:/tmp", "hf-hub:someone/model"])
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18", "local-dir:weights", "hf-hub:someone/model"])
 def test_no_name_fetches_a_file(name):
     with pytest.raises(BayesdfError, match="no network"):
         build(name, 2)
