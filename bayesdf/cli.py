@@ -1,5 +1,6 @@
 """What every command line of the package shares: how a mistake is told, and with which exit status."""
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,18 +16,23 @@ console = Console(stderr=True)
 
 def run_cli(main: Callable[..., None]) -> NoReturn:
     """Run an experiment's command line: a mistake of the user's is one line on standard error and exit status 2."""
+
+    @functools.wraps(main)
+    def command(*arguments: object, **options: object) -> None:
+        try:
+            main(*arguments, **options)
+        except BayesdfError as error:
+            _leave(str(error))
+        except KeyboardInterrupt:
+            _leave("stopped; the same command goes on from what was finished", 130)
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            _leave(f"{error.strerror or error}{place}; mend that and give the same command again")
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    app.command()(main)
+    app.command()(command)
     warnings.showwarning = _show
-    try:
-        app(standalone_mode=True)
-    except BayesdfError as error:
-        _leave(str(error))
-    except KeyboardInterrupt:
-        _leave("stopped; the same command goes on from here", 130)
-    except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
-        _leave(f"{error.strerror or error}{place}; free the path, or choose another --out")
+    app()
     sys.exit(0)
 
 

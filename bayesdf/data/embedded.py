@@ -7,9 +7,11 @@ is fixed, so that weights trained on its training people can ship.
 
 import hashlib
 import importlib.resources
+import itertools
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
 from bayesdf import __version__
 from bayesdf.data.common import QUALITY, common_path
@@ -47,26 +49,26 @@ def _key(size: int, quality: int | None) -> str:
 
 def _make(size: int, quality: int | None) -> tuple[Images, pd.DataFrame]:
     images, rows = [], []
-    for part, (split, members) in enumerate(people().items()):
+    jobs = list(itertools.product(enumerate(people().items()), enumerate([REAL, *GENERATORS])))
+    for (part, (split, members)), (number, source) in track(jobs, "making the fakes", transient=True):
         faces = photographs().take(np.isin(photographs().subject, members))
-        for number, source in enumerate([REAL, *GENERATORS]):
-            if source == REAL:
-                made, donors = faces.images, np.full(len(faces), -1)
-            else:
-                fakes = GENERATORS[source].make(faces, np.random.default_rng([SEED, part, number]))
-                made, donors = fakes.images, fakes.donor
-            for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
-                pixels, length = common_path(image, size, quality)
-                images.append(pixels)
-                rows.append(
-                    {
-                        "path": f"{source}/{faces.name[row]}",
-                        "source": source,
-                        "subject": faces.subject[row],
-                        "donor": faces.subject[donor] if donor >= 0 else "",
-                        "video": faces.name[row],
-                        "split": split,
-                        "bytes": length,
-                    }
-                )
+        if source == REAL:
+            made, donors = faces.images, np.full(len(faces), -1)
+        else:
+            fakes = GENERATORS[source].make(faces, np.random.default_rng([SEED, part, number]))
+            made, donors = fakes.images, fakes.donor
+        for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
+            pixels, length = common_path(image, size, quality)
+            images.append(pixels)
+            rows.append(
+                {
+                    "path": f"{source}/{faces.name[row]}",
+                    "source": source,
+                    "subject": faces.subject[row],
+                    "donor": faces.subject[donor] if donor >= 0 else "",
+                    "video": faces.name[row],
+                    "split": split,
+                    "bytes": length,
+                }
+            )
     return np.stack(images), pd.DataFrame(rows)

@@ -26,13 +26,8 @@ from bayesdf.models.priors import Prior
 WEIGHTS = Path(__file__).parent / "weights"
 EPOCHS = 60
 LR = 1e-3
-SITES = {
-    "resnet18": ("fc", "layer4.1.bn2"),
-    "xception": ("fc", "bn4"),
-    "efficientnet": ("classifier", "bn2"),
-    "mobilenet": ("classifier", "blocks.5.0.bn1"),
-}
-"""Which parameters of each network are random in the study."""
+GAINS = {"resnet18": "layer4.1.bn2", "xception": "bn4", "efficientnet": "bn2", "mobilenet": "blocks.5.0.bn1"}
+"""The last normalisation of each network, whose gains and shifts are random in the study."""
 
 
 def point_estimate(
@@ -60,11 +55,15 @@ def blank(name: str, collection: data.Collection) -> nn.Module:
 
 
 def default_priors(name: str, network: nn.Module) -> dict[str, Prior]:
-    """The priors of the study: over the classifier and the last convolution before it (`SITES`), centred on the start.
+    """The priors of the study: over the classifier, and over the normalisation that ends the last stage (`GAINS`).
 
-    Networks outside the list get a prior over their classifier alone.
+    The classifier's weights are normal around zero; the gains and shifts of the last features are normal around their
+    trained values with half of these as deviation. Networks outside the list get a prior over their classifier alone.
     """
-    return {pattern: priors.moped(delta=0.1) for pattern in SITES.get(name, (classifier(network),))}
+    chosen = {classifier(network): priors.normal(scale=0.3)}
+    if name in GAINS:
+        chosen[GAINS[name]] = priors.moped(delta=0.5)
+    return chosen
 
 
 def ships(name: str, collection: data.Collection) -> bool:

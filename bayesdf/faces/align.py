@@ -67,7 +67,5 @@ def warp(image: Array, matrix: Array, size: int = SIZE) -> Array:
     warped = []
     for plane in np.moveaxis(planes.astype(float), -1, 0):
         smooth = ndimage.gaussian_filter(plane, sigma) if sigma > 0.05 else plane
-        warped.append(
-            ndimage.map_coordinates(smooth, [points[..., 1], points[..., 0]], order=3, mode="mirror")
-        )
+        warped.append(ndimage.map_coordinates(smooth, [points[..., 1], points[..., 0]], order=3, mode="mirror"))
     return warped[0] if image.ndim == 2 else np.stack(warped, -1)
