@@ -21,6 +21,7 @@ __all__ = [
     "ImageDataset",
     "Task",
     "augment",
+    "collect",
     "common_path",
     "load",
 ]

@@ -7,7 +7,6 @@ is fixed, so that weights trained on its training people can ship.
 
 import hashlib
 import importlib.resources
-import itertools
 
 import numpy as np
 import pandas as pd
@@ -31,13 +30,22 @@ def people() -> dict[str, list[str]]:
     return {split: sorted(part.tolist()) for split, part in zip(SPLITS, np.split(everyone, bounds), strict=True)}
 
 
-def read(size: int = SIZE, quality: int | None = QUALITY) -> tuple[Images, pd.DataFrame]:
-    """The images (N, size, size, 3) uint8 and their manifest."""
-    return prepared(f"embedded-{_key(size, quality)}", lambda: _make(size, quality))
+def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> tuple[Images, pd.DataFrame]:
+    """The images (N, size, size, 3) uint8 and their manifest.
+
+    Parameters
+    ----------
+    variants
+        How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`).
+        With more than one, the photographs themselves come in three times as many, since they are the scarcer class.
+    """
+    key = _key(size, quality, variants)
+    return prepared(f"embedded-{key}", lambda: _make(size, quality, variants))
 
 
-def _key(size: int, quality: int | None) -> str:
-    digest = hashlib.sha256(f"{__version__} {SEED} {PEOPLE} {size} {quality} {sorted(GENERATORS)}".encode())
+def _key(size: int, quality: int | None, variants: int) -> str:
+    settings = f"{__version__} {SEED} {PEOPLE} {size} {quality} {variants} {sorted(GENERATORS)}"
+    digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
     for name in sorted(GENERATORS):
@@ -47,22 +55,26 @@ def _key(size: int, quality: int | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(size: int, quality: int | None) -> tuple[Images, pd.DataFrame]:
+def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.DataFrame]:
     images, rows = [], []
-    jobs = list(itertools.product(enumerate(people().items()), enumerate([REAL, *GENERATORS])))
-    for (part, (split, members)), (number, source) in track(jobs, "making the fakes", transient=True):
-        faces = photographs().take(np.isin(photographs().subject, members))
+    sources = [REAL, *GENERATORS]
+    jobs = [(split, source, 0) for split in SPLITS for source in sources]
+    jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
+    jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 3 * variants if variants > 1 else 1)]
+    for split, source, variant in track(jobs, "making the fakes", transient=True):
+        faces = photographs(variant).take(np.isin(photographs().subject, people()[split]))
         if source == REAL:
             made, donors = faces.images, np.full(len(faces), -1)
         else:
-            fakes = GENERATORS[source].make(faces, np.random.default_rng([SEED, part, number]))
+            seed = [SEED, SPLITS.index(split), sources.index(source), variant]
+            fakes = GENERATORS[source].make(faces, np.random.default_rng(seed))
             made, donors = fakes.images, fakes.donor
         for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
             pixels, length = common_path(image, size, quality)
             images.append(pixels)
             rows.append(
                 {
-                    "path": f"{source}/{faces.name[row]}",
+                    "path": f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else ""),
                     "source": source,
                     "subject": faces.subject[row],
                     "donor": faces.subject[donor] if donor >= 0 else "",

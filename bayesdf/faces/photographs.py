@@ -69,9 +69,23 @@ def _landmarks() -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
     return [(int(row["subject"]), int(row["image"])) for row in rows], np.array(points)
 
 
+def _jitter(rng: np.random.Generator) -> NDArray[np.float64]:
+    """The template, turned by up to 6 degrees, scaled by up to 6 % and shifted by up to 2 pixels."""
+    angle, scale, shift = rng.uniform(-0.1, 0.1), rng.uniform(0.94, 1.06), rng.uniform(-2.0, 2.0, 2)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = np.array([SIZE / 2, SIZE / 2])
+    return (TEMPLATE - centre) @ turn.T + centre + shift
+
+
 @functools.cache
-def photographs() -> Faces:
+def photographs(variant: int = 0) -> Faces:
     """The 400 photographs of 40 people, ten of each, aligned and cropped to 64 pixels.
+
+    Parameters
+    ----------
+    variant
+        0: each face at the template. Otherwise the seed of small turns, scalings and shifts against it, a draw for
+        each photograph: another picture of the same face, resampled from the photograph as often as the first.
 
     Raises
     ------
@@ -80,12 +94,13 @@ def photographs() -> Faces:
     """
     root = _root()
     keys, points = _landmarks()
+    rng = np.random.default_rng(variant)
     images = np.empty((len(keys), SIZE, SIZE), np.float32)
     landmarks = np.empty((len(keys), len(LANDMARKS), 2), np.float32)
     for row, ((subject, number), marks) in enumerate(zip(keys, points, strict=True)):
         with Image.open(root / f"s{subject}" / f"{number}.pgm") as photograph:
             grey = np.asarray(photograph, dtype=float) / 255.0
-        matrix = similarity(marks, TEMPLATE)
+        matrix = similarity(marks, _jitter(rng) if variant else TEMPLATE)
         images[row] = warp(grey, matrix).clip(0.0, 1.0)
         landmarks[row] = marks @ matrix[:, :2].T + matrix[:, 2]
     for array in (images, landmarks):

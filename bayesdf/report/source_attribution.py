@@ -38,6 +38,17 @@ SETS = {
 }
 """The feature sets from which the source is told, and how they are called in figures."""
 
+DETECTION = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "auroc": "AUROC",
+    "ece": "expected calibration error",
+    "ece_balanced": "expected calibration error, balanced",
+    "nll": "negative log-likelihood (nats)",
+    "brier": "Brier score",
+}
+"""Figures of detection, and how they are called on the page."""
+
 Results = Mapping[str, xr.DataTree]
 
 
@@ -168,8 +179,9 @@ def page(
             [
                 "How well each method tells photographs from fakes of people that it never saw. Balanced accuracy "
                 "counts photographs and fakes alike; the calibration error says how far claimed confidence is from "
-                "the share that is right (`ece`: images weigh alike, `ece_balanced`: real and fake weigh alike).",
-                Table(tables["detection"], "Each figure with its 95 % interval over people."),
+                "the share that is right: once with all images weighing alike, once with photographs and fakes as "
+                "classes weighing alike (balanced), since there are more fakes than photographs.",
+                Table(_side_by_side(results), "Each figure with its 95 % interval over people."),
                 *(part for name in results for part in _detection(name, figures, tables)),
             ],
         ),
@@ -208,8 +220,12 @@ def _method(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.Da
         f"The source, by {METHODS[name]}",
         [
             "A classifier learns the generators from figures of the posterior draws alone and is judged on people that "
-            "neither it nor the detector has seen. Two controls stand beside it: the detector's mean probability, "
-            "which is what a detector without uncertainty would report, and, as a ceiling, the network's own features.",
+            "neither it nor the detector has seen. It is given two kinds: scalars, such as aleatoric and epistemic "
+            "uncertainty and the spread of the draws, and the profile, which says draw by draw how far the log-odds "
+            "lie from their mean: not what the detector believes, but which of its draws dissent, and which way. "
+            "Neither holds the mean probability, which stands beside them as a control: it is all that a detector "
+            "without uncertainty would report. The ceiling is a classifier on the network's own features; the profile "
+            "sees these through the eyes of the posterior, as some tens of random projections.",
             Picture(
                 figures[f"{name}_source"],
                 "Bars: share of fakes whose generator is named; lines: 95 % intervals.",
@@ -250,6 +266,15 @@ def _per_image(tree: xr.DataTree) -> pd.DataFrame:
     frame = uncertainty[one].to_dataframe()
     frame["p_fake"] = uncertainty["probability"].sel({"class": "fake"}).values
     return frame
+
+
+def _side_by_side(results: Results) -> pd.DataFrame:
+    """A row a figure of detection, a column a method: text as printed."""
+    columns = {}
+    for name, tree in results.items():
+        detection = tree["metrics"].to_dataset()
+        columns[METHODS[name]] = {label: str(analysis.estimate(detection, key)) for key, label in DETECTION.items()}
+    return pd.DataFrame(columns).rename_axis("figure")
 
 
 def _caught(tree: xr.DataTree) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def test_tasks(task: data.Task, classes: int) -> None:
 
 
 def test_the_cache_gives_what_making_gives(collection: data.Collection, cache: object) -> None:
-    images, manifest = embedded._make(64, data.QUALITY)
+    images, manifest = embedded._make(64, data.QUALITY, 1)
     again, kept = embedded.read()
     np.testing.assert_array_equal(images, again)
     pd.testing.assert_frame_equal(manifest, kept, check_dtype=False)
