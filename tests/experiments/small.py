@@ -9,9 +9,9 @@ COMMAND = [sys.executable, "-m", "bayesdf.experiments.source_attribution"]
 SMALL = ["--detector", "mobilenet", "--size", "32", "--warm-epochs", "1", "--epochs", "1", "--draws", "6"]
 
 
-def execute(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def execute(*arguments: str | Path, threads: int = 1, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
     )

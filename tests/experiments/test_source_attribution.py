@@ -52,9 +52,10 @@ def test_a_run_folder_is_complete(finished: Path) -> None:
 def test_arviz_opens_the_run(finished: Path) -> None:
     import arviz
 
-    tree = bdf.open_run(finished)["mc_dropout"]
-    data = arviz.convert_to_inference_data({"posterior": tree["posterior"].to_dataset()}["posterior"])
-    assert len(arviz.summary(data, kind="stats")) > 10
+    data = arviz.InferenceData.from_datatree(bdf.open_run(finished)["svi"])
+    assert {"posterior", "posterior_predictive", "observed_data"} <= set(data.groups())
+    summary = arviz.summary(data, var_names=["classifier.bias"], kind="stats")
+    assert len(summary) == 2 and (summary["sd"] > 0).all()
 
 
 @pytest.mark.slow

@@ -1,0 +1,62 @@
+"""The point estimate that posteriors start from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bayesdf.data as data
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import warm_start
+from tests.experiments.small import execute
+
+
+@pytest.fixture(scope="module")
+def collection(photos: Path) -> data.Collection:
+    return data.load(photos, size=32)
+
+
+def test_weights_come_back_in_half_precision(collection: data.Collection, tmp_path: Path) -> None:
+    network = warm_start.blank("mobilenet", collection)
+    warm_start.write(network, tmp_path / "weights.safetensors")
+    again = warm_start.load(tmp_path / "weights.safetensors", "mobilenet", collection)
+    for (name, value), other in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_kept_start_is_used_and_a_damaged_one_refused(collection: data.Collection, tmp_path: Path) -> None:
+    keep = tmp_path / "weights.safetensors"
+    first = warm_start.start("mobilenet", collection, keep=keep, epochs=0, seed=1, device="cpu")
+    again = warm_start.start("mobilenet", collection, keep=keep, epochs=0, seed=2, device="cpu")
+    torch.testing.assert_close(first.conv_stem.weight, again.conv_stem.weight, rtol=1e-3, atol=1e-6)
+    keep.write_bytes(keep.read_bytes()[:1000])
+    with pytest.raises(BayesdfError, match=r"warm start at .* cannot be read"):
+        warm_start.start("mobilenet", collection, keep=keep, epochs=0, seed=1, device="cpu")
+
+
+def test_every_network_of_the_study_has_its_priors(collection: data.Collection) -> None:
+    from bayesdf.models import Detector
+
+    for name in warm_start.GAINS:
+        network = warm_start.blank(name, collection)
+        sites = Detector(network, warm_start.default_priors(name, network)).sites
+        assert 3 <= len(sites) <= 4, name
+
+
+def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.Collection) -> None:
+    assert warm_start.ships("resnet18", data.load("embedded"))
+    assert not warm_start.ships("resnet18", collection)
+    assert not warm_start.ships("mobilenet", data.load("embedded"))
+
+
+@pytest.mark.slow
+def test_the_main_job_finds_the_sources_of_unseen_people(tmp_path: Path) -> None:
+    """One method and few draws of the main job: far over chance and the control, and calibrated."""
+    done = execute("--method", "svi", "--epochs", "4", "--draws", "20", "--out", tmp_path / "run", threads=2)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["svi.detection.balanced_accuracy"] > 0.85
+    assert metrics["svi.detection.ece"] < 0.08
+    assert metrics["svi.source.uncertainty.accuracy"] > 0.5
+    assert metrics["svi.source.uncertainty.accuracy_ratio.low"] > 1.1
