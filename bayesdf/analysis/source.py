@@ -77,7 +77,9 @@ def attribute(
         (image,) of bool: images that help to fit but are not judged, such as those of validation subjects.
         Where such an image shows a judged subject, it is left out of that subject's fit.
     folds
-        Groups of subjects judged in turn; no more than there are subjects.
+        Groups of subjects judged in turn, each by a classifier fitted on the other subjects and on `fit_only`; no more
+        than there are subjects. 1: all are judged by one classifier, fitted on `fit_only` alone, which is what it takes
+        where images mix people (the donor of a swapped face) and only the splits are free of that.
     seed
         Of the folds and the classifiers. The same seed gives the same result.
 
@@ -111,7 +113,7 @@ def attribute(
     _refuse_unlearnable(names, code, group, judged)
 
     fold = np.full(images, -1)
-    fold[judged] = _fold_numbers(code[judged], group[judged], folds, seed)
+    fold[judged] = 0 if folds == 1 else _fold_numbers(code[judged], group[judged], folds, seed)
     probability = np.zeros((images, len(names)))
     chosen: list[str] = []
     for number in range(fold.max() + 1):
