@@ -56,11 +56,12 @@ def attribute(
     sources: ArrayLike | None = None,
     subjects: ArrayLike | None = None,
     *,
+    circles: ArrayLike | None = None,
     fit_only: ArrayLike | None = None,
     folds: int = 6,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Probability of each source for each image, from a classifier that never saw the image's subject.
+    """Probability of each source for each image, from a classifier that never saw the people in the image.
 
     Parameters
     ----------
@@ -73,13 +74,15 @@ def attribute(
     subjects
         Subject of each image; by default the coordinate `subject`. Images without one ('', None, NaN) are
         each their own group, as all are where there is no such coordinate.
+    circles
+        (image,) who must not be parted: images of a circle are judged by a classifier fitted on none of them. By
+        default the subjects; where images mix people (a swapped face has a donor), what links them, as
+        `bayesdf.data.circles` finds it.
     fit_only
         (image,) of bool: images that help to fit but are not judged, such as those of validation subjects.
-        Where such an image shows a judged subject, it is left out of that subject's fit.
+        Where such an image belongs to a judged circle, it is left out of that circle's fit.
     folds
-        Groups of subjects judged in turn, each by a classifier fitted on the other subjects and on `fit_only`; no more
-        than there are subjects. 1: all are judged by one classifier, fitted on `fit_only` alone, which is what it takes
-        where images mix people (the donor of a swapped face) and only the splits are free of that.
+        Groups of circles judged in turn; no more than there are circles.
     seed
         Of the folds and the classifiers. The same seed gives the same result.
 
@@ -99,7 +102,7 @@ def attribute(
 
     Notes
     -----
-    In each fold, cross-validation over the subjects left for fitting chooses among `candidates` by accuracy.
+    In each fold, cross-validation over the circles left for fitting chooses among `candidates` by accuracy.
     """
     values, coords = _values(features)
     images = len(values)
@@ -109,23 +112,24 @@ def attribute(
     if helper.shape != (images,):
         raise BayesdfError(f"fit_only has shape {helper.shape}; give one bool for each of the {images} images")
     judged = ~helper
+    circle = group if circles is None else groups(circles, images)
     names, code = np.unique(truth, return_inverse=True)
-    _refuse_unlearnable(names, code, group, judged)
+    _refuse_unlearnable(names, code, circle, judged)
 
     fold = np.full(images, -1)
-    fold[judged] = 0 if folds == 1 else _fold_numbers(code[judged], group[judged], folds, seed)
+    fold[judged] = _fold_numbers(code[judged], circle[judged], folds, seed)
     probability = np.zeros((images, len(names)))
     chosen: list[str] = []
     for number in range(fold.max() + 1):
         test = fold == number
-        fit = ~test & ~np.isin(group, group[test])
+        fit = ~test & ~np.isin(circle, circle[test])
         lacking = set(code[test]) - set(code[fit])
         if lacking:
             raise BayesdfError(
                 f"fold {number} leaves no image of source {str(names[min(lacking)])!r} to fit on; "
                 f"raise folds above {folds} or give that source more subjects"
             )
-        choice = _choose(values[fit], code[fit], group[fit], seed)
+        choice = _choose(values[fit], code[fit], circle[fit], seed)
         chosen.append(choice)
         probability[test] = _fit_predict(
             candidates(values.shape[1], seed)[choice], values[fit], code[fit], values[test], len(names)

@@ -7,7 +7,7 @@ from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
 from bayesdf.data.common import QUALITY, common_path
 from bayesdf.data.dataset import Collection, ImageDataset, collect
-from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task
+from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
 
@@ -21,6 +21,7 @@ __all__ = [
     "ImageDataset",
     "Task",
     "augment",
+    "circles",
     "collect",
     "common_path",
     "load",

@@ -30,6 +30,19 @@ def people() -> dict[str, list[str]]:
     return {split: sorted(part.tolist()) for split, part in zip(SPLITS, np.split(everyone, bounds), strict=True)}
 
 
+def circles() -> dict[str, list[list[str]]]:
+    """The people of each split in circles; the second person of a fake is from the same circle as the first.
+
+    Training people are one circle. Those of validation and test are dealt into circles of three or four, so that within
+    these splits too a classifier can be judged on people of whom it saw nothing, not even as donors.
+    """
+    parts = {"train": 1, "val": 2, "test": 3}
+    return {
+        split: [circle.tolist() for circle in np.array_split(members, parts[split])]
+        for split, members in people().items()
+    }
+
+
 def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> tuple[Images, pd.DataFrame]:
     """The images (N, size, size, 3) uint8 and their manifest.
 
@@ -44,7 +57,7 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
 
 
 def _key(size: int, quality: int | None, variants: int) -> str:
-    settings = f"{__version__} {SEED} {PEOPLE} {size} {quality} {variants} {sorted(GENERATORS)}"
+    settings = f"{__version__} {SEED} {circles()} {size} {quality} {variants} {sorted(GENERATORS)}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
@@ -62,25 +75,26 @@ def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.Dat
     jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
     jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 3 * variants if variants > 1 else 1)]
     for split, source, variant in track(jobs, "making the fakes", transient=True):
-        faces = photographs(variant).take(np.isin(photographs().subject, people()[split]))
-        if source == REAL:
-            made, donors = faces.images, np.full(len(faces), -1)
-        else:
-            seed = [SEED, SPLITS.index(split), sources.index(source), variant]
-            fakes = GENERATORS[source].make(faces, np.random.default_rng(seed))
-            made, donors = fakes.images, fakes.donor
-        for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
-            pixels, length = common_path(image, size, quality)
-            images.append(pixels)
-            rows.append(
-                {
-                    "path": f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else ""),
-                    "source": source,
-                    "subject": faces.subject[row],
-                    "donor": faces.subject[donor] if donor >= 0 else "",
-                    "video": faces.name[row],
-                    "split": split,
-                    "bytes": length,
-                }
-            )
+        rng = np.random.default_rng([SEED, SPLITS.index(split), sources.index(source), variant])
+        for circle in circles()[split]:
+            faces = photographs(variant).take(np.isin(photographs().subject, circle))
+            if source == REAL:
+                made, donors = faces.images, np.full(len(faces), -1)
+            else:
+                fakes = GENERATORS[source].make(faces, rng)
+                made, donors = fakes.images, fakes.donor
+            for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
+                pixels, length = common_path(image, size, quality)
+                images.append(pixels)
+                rows.append(
+                    {
+                        "path": f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else ""),
+                        "source": source,
+                        "subject": faces.subject[row],
+                        "donor": faces.subject[donor] if donor >= 0 else "",
+                        "video": faces.name[row],
+                        "split": split,
+                        "bytes": length,
+                    }
+                )
     return np.stack(images), pd.DataFrame(rows)

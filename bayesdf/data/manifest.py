@@ -67,7 +67,7 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     BayesdfError
         If a source has too few subjects to be in every split.
     """
-    group = _connected(manifest)
+    group = circles(manifest)
     counts = pd.crosstab(group, manifest["source"])
     for source, subjects in (counts > 0).sum().items():
         if subjects < len(SPLITS):
@@ -96,8 +96,8 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     return group.map(chosen).to_numpy()
 
 
-def _connected(manifest: pd.DataFrame) -> pd.Series:
-    """A name a row, equal for rows whose subjects are linked through donors."""
+def circles(manifest: pd.DataFrame) -> pd.Series:
+    """A name a row, equal for rows whose people are linked, because they appear together as subject and donor."""
     parent = {subject: subject for subject in pd.concat([manifest["subject"], manifest["donor"]]) if subject}
 
     def root(subject: str) -> str:

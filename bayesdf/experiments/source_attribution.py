@@ -129,8 +129,8 @@ def main(
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
     """Predict, decompose and attribute: everything the study says of one posterior.
 
-    Sources are named by classifiers fitted on the validation people and on the other test people: nobody who is judged
-    was seen by the detector or by the classifier.
+    Sources are named by classifiers fitted on the validation people and on the test people of other circles: nobody in
+    a judged image, as subject or donor, was seen by the detector or by the classifier.
 
     Returns
     -------
@@ -150,8 +150,9 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     fakes = np.concatenate([(part.manifest["source"] != data.REAL).to_numpy() for part in parts])
     coords = {name: coord for name, coord in features["mean_probability"].coords.items() if coord.dims == ("image",)}
     features["penultimate_features"] = xr.DataArray(ceiling[fakes], dims=("image", "feature"), coords=coords)
+    linked = np.concatenate([data.circles(part.manifest)[part.manifest["source"] != data.REAL] for part in parts])
     attributions = {
-        name: analysis.attribute(part, fit_only=part["split"].values != "test", seed=seed)
+        name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
     summary = analysis.summarise(attributions, against=presentation.CONTROL, seed=seed)
@@ -265,8 +266,8 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
     if collection.name == "embedded":
         notes.append(
             "The photographs are 400 pictures of 40 people; five generators made a fake for each. The generators were "
-            "trained on all 40 people, as a forger's would be on his victims; second persons of a swap come from the "
-            "same split."
+            "trained on all 40 people, as a forger's would be on his victims; the second person of a swap comes from "
+            "the same split, and within the test from the same circle of three or four people."
         )
     if warm_start.ships(str(settings["detector"]), collection):
         notes.append(

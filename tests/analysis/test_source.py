@@ -212,3 +212,17 @@ def test_bad_settings_are_named():
         attribute(frame, source, subject, fit_only=np.ones(len(source), dtype=bool))
     with pytest.raises(BayesdfError, match="one bool for each"):
         attribute(frame, source, subject, fit_only=[True])
+
+
+def test_circles_keep_linked_subjects_out_of_each_others_fit() -> None:
+    """A feature that only betrays the circle helps when subjects alone are kept apart, and not when circles are."""
+    rng = np.random.default_rng(0)
+    circle = np.repeat(np.arange(6), 40)
+    subject = circle * 2 + np.tile([0, 1], 120)
+    truth = np.where(rng.uniform(size=240) < np.where(circle % 2, 0.95, 0.05), "a", "b")
+    features = pd.DataFrame({f"circle {one}": (circle == one) + 0.01 * rng.normal(size=240) for one in range(6)})
+    apart = attribute(features, truth, subject, circles=circle)
+    mixed = attribute(features, truth, subject, folds=12)
+    right = {name: float((one["prediction"] == one["truth"]).mean()) for name, one in [("a", apart), ("m", mixed)]}
+    assert right["m"] > 0.85 and right["a"] < 0.65
+    assert len(np.unique(apart["cluster"])) == 12

@@ -116,3 +116,12 @@ def test_no_simple_statistic_solves_the_task(collection: data.Collection, column
         model.fit(fit[rows], fit_source[rows] != "real")
         found = balanced_accuracy_score(source[test_rows] != "real", model.predict(judged[test_rows]))
         assert found < limit, (generator, found)
+
+
+def test_test_people_fall_into_circles_that_share_nobody(collection: data.Collection) -> None:
+    manifest = collection.test.manifest
+    circle = data.circles(manifest)
+    people = pd.concat([manifest["subject"], manifest["donor"][manifest["donor"] != ""]])
+    rows = pd.concat([circle, circle[manifest["donor"] != ""]])
+    assert (rows.groupby(people.to_numpy()).nunique() == 1).all()
+    assert circle.nunique() == 3
