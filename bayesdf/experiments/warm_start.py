@@ -3,8 +3,7 @@
     python -m bayesdf.experiments.warm_start resnet18
 
 Training a network from scratch takes longer than finding a posterior over a part of it. Weights trained on the embedded
-data's 24 training people ship for the default detector; validation and test people were never seen, neither for the
-weights nor for a choice among them.
+data's 24 training people ship for the default detector; no picture of validation or test people went into them.
 """
 
 from pathlib import Path
