@@ -25,6 +25,8 @@ def run_cli(main: Callable[..., None]) -> NoReturn:
             _leave(str(error))
         except KeyboardInterrupt:
             _leave("stopped; the same command goes on from what was finished", 130)
+        except MemoryError as error:
+            _leave(f"not enough memory ({error}): ask for fewer draws, or smaller or fewer images")
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             _leave(f"{error.strerror or error}{place}; mend that and give the same command again")

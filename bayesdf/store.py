@@ -22,6 +22,8 @@ import zarr
 
 from bayesdf.errors import BayesdfError
 
+SIZE_LIMIT = 16 << 30
+"""Bytes that a store may unpack to; a few kilobytes on disk can claim terabytes."""
 _CODECS = {"blosc", "zstd", "lz4", "zlib", "gzip", "shuffle"}  # numcodecs ids that decode bytes to bytes
 
 
@@ -126,7 +128,12 @@ def _missing(value: Any) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Refuse pickles, unknown codecs and missing chunks, from the metadata alone."""
+    """Refuse links, pickles, unknown codecs, missing chunks and stores too large, from the metadata alone."""
+    for parent, names, leaves in os.walk(path):
+        for entry in (Path(parent) / name for name in (*names, *leaves)):
+            if entry.is_symlink():
+                raise BayesdfError(f"{entry} is a link: a store must hold all it is made of")
+    total = 0
     for file in path.rglob("zarr.json"):
         raise BayesdfError(f"{file} belongs to a Zarr store of format 3, which bayesdf does not write: convert it")
     for folder, metadata in _arrays(path):
@@ -134,6 +141,11 @@ def _check(path: Path) -> None:
         dtype = np.dtype(metadata["dtype"]) if isinstance(metadata["dtype"], str) else None
         if dtype is None or dtype.kind not in "biufcUSmM":
             raise BayesdfError(f"{path}: array {name} has dtype {metadata['dtype']}: objects are refused")
+        total += math.prod(metadata["shape"]) * dtype.itemsize
+        if total > SIZE_LIMIT:
+            raise BayesdfError(
+                f"{path} unpacks to more than {SIZE_LIMIT / 2**30:.0f} GiB: read it with xarray in parts"
+            )
         codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
         for codec in codecs:
             if codec is not None and codec.get("id") not in _CODECS:

@@ -71,6 +71,10 @@ def load(
         raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
     if size < 16 or (quality is not None and not 1 <= quality <= 95):
         raise BayesdfError(f"size {size}, quality {quality}: size must be at least 16, quality None or 1 to 95")
+    if not 0.0 <= skip_unreadable <= 1.0:
+        raise BayesdfError(f"skip_unreadable is {skip_unreadable}: it is a share, 0 to 1")
+    if seed < 0:
+        raise BayesdfError(f"seed is {seed}: it must be at least 0")
     if min(fractions) <= 0 or abs(sum(fractions) - 1.0) > 1e-6:
         raise BayesdfError(f"fractions {fractions}: three positive numbers that add up to 1 are needed")
     if str(name_or_path) == "embedded":
@@ -81,4 +85,4 @@ def load(
     if task != "source" and REAL not in set(manifest["source"]):
         found = ", ".join(sorted(manifest["source"].unique()))
         raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")
-    return collect(images, manifest, task, root.name, "")
+    return collect(images, manifest, task, str(root.resolve()), "")

@@ -12,6 +12,7 @@ LIMIT = 0.75
 
 _PROPERTIES = {
     "format": ["format"],
+    "colour mode": ["mode"],
     "size": ["width", "height"],
     "JPEG quality": ["jpeg_quality"],
 }
@@ -42,7 +43,7 @@ def audit(manifest: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     manifest
-        With the columns `format`, `width`, `height`, `jpeg_quality` and `source`.
+        With the columns `format`, `mode`, `width`, `height`, `jpeg_quality` and `source`.
 
     Returns
     -------

@@ -36,7 +36,12 @@ def common_path(
     """
     if not isinstance(image, Image.Image):
         image = Image.fromarray((np.asarray(image).clip(0.0, 1.0) * 255.0).round().astype(np.uint8))
-    grey = image.mode in ("L", "1", "I;16", "LA")
+    if image.mode.startswith("I"):  # 16 bits: Pillow would cut them off at 255
+        values = np.asarray(image).astype(float) / 65535.0
+        image = Image.fromarray((values.clip(0.0, 1.0) * 255.0).round().astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range: save the image with 8 or 16 bits")
+    grey = image.mode in ("L", "1", "LA")
     image = image.convert("L" if grey else "RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.progress import track
 
 from bayesdf.data.audit import audit, jpeg_quality
@@ -26,6 +26,8 @@ from bayesdf.data.prepared import Images, prepared
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "PPM", "TIFF")
+"""Whatever its name, a file is read as one of these: others reach for programs outside."""
 PIXEL_LIMIT = 64_000_000
 """Larger images are refused unread: a small file can unpack to many gigabytes."""
 
@@ -48,7 +50,8 @@ def read(
 ) -> tuple[Images, pd.DataFrame]:
     """The images (N, size, size, 3) uint8 below a folder and their manifest.
 
-    The manifest has more columns than the required ones: `format`, `width`, `height`, `jpeg_quality` of the files.
+    The manifest has more columns than the required ones, of the files: `format`, `mode`, `width`, `height` and
+    `jpeg_quality`.
 
     Raises
     ------
@@ -75,6 +78,11 @@ def find(root: Path) -> list[Path]:
     files = []
     for folder, names, leaves in os.walk(root):
         names.sort()
+        for name in names:
+            if (Path(folder) / name).is_symlink():
+                raise BayesdfError(
+                    f"{Path(folder) / name} is a link to a folder: copy the images in, or remove the link"
+                )
         if Path(folder) == root:
             continue
         files += [Path(folder) / leaf for leaf in sorted(leaves) if Path(leaf).suffix.lower() in SUFFIXES]
@@ -84,6 +92,8 @@ def find(root: Path) -> list[Path]:
             "with the photographs in a folder named `real`"
         )
     for file in files:
+        if not str(file).isprintable():
+            raise BayesdfError(f"the file name {str(file)!r} is not plain text: rename the file")
         if not file.resolve().is_relative_to(home):
             raise BayesdfError(f"{file} points outside {root}: copy the image into the folder or remove the link")
     return files
@@ -114,7 +124,7 @@ def _make(
                 **facts,
             }
         )
-    if len(unreadable) > skip_unreadable * len(files):
+    if len(unreadable) > skip_unreadable * len(files) or not images:
         named = "; ".join(f"{item.path} ({item.reason})" for item in unreadable[:5])
         more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
         raise BayesdfError(
@@ -127,15 +137,16 @@ def _make(
 
 
 def _decode(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
-    with Image.open(file) as image:
+    with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {PIXEL_LIMIT:,}")
         facts = {
             "format": image.format or "unknown",
+            "mode": image.mode,
             "width": image.width,
             "height": image.height,
             "jpeg_quality": jpeg_quality(image),
         }
         image.load()
-        pixels, length = common_path(image, size, quality)
+        pixels, length = common_path(ImageOps.exif_transpose(image), size, quality)
     return pixels, facts | {"bytes": length}

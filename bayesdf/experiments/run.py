@@ -7,6 +7,7 @@ taken up again by the same command: what `partial` holds is used if it was made 
 import contextlib
 import fcntl
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,9 +40,9 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     BayesdfError
         If `out` holds something, cannot be written, or another process works on it.
     """
+    out = out.resolve()
     partial = out.parent / f"{out.name}.partial"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BayesdfError(f"{out} is in use: choose another --out, or move or delete it")
+    refuse_used(out)
     try:
         partial.mkdir(parents=True, exist_ok=True)
         lock = (partial / "lock").open("w")
@@ -63,10 +64,16 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        (partial / "lock").unlink()
         if out.exists():
             out.rmdir()
         partial.rename(out)
+        (out / "lock").unlink()
+
+
+def refuse_used(out: Path) -> None:
+    """Raise `BayesdfError` if there is something where a run shall be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BayesdfError(f"{out} is in use: choose another --out, or move or delete it")
 
 
 def _empty(folder: Path) -> None:
@@ -107,8 +114,11 @@ def open_run(path: str | Path) -> xr.DataTree:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float | int | str | None]) -> None:
-    """Write the flat table of named figures."""
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    """Write the flat table of named figures; one that is not defined (NaN) becomes null."""
+    plain = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in metrics.items()
+    }
+    (folder / METRICS).write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:

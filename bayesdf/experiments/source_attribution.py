@@ -8,6 +8,7 @@ tell the generator, which the detector was never told of? The question is that o
 Certainly a Deepfake?" (2025).
 """
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,20 +18,23 @@ import numpy as np
 import torch
 import typer
 import xarray as xr
+from rich.markup import escape
 from rich.table import Table
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
+from bayesdf import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
-from bayesdf.experiments.run import TREE, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import TREE, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.inference import SVI, MCDropout, Posterior, load_posterior
 from bayesdf.models import Detector, penultimate
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
 
 METHODS = presentation.METHODS
+VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
 def method(name: str, *, epochs: int, seed: int, device: str) -> SVI | MCDropout:
@@ -64,7 +68,7 @@ def main(
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(METHODS)}.")
     ] = ",".join(METHODS),
-    draws: Annotated[int, typer.Option(help="Posterior draws for each image; two or more.")] = 50,
+    draws: Annotated[int, typer.Option(help="Posterior draws for each image; 2 to 1000.")] = 50,
     epochs: Annotated[int, typer.Option(help="Passes over the training images for each posterior.")] = 8,
     warm_epochs: Annotated[
         int,
@@ -74,7 +78,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the run; must be new or empty.")] = Path(
         "runs/source_attribution"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of everything random. The same seed gives the same run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of everything random. The same seed gives the same run.", min=0, max=2**32 - 1)
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     skip_unreadable: Annotated[
         float, typer.Option(help="Share of unreadable images that may be left out, 0 to 1.")
@@ -93,14 +99,19 @@ def main(
     A run that was stopped goes on where it was when the same command is given again.
     """
     names = _known_methods(methods)
-    if draws < 2:
-        raise BayesdfError(f"--draws {draws}: uncertainty needs at least 2 draws")
-    if epochs < 0 or warm_epochs < 0:
-        raise BayesdfError("--epochs and --warm-epochs must be at least 0")
+    if not 2 <= draws <= 1000:
+        raise BayesdfError(f"--draws {draws}: uncertainty needs at least 2 draws, and 1000 are plenty")
+    if epochs < 1 or warm_epochs < 0:
+        raise BayesdfError("--epochs must be at least 1, --warm-epochs at least 0")
+    if size > 1024:
+        raise BayesdfError(f"--size {size}: give at most 1024 pixels")
     if quick:
         epochs, warm_epochs, draws = min(epochs, 1), min(warm_epochs, 2), min(draws, 10)
     started = time.monotonic()
+    out = out.resolve()
+    refuse_used(out)
     settings = {
+        "bayesdf": __version__,
         "data": data_,
         "detector": detector,
         "epochs": epochs,
@@ -109,7 +120,7 @@ def main(
         "seed": seed,
         "skip_unreadable": skip_unreadable,
     }
-    console.print(f"[bold]1/4[/] images: {data_}")
+    console.print(f"[bold]1/4[/] images: {escape(data_)}")
     collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
     _enough_generators(collection)
     with workspace(out, {**settings, "fingerprint": collection.fingerprint}) as folder:
@@ -142,8 +153,8 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     trees = [posterior.predict(part, draws=draws, seed=seed, device=device) for part in parts]
     predictions = trees[-1]
     features = {
-        "uncertainty": _of_fakes(trees, lambda tree: analysis.combine(analysis.scalars(tree), analysis.profile(tree))),
-        "uncertainty_scalars": _of_fakes(trees, analysis.scalars),
+        "uncertainty": _of_fakes(trees, lambda tree: analysis.combine(_scalars(tree), analysis.profile(tree))),
+        "uncertainty_scalars": _of_fakes(trees, _scalars),
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
     }
     ceiling = np.concatenate([_penultimate(posterior, part) for part in parts])
@@ -164,6 +175,13 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
     return xr.DataTree.from_dict(groups)
+
+
+def _scalars(tree: xr.DataTree) -> xr.DataArray:
+    """The scalars, without those that are functions of the mean probability alone: that is the control."""
+    scalars = analysis.scalars(tree)
+    own = [name for name in scalars["feature"].values if not analysis.describe(str(name)).mean_probability_alone]
+    return scalars.sel(feature=own)
 
 
 def _of_fakes(trees: list[xr.DataTree], features: Callable[[xr.DataTree], xr.DataArray]) -> xr.DataArray:
@@ -188,8 +206,15 @@ def _posterior(
     """The posterior by one method; from the folder where a stopped run left it."""
     path = folder / "posteriors" / f"{name}.zarr"
     if path.exists():
-        console.print("    found finished in the stopped run")
-        return load_posterior(path)
+        try:
+            posterior = load_posterior(path)
+        except BayesdfError as error:
+            console.print(f"    found in the stopped run, but damaged, so fitted again: {error}", markup=False)
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
+        else:
+            console.print("    found finished in the stopped run")
+            return posterior
     network = warm_start.start(
         detector,
         collection,
@@ -225,6 +250,13 @@ def _enough_generators(collection: data.Collection) -> None:
             f"naming a source takes at least two generators, and {collection.name} has {', '.join(generators)}: add a "
             "folder with another generator's images"
         )
+    for generator in generators:
+        judged = collection.test.manifest[collection.test.manifest["source"] == generator]
+        if data.circles(judged).nunique() < 2:
+            raise BayesdfError(
+                f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
+                "subjects"
+            )
 
 
 def _write(
@@ -237,7 +269,8 @@ def _write(
     """The run's files, from the results of each method."""
     attrs = {"experiment": "source_attribution", **{key: str(value) for key, value in settings.items()}}
     tree = xr.DataTree.from_dict({name: result for name, result in results.items()})
-    tree.attrs = {**attrs, "data_fingerprint": collection.fingerprint, "seconds": round(seconds, 1)}
+    versions = {key: value for key, value in next(iter(results.values())).attrs.items() if key in VERSIONS}
+    tree.attrs = {**versions, **attrs, "data_fingerprint": collection.fingerprint, "seconds": round(seconds, 1)}
     write_tree(tree, folder / TREE, overwrite=True)
     rows = list(range(len(collection.test)))
     images = np.stack([image.permute(1, 2, 0).numpy() for image, _ in collection.test.__getitems__(rows)])
@@ -259,8 +292,9 @@ def _write(
 
 def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the images and of the start, to judge the figures."""
+    who = "person" if collection.name == "embedded" else "subject (the first folder below a source, or the file's name)"
     notes = [
-        "Train, validation and test share no person. Every image, real or fake, went through the same crop, resize, "
+        f"Train, validation and test share no {who}. Every image, real or fake, went through the same crop, resize, "
         "8-bit and JPEG steps before anything was learnt from it."
     ]
     if collection.name == "embedded":
@@ -272,11 +306,15 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
     if warm_start.ships(str(settings["detector"]), collection):
         notes.append(
             "The network started from weights trained beforehand on the training people alone (a warm start, which "
-            "comes with the package); this run fitted the posterior over its last stage. No validation or test person "
-            "was seen by those weights."
+            "comes with the package). No validation or test person was seen by those weights."
         )
     else:
         notes.append("The network was trained from scratch on the training split before the posteriors were fitted.")
+    notes.append(
+        "SVI's posterior is over the classifier's weights and the gains and shifts of the normalisation before it, "
+        "those with priors centred on the start; MC dropout's is over masks of the channels of the last stage. All "
+        "weights before the first of these stay as they were."
+    )
     return notes
 
 
@@ -289,7 +327,8 @@ def _summary(results: Mapping[str, xr.DataTree], out: Path, seconds: float) -> N
     for label, cells in presentation.headline(results).items():
         table.add_row(label, *cells)
     console.print(table)
-    console.print(f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})")
+    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

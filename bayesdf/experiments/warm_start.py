@@ -19,7 +19,7 @@ import bayesdf.data as data
 from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError
-from bayesdf.faces import CREDIT
+from bayesdf.faces import CREDIT, SIZE
 from bayesdf.inference import MCDropout
 from bayesdf.models import Detector, build, classifier, priors
 from bayesdf.models.priors import Prior
@@ -70,8 +70,9 @@ def default_priors(name: str, network: nn.Module) -> dict[str, Prior]:
 
 
 def ships(name: str, collection: data.Collection) -> bool:
-    """Whether weights for this network and data come with the package."""
-    return collection.name == "embedded" and (WEIGHTS / f"{name}.safetensors").is_file()
+    """Whether weights for this network and data, at this size, come with the package."""
+    size = collection.train[0][0].shape[-1]
+    return collection.name == "embedded" and size == SIZE and (WEIGHTS / f"{name}.safetensors").is_file()
 
 
 def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, seed: int, device: str) -> nn.Module:
@@ -86,7 +87,7 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
         return load(WEIGHTS / f"{name}.safetensors", name, collection)
     if keep.is_file():
         return load(keep, name, collection)
-    console.print(f"    no weights ship for {name} on {collection.name}: training the point estimate first")
+    console.print("    no weights ship for this network and data: training the point estimate first")
     network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device)
     write(network, keep)
     return network
@@ -106,14 +107,16 @@ def load(path: Path, name: str, collection: data.Collection) -> nn.Module:
     network = blank(name, collection)
     try:
         state = load_file(path)
+        if not all(bool(value.isfinite().all()) for value in state.values()):
+            raise RuntimeError("it holds numbers that are not finite")
         network.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
         )
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BayesdfError(
-            f"the warm start at {path} cannot be read ({reason}); delete it, and reinstall bayesdf or run "
-            f"`python -m bayesdf.experiments.warm_start {name}`"
+            f"the warm start at {path} cannot be read ({reason}): delete it and give the same command again, or "
+            "reinstall bayesdf if it came with the package"
         ) from None
     return network.eval()
 
@@ -129,7 +132,7 @@ def main(
     network = point_estimate(detector, collection, epochs=epochs, seed=seed, device=device)
     target = WEIGHTS / f"{detector}.safetensors"
     write(network, target)
-    console.print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class MCDropout(Training):
         sampler = MaskSampler({f"{path}.mask": torch.full((count,), self.rate) for path, count in channels.items()})
         with seeded(self.seed, problem.device):
             history = minimise(problem, _Objective(problem, self, sampler))
-        attrs = fitted_by(self, self.settings(), detector, train, clock())
+        attrs = fitted_by(self, self.settings(), detector, train, clock()) | {"priors": "{}"}
         return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
 
 

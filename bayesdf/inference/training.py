@@ -271,6 +271,11 @@ def set_modes(problem: Problem, training: bool) -> None:
         problem.network.train()
     elif training and problem.settings.freeze == "prefix":
         problem.parts.suffix.train()
+        # Normalisation by the batch would tie an image's likelihood to its neighbours, and be another function than the
+        # one that predicts.
+        for module in problem.parts.suffix.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 class _Feed:

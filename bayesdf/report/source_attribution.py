@@ -158,8 +158,8 @@ def page(
     accuracy, ratio = _estimate(sources, MAIN, "accuracy"), _estimate(sources, MAIN, "accuracy_ratio")
     detection = tree["metrics"].to_dataset()
     answer = (
-        f"From its uncertainty alone, {METHODS[best]} names the generator of {accuracy.value:.0%} of the fakes of "
-        f"people never seen before (95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
+        f"From its uncertainty alone, {METHODS[best]}{' (the better method here)' if len(results) > 1 else ''} "
+        f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before (95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
         f"{_chance(sources):.0%}, and the mean probability alone "
         f"{_estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
         f"The detector tells real from fake with a balanced accuracy of "
@@ -223,12 +223,13 @@ def _method(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.Da
             "neither it nor the detector has seen. It is given two kinds: scalars, such as aleatoric and epistemic "
             "uncertainty and the spread of the draws, and the profile, which says draw by draw how far the log-odds "
             "lie from their mean: not what the detector believes, but which of its draws dissent, and which way. "
-            "Neither holds the mean probability, which stands beside them as a control: it is all that a detector "
-            "without uncertainty would report. The ceiling is a classifier on the network's own features; the profile "
-            "sees these through the eyes of the posterior, as some tens of random projections.",
+            "None of them is a function of the mean probability, which stands beside them as a control: all that a "
+            "detector without uncertainty would report. The ceiling is a classifier on the network's own features; the "
+            "profile sees these through the eyes of the posterior, as some tens of random projections.",
             Picture(
                 figures[f"{name}_source"],
-                "Bars: share of fakes whose generator is named; lines: 95 % intervals.",
+                "Bars: share of fakes whose generator is named; lines: 95 % intervals over people. Where people lend "
+                "each other their faces they are not quite independent, and the intervals are somewhat short.",
             ),
             Picture(figures[f"{name}_confusion"], "Rows: who made the fake. Columns: who was named."),
             Picture(
