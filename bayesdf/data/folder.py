@@ -26,7 +26,7 @@ from bayesdf.data.prepared import Images, prepared
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "PPM", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
 """Whatever its name, a file is read as one of these: others reach for programs outside."""
 PIXEL_LIMIT = 64_000_000
 """Larger images are refused unread: a small file can unpack to many gigabytes."""

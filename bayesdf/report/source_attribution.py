@@ -159,7 +159,8 @@ def page(
     detection = tree["metrics"].to_dataset()
     answer = (
         f"From its uncertainty alone, {METHODS[best]}{' (the better method here)' if len(results) > 1 else ''} "
-        f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before (95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
+        f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before "
+        f"(95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
         f"{_chance(sources):.0%}, and the mean probability alone "
         f"{_estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
         f"The detector tells real from fake with a balanced accuracy of "

@@ -160,8 +160,85 @@ def test_source_task_needs_no_photographs(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"task": "guess"}, {"size": 4}, {"quality": 0}, {"quality": 100}, {"fractions": (0.9, 0.2, 0.1)}],
+    [
+        {"task": "guess"},
+        {"size": 4},
+        {"skip_unreadable": 2.0},
+        {"skip_unreadable": float("nan")},
+        {"seed": -1},
+        {"quality": 0},
+        {"quality": 100},
+        {"fractions": (0.9, 0.2, 0.1)},
+    ],
 )
 def test_bad_arguments(root: Path, arguments: dict[str, object]) -> None:
     with pytest.raises(BayesdfError):
         data.load(root, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("damage", ["cut images", "empty images", "cut manifest", "rows lost"])
+def test_a_damaged_cache_is_made_anew(root: Path, cache: Path, damage: str) -> None:
+    before = data.load(root, size=16)
+    (folder,) = [
+        path for path in (cache / "datasets").iterdir() if path.name.startswith("folder-") and _holds(path, root)
+    ]
+    images, manifest = folder / "images.npy", folder / "manifest.csv"
+    if damage == "cut images":
+        images.write_bytes(images.read_bytes()[:-1000])
+    elif damage == "empty images":
+        images.write_bytes(b"")
+    elif damage == "cut manifest":
+        manifest.write_text(manifest.read_text()[:200])
+    else:
+        manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-3]))
+    assert data.load(root, size=16).fingerprint == before.fingerprint
+
+
+def _holds(prepared: Path, root: Path) -> bool:
+    from bayesdf.data import prepared as module
+
+    return module._intact(prepared) and prepared.stat().st_mtime >= root.stat().st_mtime
+
+
+def test_an_orientation_tag_is_obeyed(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise
+    wide = Image.new("L", (64, 64), 0)
+    wide.paste(255, (0, 0, 64, 16))
+    wide.save(root / "real" / "0.png", exif=exif)
+    collection = data.load(root, size=16, quality=None)
+    row = int(np.flatnonzero(collection.manifest["path"] == "real/0.png")[0])
+    pixels = np.asarray(collection.train._images[row])
+    assert pixels[:, -1].mean() > 250 and pixels[:, 0].mean() < 5
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    pixels, _ = data.common_path(Image.fromarray(ramp), 64, None)
+    np.testing.assert_allclose(pixels[0, :, 0], np.linspace(0, 255, 64), atol=1.0)
+
+
+def test_numbers_as_names_are_names(root: Path) -> None:
+    (root / "vae").rename(root / "007")
+    assert data.load(root, task="multiclass", size=16).classes == ["real", "007"]
+
+
+def test_a_folder_called_embedded_is_not_the_embedded_data(root: Path) -> None:
+    from bayesdf.experiments import warm_start
+
+    moved = root.rename(root.parent / "embedded")
+    assert not warm_start.ships("resnet18", data.load(moved, size=64))
+    assert not warm_start.ships("resnet18", data.load("embedded", size=32))
+
+
+def test_links_to_folders_are_named(root: Path, tmp_path: Path) -> None:
+    (root / "vae").rename(tmp_path / "elsewhere")
+    (root / "vae").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BayesdfError, match="is a link to a folder"):
+        data.load(root, size=16)
+
+
+def test_other_formats_are_not_tried(root: Path) -> None:
+    (root / "real" / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(BayesdfError, match=r"real/3\.png"):
+        data.load(root, size=16)
