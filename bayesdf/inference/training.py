@@ -208,6 +208,8 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
         labels = column if column.dtype.kind in "biu" else None
     if labels is None:
         labels = [int(dataset[index][1]) for index in range(len(dataset))]  # type: ignore[arg-type]
+    if isinstance(labels, Tensor):
+        return labels.to(torch.int64).clone()
     return torch.from_numpy(np.array(labels, dtype=np.int64))
 
 
