@@ -132,7 +132,9 @@ def _truncate(path):
             "'pickle', which is refused",
         ),
         (lambda path: _metadata(path, compressor={"id": "msgpack2"}), "'msgpack2', which is refused"),
-        (lambda path: _metadata(path, shape=[3000000000, 2]), "has 1 of 1000000000 chunks"),
+        (lambda path: _metadata(path, shape=[300000000, 2]), "has 1 of 100000000 chunks"),
+        (lambda path: _metadata(path, shape=[3000000000000, 2]), "unpacks to more than 16 GiB"),
+        (lambda path: (path / "constant_data" / "link").symlink_to("/"), "is a link"),
         (lambda path: (path / "constant_data" / "zarr.json").write_text("{}"), "format 3"),
     ],
 )

@@ -54,8 +54,9 @@ class SVI(Training):
         Images a step; batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"
         What happens to weights without a prior. None: all are trained, together with the guide. ``prefix``: those
-        before the first random operation stay as they are (batch normalisation with its running statistics too), and
-        where nothing is augmented they run only once; those after are trained. ``all``: only the guide is trained.
+        before the first random operation stay as they are, and where nothing is augmented they run only once; those
+        after are trained; batch normalisation keeps its running statistics everywhere, so that the ELBO is of the
+        function that predicts. ``all``: only the guide is trained.
     class_balanced : bool
         Raise each image's likelihood to the power ``N / (K n_class)``. The powers average 1, so the data weighs
         against the prior as before.
