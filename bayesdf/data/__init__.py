@@ -43,7 +43,7 @@ def load(
     Parameters
     ----------
     name_or_path
-        `embedded`: 400 photographs of 40 people and five generators' fakes of them, made on first use and kept in the
+        `embedded`: 400 photographs of 40 people and nine generators' fakes, made on first use and kept in the
         cache. Otherwise a folder ``<root>/<source>/**`` with the photographs in ``<root>/real`` (see
         `bayesdf.data.folder`).
     task

@@ -1,8 +1,9 @@
 """The data set that comes with the package: 400 photographs of 40 people, and what the generators make of them.
 
 The photographs are those of AT&T Laboratories Cambridge (see `bayesdf.faces`). Within each split every generator makes
-one fake for every photograph; second persons (donors of a face, a motion, a mouth) come from the same split. The split
-is fixed, so that weights trained on its training people can ship.
+as many fakes as there are photographs: a manipulation one of each, its second person (the donor of a face, a motion, a
+mouth) from the same split; the others new faces, which are of nobody. The split is fixed, so that weights trained on its
+training people can ship.
 """
 
 import hashlib
@@ -16,18 +17,11 @@ from bayesdf import __version__
 from bayesdf.data.common import QUALITY, common_path
 from bayesdf.data.manifest import REAL, SPLITS
 from bayesdf.data.prepared import Images, prepared
-from bayesdf.faces import SIZE, photographs
+from bayesdf.faces import SIZE, people, photographs
 from bayesdf.generators import GENERATORS
+from bayesdf.generators.fakes import NOBODY
 
 SEED = 0
-PEOPLE = {"train": 24, "val": 6, "test": 10}
-
-
-def people() -> dict[str, list[str]]:
-    """Who is in which split: 24, 6 and 10 of the 40 people, dealt once and for all."""
-    everyone = np.random.default_rng(SEED).permutation(np.unique(photographs().subject))
-    bounds = np.cumsum([PEOPLE[split] for split in SPLITS])[:-1]
-    return {split: sorted(part.tolist()) for split, part in zip(SPLITS, np.split(everyone, bounds), strict=True)}
 
 
 def circles() -> dict[str, list[list[str]]]:
@@ -50,7 +44,7 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
     ----------
     variants
         How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`).
-        With more than one, the photographs themselves come in three times as many, since they are the scarcer class.
+        With more than one, the photographs themselves come in four times as many, since they are the scarcer class.
     """
     key = _key(size, quality, variants)
     return prepared(f"embedded-{key}", lambda: _make(size, quality, variants))
@@ -73,26 +67,28 @@ def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.Dat
     sources = [REAL, *GENERATORS]
     jobs = [(split, source, 0) for split in SPLITS for source in sources]
     jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
-    jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 3 * variants if variants > 1 else 1)]
+    jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 4 * variants if variants > 1 else 1)]
     for split, source, variant in track(jobs, "making the fakes", transient=True):
         rng = np.random.default_rng([SEED, SPLITS.index(split), sources.index(source), variant])
         for circle in circles()[split]:
             faces = photographs(variant).take(np.isin(photographs().subject, circle))
             if source == REAL:
-                made, donors = faces.images, np.full(len(faces), -1)
+                made, donors = faces.images, np.full(len(faces), NOBODY)
             else:
-                fakes = GENERATORS[source].make(faces, rng)
+                fakes = GENERATORS[source].fakes(faces, rng)
                 made, donors = fakes.images, fakes.donor
             for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
                 pixels, length = common_path(image, size, quality)
+                path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "")
+                person = source == REAL or donor != NOBODY
                 images.append(pixels)
                 rows.append(
                     {
-                        "path": f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else ""),
+                        "path": path,
                         "source": source,
-                        "subject": faces.subject[row],
-                        "donor": faces.subject[donor] if donor >= 0 else "",
-                        "video": faces.name[row],
+                        "subject": faces.subject[row] if person else "",
+                        "donor": faces.subject[donor] if donor != NOBODY else "",
+                        "video": faces.name[row] if person else path,
                         "split": split,
                         "bytes": length,
                     }

@@ -19,7 +19,7 @@ REAL = "real"
 COLUMNS = {
     "path": "where the image came from: a file relative to the root, or the photograph's name",
     "source": "who made it: `real`, or a generator's name",
-    "subject": "who is in it; splits never share a subject",
+    "subject": "who is in it, empty for a new face; splits never share a subject",
     "donor": "a second person it was made from, or empty; in the same split",
     "video": "the source video, or the photograph where there is none",
     "split": "train, val or test",
@@ -98,17 +98,19 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
 
 def circles(manifest: pd.DataFrame) -> pd.Series:
     """A name a row, equal for rows whose people are linked, because they appear together as subject and donor."""
-    parent = {subject: subject for subject in pd.concat([manifest["subject"], manifest["donor"]]) if subject}
+    # Who is nobody is linked to nobody: each such row has a name of its own.
+    own = manifest["subject"].where(manifest["subject"] != "", [f"row {row}" for row in range(len(manifest))])
+    parent = {subject: subject for subject in pd.concat([own, manifest["donor"]]) if subject}
 
     def root(subject: str) -> str:
         while parent[subject] != subject:
             parent[subject] = subject = parent[parent[subject]]
         return subject
 
-    for subject, donor in zip(manifest["subject"], manifest["donor"], strict=True):
+    for subject, donor in zip(own, manifest["donor"], strict=True):
         if donor:
             parent[root(donor)] = root(subject)
-    return manifest["subject"].map(root)
+    return own.map(root)
 
 
 def check(manifest: pd.DataFrame, task: Task) -> None:

@@ -1,6 +1,7 @@
 """Real photographs, aligned by landmarks."""
 
 from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity, warp
+from bayesdf.faces.people import people
 from bayesdf.faces.photographs import CREDIT, Faces, photographs
 
-__all__ = ["CREDIT", "LANDMARKS", "SIZE", "TEMPLATE", "Faces", "photographs", "similarity", "warp"]
+__all__ = ["CREDIT", "LANDMARKS", "SIZE", "TEMPLATE", "Faces", "people", "photographs", "similarity", "warp"]

@@ -1,16 +1,24 @@
 """What makes fakes: one module a generator, each of the same shape.
 
-Every module has ``NAME``, ``FAMILY`` and ``make(faces, rng) -> Fakes``; those with a network also ``build(faces)``,
-``loss(network, faces, rows, generator)``, ``STEPS`` and ``trained()``, which `bayesdf.generators.train` uses.
+Every module has a `generator`, the `Generator` that users meet in `GENERATORS`; those with a network also
+`build(faces)`, `STAGES` and `trained()`, which `bayesdf.generators.train` uses.
 """
 
-from types import ModuleType
-
-from bayesdf.generators import autoencoder_swap, mouth, poisson_swap, reenactment, vae
+from bayesdf.generators import (
+    autoencoder_swap,
+    dcgan,
+    diffusion,
+    flow,
+    mouth,
+    poisson_swap,
+    reenactment,
+    stylegan,
+    vae,
+)
 from bayesdf.generators.fakes import Fakes
+from bayesdf.generators.generator import Generator
 
-GENERATORS: dict[str, ModuleType] = {
-    module.NAME: module for module in (vae, autoencoder_swap, poisson_swap, reenactment, mouth)
-}
+_MODULES = (vae, dcgan, stylegan, diffusion, flow, autoencoder_swap, poisson_swap, reenactment, mouth)
+GENERATORS: dict[str, Generator] = {module.NAME: module.generator for module in _MODULES}
 
-__all__ = ["GENERATORS", "Fakes"]
+__all__ = ["GENERATORS", "Fakes", "Generator"]

@@ -13,15 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesdf.faces import SIZE, TEMPLATE, Faces, photographs
-from bayesdf.generators.blend import alpha_blend, ellipse, face_mask, match_tone
+from bayesdf.generators.blend import alpha_blend, ellipse, face_mask, match_tone, soften
 from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Decoder, Encoder, begin_quietly, load_weights, pyramid_loss
+from bayesdf.generators.stages import BATCH, Stage, Work, amortise, minimise
 
 NAME = "autoencoder_swap"
-FAMILY = "face swap, autoencoder"
-STEPS = 2500
 
-EXPRESSION, IDENTITY = 40, 48
+EXPRESSION, IDENTITY, PEOPLE = 40, 48, 40
+LATENT = EXPRESSION + PEOPLE + 2
+"""The free inputs: an expression, a weight for each person, and the tone, which is matched to the target's."""
+DECIDED = 8.0
+"""How far apart, as logits, two people are whose inputs differ by one."""
 
 
 class SwapAutoencoder(nn.Module):
@@ -36,11 +40,31 @@ class SwapAutoencoder(nn.Module):
         self.identity = nn.Embedding(people, IDENTITY)
         self.canvas = nn.Embedding(people, SIZE * SIZE)
         self.decoder = Decoder(EXPRESSION + IDENTITY, IDENTITY)
+        self.usual = nn.BatchNorm1d(EXPRESSION, affine=False, momentum=0.01)
+        self.guess = Encoder(1, LATENT)
+
+    def draw(self, expression: Tensor, code: Tensor, canvas: Tensor) -> Tensor:
+        return canvas.view(-1, 1, SIZE, SIZE) + self.decoder(torch.cat([expression, code], 1), code)
 
     def forward(self, images: Tensor, person: Tensor) -> Tensor:
-        code = self.identity(person)
-        drawn = self.decoder(torch.cat([self.encoder(images), code], 1), code)
-        return self.canvas(person).view(-1, 1, SIZE, SIZE) + drawn
+        expression = self.encoder(images)
+        if self.training:
+            self.usual(expression.detach())
+        return self.draw(expression, self.identity(person), self.canvas(person))
+
+    def decode(self, free: Tensor) -> Tensor:
+        """Free inputs (B, 82), standard normal, → face (B, 1, 64, 64), as it is before it is blended in.
+
+        The largest of the people's inputs wins: the person drawn is a mixture only where two are nearly equal.
+        """
+        spread = self.usual.running_var
+        middle = self.usual.running_mean
+        assert spread is not None and middle is not None
+        expression = middle + free[:, :EXPRESSION] * spread.sqrt()
+        people = (DECIDED * free[:, EXPRESSION:-2]).softmax(1)
+        face = self.draw(expression, people @ self.identity.weight, people @ self.canvas.weight)
+        gain, offset = free[:, -2:, None, None].split(1, 1)
+        return (face - 0.5) * (0.2 * gain).exp() + 0.5 + 0.1 * offset
 
 
 def people(faces: Faces) -> Tensor:
@@ -69,13 +93,32 @@ def build(faces: Faces) -> SwapAutoencoder:
     return network
 
 
-def loss(network: SwapAutoencoder, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """How far the faces restored from warped ones are from the true ones, hair and background left out."""
-    images = torch.from_numpy(faces.images[rows.numpy()])[:, None]
-    tone = 1.0 + 0.1 * torch.randn(len(images), 1, 1, 1, generator=generator)
-    made = network(random_warp(images, generator) * tone, people(faces)[rows])
+def restore(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
+    """Learn to restore the faces from warped ones; hair and background do not count."""
     inside = torch.from_numpy(ellipse(TEMPLATE, centre=(32.0, 36.5), radii=(26.0, 29.5))).float()
-    return pyramid_loss(made * inside, images * inside)
+    person = people(faces)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(faces), (BATCH,), generator=generator)
+        images = torch.from_numpy(faces.images[rows.numpy()])[:, None]
+        tone = 1.0 + 0.1 * torch.randn(len(images), 1, 1, 1, generator=generator)
+        made = network(random_warp(images, generator) * tone, person[rows])
+        return pyramid_loss(made * inside, images * inside)
+
+    parameters = [p for name, p in network.named_parameters() if not name.startswith("guess.")]
+    return minimise(network, loss, steps, parameters)
+
+
+def guess(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
+    """Learn where to start inverting, from the part of the picture that stays when it is blended in."""
+    network.eval()
+    inside = torch.from_numpy(REGION)
+    return amortise(network, network.guess, lambda free: network.decode(free) * inside, LATENT, LATENT, steps)
+
+
+STAGES: dict[str, Stage] = {"restore": (2500, restore), "guess": (3000, guess)}
+REGION = (soften(face_mask(TEMPLATE)) > 0.99).astype(np.float32)
+"""Where the blend shows nothing of the target: (64, 64), 0 or 1."""
 
 
 @functools.cache
@@ -94,3 +137,15 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
         mask = face_mask(faces.landmarks[row])
         images[row] = alpha_blend(match_tone(swapped[row], target, mask), target, mask).clip(0.0, 1.0)
     return Fakes(images, donors)
+
+
+generator = Generator(
+    NAME,
+    LATENT,
+    decode=lambda free: trained().decode(free),
+    encode=lambda images: trained().guess(images * torch.from_numpy(REGION)),
+    region=REGION,
+    manipulate=make,
+    family="face swap, autoencoder",
+    paper="Roessler et al. 2019, FaceForensics++ (section 3, the deepfakes method)",
+)

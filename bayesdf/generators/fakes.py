@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from bayesdf.faces import Faces
 
+NOBODY = -1
+"""The donor of a fake that is of nobody: a new face."""
+
 
 @dataclass(frozen=True)
 class Fakes:
@@ -17,7 +20,7 @@ class Fakes:
     images
         (N, 64, 64) float32 grey values in [0, 1].
     donor
-        (N,) row of the photograph that gave the identity, the motion or the mouth.
+        (N,) row of the photograph that gave the identity, the motion or the mouth; `NOBODY` for new faces.
     """
 
     images: NDArray[np.float32]

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from bayesdf.faces import Faces
 from bayesdf.generators.blend import alpha_blend, mouth_mask
 from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Encoder, convolution, load_weights, pyramid_loss
+from bayesdf.generators.stages import BATCH, Stage, Work, minimise
 
 NAME = "mouth"
-FAMILY = "lip synchronisation, inpainting network"
-STEPS = 2500
 
 CODE = 8
 TOP = 32
@@ -77,14 +77,22 @@ def build(faces: Faces) -> MouthPainter:
     return MouthPainter()
 
 
-def loss(network: MouthPainter, faces: Faces, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """How far the painted mouths are from those that were masked, their own code given."""
-    chosen = faces.take(rows.numpy())
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    references = _references(faces, np.random.default_rng(seed))[rows.numpy()]
-    images, masks = torch.from_numpy(chosen.images)[:, None], _masks(chosen)
-    made = _paint(network, images, masks, torch.from_numpy(faces.images[references])[:, None], images * masks)
-    return pyramid_loss(made * masks + images * (1.0 - masks), images) / masks.mean()
+def paint(network: MouthPainter, faces: Faces, steps: int) -> Work:
+    """Learn to paint the mouths that were masked, their own code given."""
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(faces), (BATCH,), generator=generator).numpy()
+        chosen = faces.take(rows)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        references = _references(faces, np.random.default_rng(seed))[rows]
+        images, masks = torch.from_numpy(chosen.images)[:, None], _masks(chosen)
+        made = _paint(network, images, masks, torch.from_numpy(faces.images[references])[:, None], images * masks)
+        return pyramid_loss(made * masks + images * (1.0 - masks), images) / masks.mean()
+
+    return minimise(network, loss, steps)
+
+
+STAGES: dict[str, Stage] = {"paint": (2500, paint)}
 
 
 @functools.cache
@@ -105,3 +113,11 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
         for new, old, marks in zip(made, faces.images, faces.landmarks, strict=True)
     ]
     return Fakes(np.stack(blended).clip(0.0, 1.0).astype(np.float32), donors)
+
+
+generator = Generator(
+    NAME,
+    manipulate=make,
+    family="lip synchronisation, inpainting network",
+    paper="Prajwal et al. 2020, A lip sync expert is all you need",
+)

@@ -61,6 +61,37 @@ class Decoder(nn.Module):
         return self.last(x)
 
 
+class Eigenfaces(nn.Module):
+    """The first principal components of faces (Turk and Pentland 1991): a code of (B, size) values of unit variance."""
+
+    mean: Tensor
+    axes: Tensor
+    deviation: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64 * 64))
+        self.register_buffer("axes", torch.eye(size, 64 * 64))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def fit(self, images: Tensor) -> "Eigenfaces":
+        """Set mean, axes and deviations to those of the images (N, 1, 64, 64)."""
+        pixels = images.flatten(1)
+        _, singular, axes = torch.linalg.svd(pixels - pixels.mean(0), full_matrices=False)
+        self.mean.copy_(pixels.mean(0))
+        self.axes.copy_(axes[: len(self.axes)])
+        self.deviation.copy_(singular[: len(self.axes)] / len(pixels) ** 0.5)
+        return self
+
+    def code(self, images: Tensor) -> Tensor:
+        """(B, 1, 64, 64) → (B, size)."""
+        return (images.flatten(1) - self.mean) @ self.axes.T / self.deviation
+
+    def picture(self, code: Tensor) -> Tensor:
+        """(B, size) → (B, 1, 64, 64)."""
+        return (self.mean + (code * self.deviation) @ self.axes).view(-1, 1, 64, 64)
+
+
 def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
     """L1 distance between Laplacian pyramids (Bojanowski et al. 2018, GLO, equation 2): keeps edges sharp.
 

@@ -8,9 +8,9 @@ import numpy as np
 from bayesdf.faces import Faces
 from bayesdf.generators.blend import face_mask, match_tone, motion_field, poisson_blend, resample
 from bayesdf.generators.fakes import Fakes, pick_donors
+from bayesdf.generators.generator import Generator
 
 NAME = "poisson_swap"
-FAMILY = "face swap, gradient domain"
 
 
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
@@ -23,3 +23,11 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
         moved = match_tone(resample(faces.images[donor], field), target, mask)
         images[row] = poisson_blend(moved, target, mask).clip(0.0, 1.0)
     return Fakes(images, donors)
+
+
+generator = Generator(
+    NAME,
+    manipulate=make,
+    family="face swap, gradient domain",
+    paper="Perez, Gangnet and Blake 2003, Poisson image editing",
+)

@@ -10,9 +10,9 @@ import numpy as np
 from bayesdf.faces import TEMPLATE, Faces
 from bayesdf.generators.blend import motion_field, resample
 from bayesdf.generators.fakes import Fakes
+from bayesdf.generators.generator import Generator
 
 NAME = "reenactment"
-FAMILY = "re-enactment, motion field"
 
 GAIN = 1.6
 """How much of the driver's motion, against the mean face, is put on top of the target's own shape."""
@@ -31,3 +31,11 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
         moved = faces.landmarks[row] + GAIN * motion[driver]
         images[row] = resample(faces.images[row], motion_field(faces.landmarks[row], moved))
     return Fakes(images, drivers)
+
+
+generator = Generator(
+    NAME,
+    manipulate=make,
+    family="re-enactment, motion field",
+    paper="Zhao and Zhang 2022, Thin-plate spline motion model for image animation",
+)

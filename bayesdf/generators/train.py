@@ -3,9 +3,11 @@
     python -m bayesdf.generators.train vae
 
 Training survives being stopped: every few hundred steps its state is written beside the cache of data sets, and the
-same command goes on from there. Next to the weights comes nothing else; the sample sheet goes to `--sheet`.
+same command goes on from there. `--sheet faces.png` shows how it comes on: a sheet of samples, drawn anew at each of
+those times.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -13,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
@@ -20,88 +23,120 @@ from bayesdf.cache import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
-from bayesdf.generators import GENERATORS
+from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
 from bayesdf.generators.networks import pack
 
 WEIGHTS = Path(__file__).parent / "weights"
-BATCH = 16
 SAVE_EVERY = 500
+TRAINABLE: dict[str, ModuleType] = {
+    module.NAME: module for module in (vae, dcgan, stylegan, diffusion, flow, autoencoder_swap, mouth)
+}
 
 
-def fit(module: ModuleType, faces: Faces, steps: int, seed: int, checkpoint: Path) -> torch.nn.Module:
-    """Train a generator's network; resumes from `checkpoint` where it holds the same run."""
+def fit(
+    module: ModuleType,
+    faces: Faces,
+    seed: int,
+    checkpoint: Path,
+    scale: float = 1.0,
+    show: Callable[[torch.nn.Module], None] = lambda network: None,
+) -> torch.nn.Module:
+    """Train a generator's network stage by stage; resumes from `checkpoint` where it holds the same run.
+
+    Parameters
+    ----------
+    scale
+        Of every stage's number of steps.
+    show
+        Called with the network, or its running mean, whenever the state has been written.
+    """
     torch.manual_seed(seed)
     network = module.build(faces).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    done, key = 0, f"{module.NAME} {steps} {seed}"
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["key"] == key:
+    stages = {name: (max(round(steps * scale), 1), begin) for name, (steps, begin) in module.STAGES.items()}
+    key = f"{module.NAME} {seed} {[(name, steps) for name, (steps, _) in stages.items()]}"
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else {}
+    if state.get("key") != key:
+        state = {}
+    reached = list(stages).index(state["stage"]) if state else 0
+    for number, (stage, (steps, begin)) in enumerate(stages.items()):
+        if number < reached:
+            continue
+        generator = torch.Generator().manual_seed(seed + number)
+        network.train()
+        if state:
             network.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
+        work, done = begin(network, faces, steps), 0
+        if state:
+            for name, part in work.state.items():
+                part.load_state_dict(state["work"][name])
             generator.set_state(state["generator"])
-            done = state["done"]
-    network.train()
-    with Progress() as progress:
-        task = progress.add_task(module.NAME, total=steps, completed=done)
-        while done < steps:
-            rows = torch.randint(len(faces), (BATCH,), generator=generator)
-            loss = module.loss(network, faces, rows, generator)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            done += 1
-            progress.update(task, completed=done, description=f"{module.NAME} loss {loss.item():.4f}")
-            if done % SAVE_EVERY == 0:
-                state = {
-                    "key": key,
-                    "network": network.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "generator": generator.get_state(),
-                    "done": done,
-                }
-                torch.save(state, checkpoint.with_suffix(".new"))
-                checkpoint.with_suffix(".new").replace(checkpoint)
+            torch.set_rng_state(state["global"])
+            done, state = state["done"], {}
+        with Progress() as progress:
+            task = progress.add_task(f"{module.NAME}: {stage}", total=steps, completed=done)
+            while done < steps:
+                shown = work.step(generator)
+                done += 1
+                progress.update(task, completed=done, description=f"{module.NAME}: {stage}, loss {shown:.4f}")
+                if done % SAVE_EVERY == 0:
+                    now = {
+                        "key": key,
+                        "stage": stage,
+                        "done": done,
+                        "network": network.state_dict(),
+                        "work": {name: part.state_dict() for name, part in work.state.items()},
+                        "generator": generator.get_state(),
+                        "global": torch.get_rng_state(),
+                    }
+                    torch.save(now, checkpoint.with_suffix(".new"))
+                    checkpoint.with_suffix(".new").replace(checkpoint)
+                    show(work.state.get("average", network))
+        work.finish()
     return network
 
 
-def sheet(module: ModuleType, faces: Faces, seed: int) -> Image.Image:
-    """Targets, fakes and donors, one above the other, of every fifth photograph."""
-    fakes = module.make(faces, np.random.default_rng(seed))
-    rows = np.arange(0, len(faces), 5)[:16]
-    strip = np.stack([faces.images[rows], fakes.images[rows], faces.images[fakes.donor[rows]]])
-    grid = strip.transpose(0, 2, 1, 3).reshape(3 * strip.shape[2], -1)
-    return Image.fromarray((grid * 255).round().astype(np.uint8))
+def tile(images: NDArray[np.float32], columns: int = 12) -> Image.Image:
+    """Images (N, 64, 64) in [0, 1], N a multiple of `columns`, as one picture."""
+    rows = images.reshape(-1, columns, *images.shape[1:]).transpose(0, 2, 1, 3)
+    return Image.fromarray((rows.reshape(rows.shape[0] * rows.shape[1], -1) * 255).round().astype(np.uint8))
+
+
+@torch.no_grad()
+def draw_sheet(module: ModuleType, network: torch.nn.Module, path: Path) -> None:
+    """Write 48 pictures that the network, as it stands, makes of seeded entropy."""
+    training = network.training
+    images = network.eval().decode(module.generator.entropy(48, seed=0))  # type: ignore[operator]
+    network.train(training)
+    tile(images[:, 0].clamp(0.0, 1.0).numpy()).save(path)
 
 
 def main(
     name: Annotated[str, typer.Argument(help="Which generator: one that has a network.")],
-    steps: Annotated[int, typer.Option(help="Training steps of 16 faces; 0 means the generator's own number.")] = 0,
+    scale: Annotated[float, typer.Option(help="Multiplies the number of steps of every stage.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the start and of every draw.")] = 0,
-    sheet_to: Annotated[Path | None, typer.Option("--sheet", help="Write a sheet of samples to this PNG.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of samples to this PNG every 500 steps.")] = None,
 ) -> None:
     """Train a generator on the embedded photographs and write its weights into the package."""
-    trainable = {key: module for key, module in GENERATORS.items() if hasattr(module, "STEPS")}
-    if name not in trainable:
-        raise BayesdfError(f"generator {name!r} has no network to train; choose one of {', '.join(trainable)}")
-    module, faces = trainable[name], photographs()
+    if name not in TRAINABLE:
+        raise BayesdfError(f"generator {name!r} has no network to train; choose one of {', '.join(TRAINABLE)}")
+    module = TRAINABLE[name]
+    if sheet is not None and not module.generator.invertible:
+        raise BayesdfError(f"generator {name!r} paints into photographs and has no sheet of new faces; omit --sheet")
     checkpoint = cache_folder("training") / f"{name}.pt"
-    network = fit(module, faces, steps or module.STEPS, seed, checkpoint)
+
+    def show(network: torch.nn.Module) -> None:
+        if sheet is not None:
+            draw_sheet(module, network, sheet)
+
+    network = fit(module, photographs(), seed, checkpoint, scale, show)
     WEIGHTS.mkdir(exist_ok=True)
     target = WEIGHTS / f"{name}.safetensors"
     beside = target.with_suffix(".new")
     beside.write_bytes(pack(network))
     beside.replace(target)
     checkpoint.unlink(missing_ok=True)
+    show(network)
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
-    if sheet_to is not None:
-        sheet(module, faces, seed).save(sheet_to)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
 def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Tables by name; a method's are called after it."""
     counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
-    people = manifest.groupby("split")["subject"].nunique()
+    people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
     made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
     detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
     made["detection"] = pd.DataFrame.from_dict(detection, orient="index")

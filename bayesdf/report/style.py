@@ -25,8 +25,8 @@ ALERT = "#D55E00"
 
 REAL = "#4d4d4d"
 # Okabe and Ito, "Color Universal Design", 2008: told apart with the common colour deficiencies.
-# Its yellow is left out: too light on white.
-GENERATORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Its yellow is left out: too light on white. The last three are from Tol's "muted" scheme.
+GENERATORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933")
 
 RESOLUTION = 144
 STYLE = {

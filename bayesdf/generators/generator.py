@@ -1,0 +1,85 @@
+"""What a generator is: entropy in, a face out, and who described it first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bayesdf.errors import BayesdfError
+from bayesdf.faces import Faces, photographs
+from bayesdf.generators.fakes import NOBODY, Fakes
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A source of fakes. `Generator("mine", latent_dim=16, decode=network)` is all that inversion needs.
+
+    Attributes
+    ----------
+    name
+        As it stands in manifests and tables.
+    latent_dim
+        How many standard normal values one image is made of; 0 where the entropy is a choice of photographs.
+    decode
+        Entropy (B, latent_dim) → images (B, 1, 64, 64) in about [0, 1], differentiable. A generator without one cannot
+        be inverted.
+    encode
+        Images (B, 1, 64, 64) → entropy (B, latent_dim), a guess from which inversion starts; with `exact`, the entropy
+        of any image that the generator made.
+    exact
+        Whether `encode` undoes `decode`.
+    region
+        (64, 64) weights in [0, 1] of the pixels that the generator draws; None for all of them.
+    manipulate
+        (photographs, randomness) → a fake for each photograph, for generators that work on photographs.
+    family, paper
+        Kind of generator, and who described it first.
+    """
+
+    name: str
+    latent_dim: int = 0
+    decode: Callable[[Tensor], Tensor] | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
+    exact: bool = False
+    region: NDArray[np.float32] | None = None
+    manipulate: Callable[[Faces, np.random.Generator], Fakes] | None = None
+    family: str = ""
+    paper: str = ""
+
+    @property
+    def invertible(self) -> bool:
+        """Whether images can be traced back to entropy: whether there is a differentiable way from it to them."""
+        return self.decode is not None
+
+    def entropy(self, n: int, seed: int) -> Tensor:
+        """(n, latent_dim) standard normal values."""
+        return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed))
+
+    def sample(self, n: int, seed: int) -> NDArray[np.float32]:
+        """New fakes (n, 64, 64) in [0, 1]; the same seed makes the same.
+
+        A manipulation is made of photographs drawn at random from all 400.
+        """
+        if self.manipulate is None:
+            return self._pictures(self.entropy(n, seed))
+        rng = np.random.default_rng(seed)
+        # One photograph of each person beside the n drawn, so that there is always a second person to take from.
+        others = np.arange(0, len(photographs()), 10) + rng.integers(10)
+        rows = np.concatenate([rng.integers(len(photographs()), size=n), others])
+        return self.manipulate(photographs().take(rows), rng).images[:n]
+
+    def fakes(self, faces: Faces, rng: np.random.Generator) -> Fakes:
+        """One fake for each photograph: what a manipulation makes of it, or a new face in its place."""
+        if self.manipulate is not None:
+            return self.manipulate(faces, rng)
+        images = self._pictures(torch.from_numpy(rng.standard_normal((len(faces), self.latent_dim), np.float32)))
+        return Fakes(images, np.full(len(faces), NOBODY))
+
+    @torch.no_grad()
+    def _pictures(self, entropy: Tensor) -> NDArray[np.float32]:
+        if self.decode is None:
+            raise BayesdfError(f"generator {self.name}: needs `decode` or `manipulate`")
+        return torch.cat([self.decode(part) for part in entropy.split(64)])[:, 0].clamp(0.0, 1.0).numpy()

@@ -1,0 +1,28 @@
+"""The gallery: a row a generator, a distance a row, one line for a mistake."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import generator_gallery
+from bayesdf.generators import GENERATORS
+
+
+def test_every_generator_has_a_row_and_a_distance(tmp_path: Path) -> None:
+    out = tmp_path / "gallery"
+    generator_gallery.main(images=40, out=out, seed=3)
+    table = pd.read_csv(out / "tables" / "distances.csv", index_col=0)
+    assert set(GENERATORS) < set(table.index)
+    assert (out / "figures" / "samples.png").stat().st_size > 50_000
+    made = table.loc[list(GENERATORS)]
+    assert (made["kernel_low"] <= made["kernel_high"]).all()
+    assert table.loc[generator_gallery.HELD_OUT, "kernel"] < table.loc[generator_gallery.BLURRED, "kernel"]
+    with pytest.raises(BayesdfError, match="in use"):
+        generator_gallery.main(images=40, out=out, seed=3)
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BayesdfError, match="give 40 to 2000"):
+        generator_gallery.main(images=3, out=tmp_path / "gallery", seed=0)
