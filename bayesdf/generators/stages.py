@@ -200,7 +200,11 @@ def deceive(
 
     state = {"network": network, "critic": critic, "average": average, "turns": turns}
     state |= {"made_by": made_by, "judged_by": judged_by, "schedule": schedules[0], "schedule_critic": schedules[1]}
-    return Work(step, state, lambda: network.load_state_dict(average.state_dict()) and None)
+
+    def keep_mean() -> None:
+        network.load_state_dict(average.state_dict())
+
+    return Work(step, state, keep_mean)
 
 
 def amortise(

@@ -1,0 +1,428 @@
+"""Who made this picture, given how nearly each generator can make it again?
+
+Evidence of an image is a table: for every candidate generator the logarithms of the errors that `invert` left and of
+the energy of the entropy it found. How evidence falls out for images of a source is learnt from calibration images
+whose source is known, and the answer is Bayes' rule over the sources, `none of these` among them:
+
+    p(s | e, calibration) ∝ p(s) E[p(e | s, θ)],  the mean over θ ~ p(θ | calibration).
+
+For one source, evidence is multivariate Student-t: errors of all candidates rise together when a picture is disturbed,
+so that independent errors would count the same news again and again, and tails are heavy, since some searches fail. The
+parameters θ of the sources are drawn from a common hierarchy: the mean of candidate c's term t over images of source s
+is a level of (c, t), plus what s has in common over all candidates, plus, where s is c itself, the gain of explaining
+one's own, plus a deviation of its own. `none of these` is a source from the same hierarchy that no one has seen and
+that is no candidate: its mean is integrated out.
+
+Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute by the smallest error; the hierarchy is
+the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", chapter 5).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoDiagonalNormal, init_to_value
+from torch import Tensor
+
+from bayesdf.errors import BayesdfError
+from bayesdf.generators.invert import FLOOR, TERMS, Inversion
+from bayesdf.store import open_tree, write_tree
+
+NONE = "none of these"
+_SMALL = 0.02
+_STEPS = 250
+_RATE = 0.05
+
+
+def evidence(inversions: Mapping[str, Inversion], **coordinates: ArrayLike) -> xr.DataArray:
+    """What inversion by each candidate tells of each image.
+
+    Parameters
+    ----------
+    inversions
+        Name of a candidate -> its `Inversion` of the same images.
+    coordinates
+        (image,) of the images, such as `source` (who made it) and `subject`.
+
+    Returns
+    -------
+    xr.DataArray
+        (image, candidate, term), natural logarithms of the errors `pixel`, `gradient`, `perceptual`, softly bounded
+        below by what rounding to 8 bits leaves, and of the `energy`, bounded at a thousandth.
+
+    Raises
+    ------
+    BayesdfError
+        No inversions, or of different numbers of images.
+    """
+    if not inversions:
+        raise BayesdfError("no inversions given; evidence takes one for each candidate")
+    lengths = {name: len(inversion) for name, inversion in inversions.items()}
+    if len(set(lengths.values())) > 1:
+        raise BayesdfError(f"inversions of different images: {lengths}; invert the same images by every candidate")
+    columns = [
+        [0.5 * np.log(getattr(one, term) ** 2 + FLOOR**2) for term in TERMS[:-1]] + [np.log(one.energy + 1e-3)]
+        for one in inversions.values()
+    ]
+    return xr.DataArray(
+        np.moveaxis(np.array(columns), -1, 0),
+        dims=("image", "candidate", "term"),
+        coords={"candidate": list(inversions), "term": list(TERMS)}
+        | {name: ("image", np.asarray(value)) for name, value in coordinates.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """p(evidence | source) for every source and draw of the parameters; `fit` makes one.
+
+    Attributes
+    ----------
+    candidates, terms
+        Of the evidence, in the order of its features: a term of each candidate, then the next candidate.
+    sources
+        Sorted names; `none of these` is one.
+    prior
+        (source,) probabilities before any evidence.
+    location
+        (draw, source, feature) means of the evidence.
+    scale
+        (draw, source, feature, feature) lower triangular factors of the scale matrices.
+    freedom
+        (draw,) degrees of freedom of Student's t.
+    """
+
+    candidates: tuple[str, ...]
+    terms: tuple[str, ...]
+    sources: tuple[str, ...]
+    prior: NDArray[np.float64]
+    location: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    freedom: NDArray[np.float64]
+
+    def log_likelihood(self, evidence: xr.DataArray) -> xr.DataArray:
+        """Logarithm of the density of each image's evidence under each source, parameters integrated out.
+
+        Returns
+        -------
+        xr.DataArray
+            (image, source) in nats.
+
+        Raises
+        ------
+        BayesdfError
+            Evidence that lacks a candidate or a term, or is not finite.
+        """
+        values = torch.from_numpy(_values(evidence, self.candidates, self.terms))
+        density = torch.stack(
+            [
+                dist.MultivariateStudentT(freedom, location, scale).log_prob(values[:, None])
+                for freedom, location, scale in zip(
+                    *map(torch.from_numpy, (self.freedom, self.location, self.scale)), strict=True
+                )
+            ]
+        )
+        mean = torch.logsumexp(density, 0) - np.log(len(density))
+        return xr.DataArray(mean.numpy(), dims=("image", "source"), coords={"source": list(self.sources)})
+
+    def probability(self, evidence: xr.DataArray) -> xr.Dataset:
+        """p(source | evidence) of each image.
+
+        Parameters
+        ----------
+        evidence
+            (image, candidate, term), as `evidence` returns it. With a coordinate `source` the truth is noted; sources
+            that were not calibrated count as `none of these`. A coordinate `subject` becomes the cluster.
+
+        Returns
+        -------
+        xr.Dataset
+            As `bayesdf.analysis.attribute` returns it: `probability` (image, source), rows summing to 1, `prediction`
+            and, where known, `truth` (names), and the coordinate `cluster` (image).
+        """
+        with np.errstate(divide="ignore"):
+            joint = self.log_likelihood(evidence) + np.log(self.prior)
+        likelihood = np.exp(joint.values - joint.values.max(1, keepdims=True))
+        probability = likelihood / likelihood.sum(1, keepdims=True)
+        names = np.array(self.sources)
+        images = evidence.sizes["image"]
+        cluster = evidence["subject"].values if "subject" in evidence.coords else np.arange(images)
+        result = xr.Dataset(
+            {
+                "probability": (("image", "source"), probability),
+                "prediction": ("image", names[probability.argmax(1)]),
+            },
+            coords={"source": names, "cluster": ("image", cluster)},
+        )
+        if "source" in evidence.coords:
+            truth = [name if name in self.sources else NONE for name in map(str, evidence["source"].values)]
+            result = result.assign(truth=("image", np.array(truth)))
+        return result
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write it to a Zarr store; `load_attribution` reads it."""
+        dataset = xr.Dataset(
+            {
+                "prior": ("source", self.prior),
+                "location": (("draw", "source", "feature"), self.location),
+                "scale": (("draw", "source", "feature", "other_feature"), self.scale),
+                "freedom": ("draw", self.freedom),
+            },
+            coords={"source": list(self.sources), "candidate": list(self.candidates), "term": list(self.terms)},
+        )
+        return write_tree(xr.DataTree.from_dict({"/attribution_model": dataset}), path, overwrite)
+
+
+def load_attribution(path: str | os.PathLike[str]) -> Attribution:
+    """Read what `Attribution.save` wrote.
+
+    Raises
+    ------
+    BayesdfError
+        The store is missing, damaged, or of something else.
+    """
+    tree = open_tree(path)
+    try:
+        kept = tree["/attribution_model"].to_dataset()
+        names = {key: tuple(map(str, kept[key].values)) for key in ("candidate", "term", "source")}
+        arrays = {key: kept[key].values.astype(np.float64) for key in ("prior", "location", "scale", "freedom")}
+    except KeyError as error:
+        raise BayesdfError(f"{path} holds no attribution model (it lacks {error})") from None
+    return Attribution(names["candidate"], names["term"], names["source"], **arrays)
+
+
+def fit(
+    evidence: xr.DataArray,
+    sources: ArrayLike | None = None,
+    *,
+    prior: Mapping[str, float] | None = None,
+    none: float = 0.1,
+    draws: int = 64,
+    seed: int = 0,
+) -> Attribution:
+    """Learn how evidence falls out for each source.
+
+    Parameters
+    ----------
+    evidence
+        (image, candidate, term) of calibration images, as `evidence` returns it: images that the generators were not
+        trained on, treated (compressed, resized) as those to be judged.
+    sources
+        Who made each image; by default the coordinate `source`. Photographs are `real`. Sources that are no candidates
+        are welcome, such as fakes that cannot be inverted.
+    prior
+        Probability of each source before any evidence, `none of these` left out; equal ones by default.
+    none
+        Prior probability of `none of these`.
+    draws
+        Of the posterior over parameters, to average over.
+    seed
+        The same seed gives the same result, whatever the order of candidates and images' sources.
+
+    Raises
+    ------
+    BayesdfError
+        Evidence of other dimensions or not finite, names missing or of another number, a source with a single image,
+        fewer than two sources, probabilities that are none.
+
+    Notes
+    -----
+    The posterior is approximated by independent normals (stochastic variational inference, `AutoDiagonalNormal`) that
+    start at the sources' own means: up to a thousand parameters and more in seconds. The correlations of the evidence
+    within a source are those of the pooled residuals, shrunk, and the same for all.
+    """
+    if sources is None:
+        if "source" not in evidence.coords:
+            raise BayesdfError(
+                "the source of each image is unknown; pass it, or give the evidence a coordinate 'source'"
+            )
+        sources = evidence["source"].values
+    labels = np.array([str(name) for name in np.asarray(sources, dtype=object).ravel()])
+    for axis in ("candidate", "term"):
+        if axis not in evidence.coords:
+            raise BayesdfError(f"evidence has no coordinate {axis!r} with the names of its {axis}s")
+    candidates = tuple(sorted(map(str, evidence["candidate"].values)))
+    terms = tuple(map(str, evidence["term"].values))
+    values = _values(evidence, candidates, terms)
+    if len(labels) != len(values):
+        raise BayesdfError(f"{len(labels)} sources given for {len(values)} images; give one an image")
+    names, code, count = np.unique(labels, return_inverse=True, return_counts=True)
+    if NONE in names:
+        raise BayesdfError(f"source {NONE!r} is the answer for sources that are not known; leave its images out")
+    if len(names) < 2:
+        raise BayesdfError(f"all images come from source {str(names[0])!r}; attribution needs two sources or more")
+    if count.min() < 2:
+        raise BayesdfError(f"source {str(names[count.argmin()])!r} has a single image; give it more, or leave it out")
+    known = _prior([str(name) for name in names], prior, none)
+    location, scale, freedom = _posterior(values, code, [str(name) for name in names], candidates, terms, draws, seed)
+    order = np.argsort([*names, NONE])
+    return Attribution(
+        candidates,
+        terms,
+        tuple(str([*names, NONE][index]) for index in order),
+        known[order],
+        location[:, order],
+        scale[:, order],
+        freedom,
+    )
+
+
+def _prior(names: list[str], prior: Mapping[str, float] | None, none: float) -> NDArray[np.float64]:
+    """(source + 1,) with `none of these` last."""
+    if not 0.0 <= none < 1.0:
+        raise BayesdfError(f"none={none}: give a probability of at least 0 and below 1")
+    given = dict.fromkeys(names, 1.0) if prior is None else dict(prior)
+    if set(given) != set(names):
+        raise BayesdfError(f"prior names {sorted(given)}, but the sources are {names}")
+    weights = np.array([given[name] for name in names], dtype=np.float64)
+    if not np.isfinite(weights).all() or weights.min() < 0.0 or weights.sum() <= 0.0:
+        raise BayesdfError(f"prior {given}: give probabilities, not all of them 0")
+    return np.append(weights / weights.sum() * (1.0 - none), none)
+
+
+def _values(evidence: xr.DataArray, candidates: tuple[str, ...], terms: tuple[str, ...]) -> NDArray[np.float64]:
+    """Evidence as (image, feature), finite."""
+    if set(evidence.dims) != {"image", "candidate", "term"} or not evidence.size:
+        raise BayesdfError(f"evidence has dimensions {dict(evidence.sizes)}; give (image, candidate, term)")
+    for axis, wanted in (("candidate", candidates), ("term", terms)):
+        there = [str(name) for name in evidence[axis].values]
+        if len(set(there)) < len(there):
+            raise BayesdfError(f"evidence names a {axis} twice: {there}")
+        lacking = [name for name in wanted if name not in there]
+        if lacking:
+            raise BayesdfError(f"evidence lacks {axis} {lacking[0]!r}; it has {', '.join(there)}")
+    table = evidence.transpose("image", "candidate", "term").sel(candidate=list(candidates), term=list(terms)).values
+    bad = np.argwhere(~np.isfinite(table))
+    if len(bad):
+        image, c, t = bad[0]
+        raise BayesdfError(f"evidence of image {image} by {candidates[c]} is {table[image, c, t]} ({terms[t]})")
+    return table.reshape(len(table), -1).astype(np.float64)
+
+
+def _correlation(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation of (image, feature) residuals, shrunk towards none.
+
+    The intensity is that of Schäfer and Strimmer 2005, equation 8, and at least a twentieth, so that features that
+    repeat each other are not infinitely telling.
+    """
+    n = len(residual)
+    residual = residual / np.sqrt((residual**2).mean(0))
+    correlation = residual.T @ residual / n
+    scatter = ((residual**2).T @ residual**2 / n - correlation**2) / n
+    off = ~np.eye(len(correlation), dtype=bool)
+    shrinkage = np.clip(scatter[off].sum() / max((correlation[off] ** 2).sum(), 1e-12), 0.05, 1.0)
+    correlation[off] *= 1.0 - shrinkage
+    return correlation
+
+
+def _posterior(
+    values: NDArray[np.float64],
+    code: NDArray[np.int64],
+    names: list[str],
+    candidates: tuple[str, ...],
+    terms: tuple[str, ...],
+    draws: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Draws of location, scale and freedom of every source and, last, of one unseen."""
+    shape = (len(names), len(candidates), len(terms))
+    table = values.reshape(len(values), *shape[1:])
+    centre, spread = table.mean((0, 1)), np.maximum(table.std((0, 1)), 1e-6)
+    scaled = (table - centre) / spread
+    mean = np.stack([scaled[code == s].mean(0) for s in range(len(names))])
+    width = np.stack([scaled[code == s].std(0) for s in range(len(names))])
+    pooled = np.sqrt(((scaled - mean[code]) ** 2).mean(0))
+    # Starts and correlations rest on widths drawn towards the pooled one as if it had been seen in five images more.
+    count = np.bincount(code)[:, None, None]
+    width = np.sqrt((count * width**2 + 5.0 * pooled**2) / (count + 5.0)) + _SMALL
+    residual = ((scaled - mean[code]) / width[code]).reshape(len(values), -1)
+    noise = np.random.default_rng(seed).standard_normal(residual.shape)
+    factor = torch.linalg.cholesky(torch.from_numpy(_correlation(residual + _SMALL * noise)))
+    own = torch.tensor([[source == candidate for candidate in candidates] for source in names]).double()[..., None]
+    seen = [torch.from_numpy(scaled[code == s].reshape(-1, shape[1] * shape[2])) for s in range(len(names))]
+
+    def hierarchy() -> dict[str, Tensor]:
+        def draw(name: str, prior: dist.Distribution) -> Tensor:
+            return pyro.sample(name, prior.to_event(len(prior.batch_shape)))
+
+        zero, one = torch.zeros(shape[2:]).double(), torch.ones(shape[2:]).double()
+        h = {
+            "level": draw("level", dist.Normal(zero, one).expand(shape[1:])),
+            "common_spread": draw("common_spread", dist.HalfNormal(one)),
+            "spread": draw("spread", dist.HalfNormal(0.5 * one)),
+            "gain": draw("gain", dist.Normal(zero, 2.0 * one)),
+            "gain_spread": draw("gain_spread", dist.HalfNormal(0.5 * one)),
+            "width": draw("width", dist.Normal(-one, one)),
+            "own_width": draw("own_width", dist.Normal(zero, one)),
+            "width_spread": draw("width_spread", dist.HalfNormal(0.5 * one)),
+            "excess": pyro.sample("excess", dist.Gamma(2.0 * one[0], 0.1 * one[0])),
+        }
+        h["common"] = draw("common", dist.Normal(zero, h["common_spread"]).expand((shape[0], 1, shape[2])))
+        h["location"] = draw(
+            "location",
+            dist.Normal(
+                h["level"] + h["common"] + own * h["gain"], (h["spread"] ** 2 + own * h["gain_spread"] ** 2).sqrt()
+            ),
+        )
+        h["log_width"] = draw(
+            "log_width", dist.Normal(h["width"] + own * h["own_width"], h["width_spread"]).expand(shape)
+        )
+        return h
+
+    def model() -> None:
+        h = hierarchy()
+        for s, name in enumerate(names):
+            scale = h["log_width"][s].flatten().exp()[:, None] * factor
+            with pyro.plate(f"images of {name}", len(seen[s])):
+                likelihood = dist.MultivariateStudentT(2.0 + h["excess"], h["location"][s].flatten(), scale)
+                pyro.sample(f"evidence of {name}", likelihood, obs=seen[s])
+
+    others = (1.0 - own).numpy()
+    level = (mean * others).sum(0) / np.maximum(others.sum(0), 1.0)
+    gain = ((mean - level) * (1.0 - others)).sum((0, 1)) / max((1.0 - others).sum(), 1.0)
+    start = {"location": mean, "log_width": np.log(width), "level": level, "gain": gain, "excess": np.array(8.0)}
+    for key in ("common_spread", "spread", "gain_spread", "width_spread"):
+        start[key] = np.full(shape[2], 0.3)
+    start |= {"common": np.zeros((shape[0], 1, shape[2])), "width": np.log(pooled.mean(0) + _SMALL)}
+    start["own_width"] = np.zeros(shape[2])
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
+        pyro.set_rng_seed(seed)
+        guide = AutoDiagonalNormal(
+            model, init_loc_fn=init_to_value(values={k: torch.from_numpy(v) for k, v in start.items()}), init_scale=0.05
+        )
+        optimizer = pyro.optim.ClippedAdam({"lr": _RATE, "lrd": 0.02 ** (1.0 / _STEPS)})
+        svi = SVI(model, guide, optimizer, Trace_ELBO())
+        for _ in range(_STEPS):
+            svi.step()
+        drawn = [_source_parameters(_draw(guide, hierarchy), factor) for _ in range(draws)]
+    location, scale, freedom = (torch.stack(part).numpy() for part in zip(*drawn, strict=True))
+    stretch = np.tile(spread, shape[1])
+    return location * stretch + np.tile(centre, shape[1]), scale * stretch[:, None], freedom
+
+
+@torch.no_grad()
+def _draw(guide: AutoDiagonalNormal, hierarchy: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    return pyro.poutine.condition(hierarchy, data=guide())()
+
+
+@torch.no_grad()
+def _source_parameters(h: dict[str, Tensor], factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Location (source, feature), scale and freedom from one draw of the hierarchy; the unseen source is the last."""
+    location, width = h["location"].flatten(1), h["log_width"].flatten(1).exp()
+    candidates, terms = h["level"].shape
+    unseen = (h["width"] + h["width_spread"] * torch.randn(candidates, terms).double()).flatten().exp()
+    same_term = torch.eye(terms).double().repeat(candidates, candidates)
+    apart = h["common_spread"].repeat(candidates) ** 2 * same_term + (h["spread"].repeat(candidates) ** 2).diag()
+    within = unseen[:, None] * factor
+    last = torch.linalg.cholesky(within @ within.T + apart)
+    location = torch.cat([location, h["level"].flatten()[None]])
+    scale = torch.cat([width[..., None] * factor, last[None]])
+    return location, scale, 2.0 + h["excess"]

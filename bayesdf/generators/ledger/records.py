@@ -1,0 +1,219 @@
+"""One record a line: how a log is read, and what is said of one that is not as it was written.
+
+Record 0 (the genesis) says whose log it is, of which generator, and commits to the keys of all epochs; record r commits
+to the key of sample r. Samples are numbered from 1 and record r belongs to epoch r // epoch_size. A record holds the
+digest of the one before, and its own.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from filelock import FileLock, Timeout
+
+from bayesdf.generators.ledger import merkle
+from bayesdf.generators.ledger.entropy import VERSION, canonical
+from bayesdf.generators.ledger.faults import (
+    ForkError,
+    LedgerError,
+    LockedError,
+    ReorderedError,
+    ReplayedError,
+    TamperedError,
+    TornError,
+    TruncatedError,
+)
+
+LINE_LIMIT = 4096
+"""Bytes of one record; the longest that is written has about a thousand."""
+RECORD_LIMIT = 1 << 22
+LOCK_WAIT = 10.0
+"""Seconds for which a writer waits for another one."""
+
+HASH = re.compile(r"[0-9a-f]{64}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+Shape = dict[str, Callable[[Any], bool]]
+
+
+def text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 200
+
+
+RECORD: Shape = {
+    "commitment": text(HASH),
+    "digest": text(HASH),
+    "previous": text(HASH),
+    "record": whole(1, RECORD_LIMIT),
+    "time": text(TIME),
+}
+GENESIS: Shape = {
+    "digest": text(HASH),
+    "epoch_size": whole(2, 1 << 16),
+    "epochs": whole(1, 1 << 16),
+    "format": lambda value: value == VERSION,
+    "generator": short,
+    "keys": text(HASH),
+    "latent_dim": whole(1, 1 << 20),
+    "public_key": text(HASH),
+    "record": whole(0, 0),
+    "time": text(TIME),
+    "weights": short,
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log that was read and found sound.
+
+    Attributes
+    ----------
+    generator, latent_dim, weights, public_key, epoch_size, epochs
+        What the genesis says.
+    keys
+        Root of the Merkle tree over the commitments to the keys of all epochs.
+    digest
+        Of the genesis: the ledger's name in heads.
+    leaves
+        The hash of each record as a leaf of the Merkle tree.
+    commitments
+        Of each sample; `commitments[r]` is record r's, and that of the genesis is empty.
+    """
+
+    generator: str
+    latent_dim: int
+    weights: str
+    public_key: str
+    epoch_size: int
+    epochs: int
+    keys: str
+    digest: str
+    leaves: list[bytes]
+    commitments: list[bytes]
+
+    @property
+    def samples(self) -> int:
+        return len(self.leaves) - 1
+
+
+def read(lines: Iterable[bytes], where: str) -> Log:
+    """Check records one after the other: each in itself, its number, and that it follows the one before."""
+    remaining = iter(lines)
+    first = next(remaining, None)
+    if first is None:
+        raise TruncatedError(f"{where} is empty, not even record 0 is there: restore the file")
+    genesis = parse(first, GENESIS, f"{where}, record 0")
+    leaves, commitments, digests = [merkle.leaf_hash(first)], [b""], [genesis["digest"]]
+    limit = genesis["epoch_size"] * genesis["epochs"]
+    for number, line in enumerate(remaining, start=1):
+        if line == first:
+            raise ReplayedError(f"{where}: record 0 stands again as line {number}: restore the file")
+        record = parse(line, RECORD, f"{where}, record {number}")
+        if record["record"] != number:
+            raise _misplaced(record, number, digests, remaining, where)
+        if record["previous"] != digests[-1]:
+            raise TamperedError(
+                f"{where}: record {number} does not follow record {number - 1}, one of them was replaced: "
+                "restore the file from a copy"
+            )
+        if number >= limit:
+            raise LedgerError(f"{where}: record {number} is beyond the {limit} that record 0 allows: restore the file")
+        leaves.append(merkle.leaf_hash(line))
+        commitments.append(bytes.fromhex(record["commitment"]))
+        digests.append(record["digest"])
+    facts = {name: genesis[name] for name in GENESIS if name not in ("format", "record", "time")}
+    return Log(**facts, leaves=leaves, commitments=commitments)
+
+
+def _misplaced(
+    record: dict[str, Any], number: int, digests: list[str], rest: Iterator[bytes], where: str
+) -> LedgerError:
+    """What it means that another record stands where record `number` belongs."""
+    found = record["record"]
+    if found < number:
+        if digests[found] == record["digest"]:
+            return ReplayedError(
+                f"{where}: record {found} stands again in the place of record {number}: restore the file"
+            )
+        return ForkError(f"{where}: there are two different records {found}: ask for the ledger that was published")
+    for line in rest:
+        if parse(line, RECORD, f"{where}, after record {number}")["record"] == number:
+            return ReorderedError(f"{where}: record {found} stands in the place of record {number}: restore the file")
+    return TruncatedError(f"{where}: record {number} is missing, record {found} stands in its place: restore the file")
+
+
+def parse(line: bytes, shape: Shape, what: str) -> dict[str, Any]:
+    """One line of canonical JSON with exactly the fields of `shape`, and a right digest where it has one."""
+    try:
+        if len(line) > LINE_LIMIT:
+            raise ValueError
+        record = json.loads(line)
+        if not isinstance(record, dict) or set(record) != set(shape) or canonical(record) != line:
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise TamperedError(f"{what} is not as it was written: restore it from a copy") from None
+    for name, right in shape.items():
+        if not right(record[name]):
+            raise TamperedError(f"{what}: field {name} cannot be right: restore it from a copy")
+    if "digest" in shape and line != seal({name: value for name, value in record.items() if name != "digest"}):
+        raise TamperedError(f"{what} does not fit its digest, it was changed: restore it from a copy")
+    return record
+
+
+def seal(record: dict[str, Any]) -> bytes:
+    """The record as a line, with the digest of all its other fields."""
+    return canonical({**record, "digest": merkle.sha256(canonical(record)).hex()})
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], mode: str) -> Iterator[BinaryIO]:
+    try:
+        stream = cast(BinaryIO, Path(path).open(mode))  # noqa: SIM115, only what opening raises is caught
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be opened ({error.strerror}): give the file that `create` wrote") from None
+    with stream:
+        yield stream
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The file, open for reading and appending, while no other writer has it; the lock ends with its process."""
+    if not Path(path).is_file():
+        raise LedgerError(f"{path} does not exist: begin a ledger with `create`")
+    try:
+        with FileLock(f"{os.fspath(path)}.lock", timeout=LOCK_WAIT), opened(path, "r+b") as stream:
+            yield stream
+    except Timeout:
+        raise LockedError(f"{path} is held by another writer: wait until it ends, and try again") from None
+
+
+def lines_of(stream: BinaryIO, where: str) -> Iterator[bytes]:
+    for number in range(RECORD_LIMIT + 1):
+        line = stream.readline(LINE_LIMIT)
+        if not line:
+            return
+        if not line.endswith(b"\n"):
+            if len(line) == LINE_LIMIT:
+                raise TamperedError(f"{where}: record {number} is longer than any record: restore the file from a copy")
+            raise TornError(
+                f"{where}: record {number} is unfinished, its writer was stopped: `repair` takes the half line off"
+            )
+        yield line[:-1]
+    raise LedgerError(f"{where} has more than {RECORD_LIMIT} records: this is no ledger of this format")

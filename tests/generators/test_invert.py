@@ -1,0 +1,271 @@
+"""Inversion finds the entropy that made a picture, and says so honestly when it does not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bayesdf.errors import BayesdfError
+from bayesdf.generators import invert as module
+from bayesdf.generators import perceptual
+from bayesdf.generators.generator import Generator
+from bayesdf.generators.invert import FLOOR, Inversion, Weights, invert
+
+LATENT = 12
+PLAIN = Weights(gradient=0.0, perceptual=0.0, noise=0.0)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Generator:
+    """A random convolutional network of 12 values; its encoder is a rough linear fit."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = nn.Sequential(
+            nn.Linear(LATENT, 16 * 64),
+            nn.Unflatten(1, (16, 8, 8)),
+            nn.SiLU(),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(16, 8, 3, padding=1),
+            nn.SiLU(),
+            nn.Upsample(scale_factor=4, mode="bilinear"),
+            nn.Conv2d(8, 1, 3, padding=1),
+        ).requires_grad_(False)
+
+    def decode(entropy: Tensor) -> Tensor:
+        return torch.sigmoid(4.0 * network(entropy))
+
+    entropy = torch.randn(400, LATENT, generator=torch.Generator().manual_seed(0))
+    images = decode(entropy).flatten(1)
+    weight = torch.linalg.lstsq(images.T @ images + 1.0 * torch.eye(4096), images.T @ entropy).solution
+    return Generator("toy", LATENT, decode=decode, encode=lambda x: x.flatten(1) @ weight)
+
+
+@pytest.fixture(scope="module")
+def pictures(toy: Generator) -> np.ndarray:
+    return toy.sample(5, seed=7)
+
+
+def linear(region: np.ndarray | None = None) -> tuple[Generator, Tensor, Tensor]:
+    source = torch.Generator().manual_seed(5)
+    matrix = 0.03 * torch.randn(4096, LATENT, generator=source)
+    offset = torch.full((4096,), 0.5)
+    generator = Generator("linear", LATENT, decode=lambda z: (offset + z @ matrix.T).view(-1, 1, 64, 64), region=region)
+    return generator, matrix, offset
+
+
+def same(one: Inversion, other: Inversion) -> None:
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+
+
+def test_what_a_generator_made_is_made_again_to_machine_precision(toy: Generator, pictures: np.ndarray) -> None:
+    found = invert(pictures, toy, weights=PLAIN, tolerance=0.0, floor=0.0, steps=120)
+    assert found.pixel.max() < 1e-6
+    np.testing.assert_allclose(found.entropy, toy.entropy(5, 7), atol=1e-4)
+    np.testing.assert_allclose(found.reconstruction, pictures, atol=1e-5)
+    np.testing.assert_allclose(found.energy, (found.entropy**2).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.3])
+def test_a_linear_generator_gives_the_ridge_solution(noise: float) -> None:
+    generator, matrix, offset = linear()
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(2))
+    weights = Weights(gradient=0.0, perceptual=0.0, noise=noise)
+    found = invert(image, generator, weights=weights, tolerance=0.0, floor=0.0)
+    normal = matrix.T @ matrix + noise**2 * torch.eye(LATENT)
+    exact = torch.linalg.solve(normal, matrix.T @ (image.flatten(1) - offset).T).T
+    np.testing.assert_allclose(found.entropy, exact, atol=1e-3)
+    left = (image.flatten(1) - offset - exact @ matrix.T).pow(2).mean(1).sqrt()
+    np.testing.assert_allclose(found.pixel, left, rtol=1e-4)
+
+
+def test_gradients_count_by_their_weight() -> None:
+    """Differences of neighbours are linear too: a second block of least squares."""
+    generator, matrix, offset = linear()
+    image = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(2))
+    found = invert(image, generator, weights=Weights(1.0, 0.7, 0.0, 0.0), tolerance=0.0, floor=0.0)
+
+    def differences(pixels: Tensor) -> Tensor:
+        square = pixels.view(-1, 64, 64)
+        return torch.cat([square.diff(dim=2).flatten(1), square.diff(dim=1).flatten(1)], 1)
+
+    design = torch.cat([matrix, (0.7 / 2.0) ** 0.5 * differences(matrix.T).T])
+    residual = image.flatten(1) - offset
+    target = torch.cat([residual, (0.7 / 2.0) ** 0.5 * differences(residual)], 1)
+    exact = torch.linalg.lstsq(design, target.T).solution.T
+    np.testing.assert_allclose(found.entropy, exact, atol=1e-3)
+
+
+def test_only_the_region_counts() -> None:
+    region = np.zeros((64, 64), dtype=np.float32)
+    region[16:48, 16:48] = 1.0
+    generator, _, _ = linear(region)
+    truth = generator.sample(2, seed=1)
+    outside = np.where(region, truth, np.random.default_rng(0).random((2, 64, 64))).astype(np.float32)
+    found = invert(outside, generator, weights=Weights(noise=0.0), tolerance=0.0, floor=0.0)
+    assert found.pixel.max() < 1e-6 and found.gradient.max() < 1e-6 and found.perceptual.max() < 1e-5
+    np.testing.assert_allclose(found.entropy, generator.entropy(2, 1), atol=1e-3)
+
+
+def test_the_prior_keeps_idle_entropy_at_rest() -> None:
+    """Values of entropy that change nothing stay at the prior's mode."""
+    generator, _, _ = linear()
+    assert generator.decode is not None
+    idle = Generator("idle", 2 * LATENT, decode=lambda z: generator.decode(z[:, :LATENT]))  # type: ignore[misc]
+    found = invert(generator.sample(2, seed=3), idle, weights=Weights(noise=0.02), tolerance=0.0, floor=0.0)
+    assert np.abs(found.entropy[:, LATENT:]).max() < 1e-3 < np.abs(found.entropy[:, :LATENT]).max()
+
+
+def test_an_exact_inverse_needs_one_evaluation() -> None:
+    generator, matrix, offset = linear()
+    inverse = torch.linalg.pinv(matrix)
+    exact = Generator(
+        "exact",
+        LATENT,
+        decode=generator.decode,
+        encode=lambda x: (x.flatten(1) - offset) @ inverse.T,
+        exact=True,
+    )
+    found = invert(generator.sample(4, seed=1), exact, restarts=5)
+    assert (found.evaluations == 1).all() and (found.start == 0).all() and (found.stopped == "floor").all()
+    np.testing.assert_allclose(found.entropy, generator.entropy(4, 1), atol=1e-3)
+
+
+def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> None:
+    guided = invert(pictures, toy)
+    blind = invert(pictures, toy, amortised=False)
+    assert guided.pixel.max() < 2 * FLOOR
+    assert guided.evaluations.mean() < blind.evaluations.mean()
+    assert guided.shared == module.PROBES
+
+
+def test_restarts_are_counted_and_the_best_wins(toy: Generator, pictures: np.ndarray) -> None:
+    one = invert(pictures, toy, amortised=False)
+    three = invert(pictures, toy, amortised=False, restarts=3)
+    assert (three.evaluations > one.evaluations).all()
+    assert three.loss.max() <= one.loss.max() + 1e-6 and three.start.max() <= 2
+
+
+def test_early_stops_cost_little_accuracy(toy: Generator) -> None:
+    noise = np.random.default_rng(0).normal(0.0, 0.02, (4, 64, 64))
+    pictures = np.clip(toy.sample(4, seed=2) + noise, 0.0, 1.0)
+    early = invert(pictures, toy)
+    full = invert(pictures, toy, tolerance=0.0, floor=0.0)
+    assert (early.stopped == "plateau").all()
+    assert early.evaluations.sum() < full.evaluations.sum()
+    np.testing.assert_allclose(early.pixel, full.pixel, rtol=2e-3)
+    stopped = invert(pictures, toy, steps=2, tolerance=0.0, floor=0.0)
+    assert (stopped.stopped == "steps").all() and (stopped.evaluations == 2).all()
+
+
+def test_the_seed_decides_and_chunks_do_not(toy: Generator, pictures: np.ndarray) -> None:
+    one = invert(pictures, toy, restarts=2, seed=4)
+    same(one, invert(torch.from_numpy(pictures)[:, None], toy, restarts=2, seed=4))
+    small = invert(pictures, toy, restarts=2, seed=4, chunk=3)
+    np.testing.assert_allclose(small.entropy, one.entropy, atol=2e-2)
+    np.testing.assert_allclose(small.pixel, one.pixel, rtol=1e-2, atol=1e-4)
+    other = invert(pictures, toy, restarts=2, seed=5, amortised=False)
+    assert not np.array_equal(other.entropy, one.entropy)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(toy: Generator, pictures: np.ndarray, tmp_path: Path) -> None:
+    whole = invert(pictures, toy, chunk=2)
+    path = tmp_path / "deep" / "inversion.pt"
+    encode, calls = toy.encode, 0
+    assert encode is not None
+
+    def failing(images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return encode(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        invert(pictures, Generator("toy", LATENT, decode=toy.decode, encode=failing), chunk=2, checkpoint=path)
+    calls = 3
+    again = Generator("toy", LATENT, decode=toy.decode, encode=failing)
+    same(invert(pictures, again, chunk=2, checkpoint=path), whole)
+    assert calls == 4, "two of three chunks were known"
+    same(invert(pictures, again, chunk=2, checkpoint=path), whole)
+    assert calls == 4, "all was known"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    with pytest.raises(BayesdfError, match="other images, settings or weights"):
+        invert(pictures, toy, chunk=2, seed=1, checkpoint=path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(BayesdfError, match="not a checkpoint"):
+        invert(pictures, toy, chunk=2, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 32, 32), np.float32), r"shape \(2, 1, 32, 32\)"),
+        (np.zeros((2, 3, 64, 64), np.float32), r"shape \(2, 3, 64, 64\)"),
+        (np.zeros((0, 64, 64), np.float32), r"shape \(0, 1, 64, 64\)"),
+        (np.zeros((64, 64), np.float32), r"shape \(64, 64\)"),
+        (np.zeros((1, 64, 64), np.uint8), "floats in"),
+        (np.full((1, 64, 64), np.nan, np.float32), "image 0 has NaN"),
+        (np.full((1, 64, 64), 1.5, np.float32), "from 1.5 to 1.5"),
+    ],
+)
+def test_bad_images_are_told_in_one_line(toy: Generator, images: np.ndarray, message: str) -> None:
+    with pytest.raises(BayesdfError, match=message) as raised:
+        invert(images, toy)
+    assert "\n" not in str(raised.value)
+
+
+def flat(z: Tensor) -> Tensor:
+    return z.sum(1).view(-1, 1, 1, 1).expand(-1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("decode", "encode", "message"),
+    [
+        (None, None, "no `decode`"),
+        (lambda z: flat(z)[:, 0], None, "decode makes"),
+        (lambda z: flat(z) * torch.nan, None, "NaN or infinite"),
+        (lambda z: flat(z).detach(), None, "not differentiable"),
+        (lambda z: torch.ones(len(z), 1, 64, 64, requires_grad=True) * 0.5, None, "not differentiable"),
+        (flat, lambda x: x.flatten(1), "encode makes"),
+        (flat, lambda x: torch.full((len(x), 3), torch.nan), "encode makes"),
+    ],
+)
+def test_generators_that_cannot_be_inverted(
+    decode: Callable[[Tensor], Tensor] | None, encode: Callable[[Tensor], Tensor] | None, message: str
+) -> None:
+    with pytest.raises(BayesdfError, match=message) as raised:
+        invert(np.full((1, 64, 64), 0.5, np.float32), Generator("odd", 3, decode=decode, encode=encode))
+    assert "generator odd" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"restarts": 0}, {"steps": 0}, {"chunk": 0}, {"tolerance": -1.0}, {"floor": float("nan")}]
+)
+def test_settings_out_of_range(toy: Generator, pictures: np.ndarray, settings: dict) -> None:
+    with pytest.raises(BayesdfError, match=next(iter(settings))):
+        invert(pictures, toy, **settings)
+
+
+@pytest.mark.parametrize("values", [(-1.0, 1.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.1), (1.0, float("nan"), 1.0, 0.1)])
+def test_weights_out_of_range(values: tuple[float, ...]) -> None:
+    with pytest.raises(BayesdfError, match="weights"):
+        Weights(*values)
+
+
+def test_edge_strengths_forgive_small_shifts() -> None:
+    """Relative to their size they change less than pixels do when a picture moves by a pixel; flat ones have none."""
+    picture = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    picture = torch.nn.functional.interpolate(picture, size=(64, 64), mode="bicubic").clamp(0.0, 1.0)
+    moved = picture.roll(1, -1)
+
+    def change(one: Tensor, other: Tensor) -> float:
+        return float((one - other).norm() / (one - one.mean()).norm())
+
+    there = perceptual.features(picture)
+    assert there.shape == (1, 1344)
+    assert change(there, perceptual.features(moved)) < 0.8 * change(picture, moved)
+    assert perceptual.features(torch.full((1, 1, 64, 64), 0.7)).max() < 2e-3
