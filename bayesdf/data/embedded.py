@@ -2,8 +2,8 @@
 
 The photographs are those of AT&T Laboratories Cambridge (see `bayesdf.faces`). Within each split every generator makes
 as many fakes as there are photographs: a manipulation one of each, its second person (the donor of a face, a motion, a
-mouth) from the same split; the others new faces, which are of nobody. The split is fixed, so that weights trained on its
-training people can ship.
+mouth) from the same split; the others new faces, which are of nobody. The split is fixed, so that weights trained on
+its training people can ship.
 """
 
 import hashlib

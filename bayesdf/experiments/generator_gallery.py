@@ -85,9 +85,11 @@ def main(
     shown_table = Table(title="Distance to photographs of ten people held out (kernel distance: 95 % interval)")
     for column in ("source", "Fréchet", "kernel x 1000"):
         shown_table.add_column(column, justify="left" if column == "source" else "right")
-    for name, row in table.iterrows():
+    for source, row in table.iterrows():
         low, high = 1e3 * row["kernel_low"], 1e3 * row["kernel_high"]
-        shown_table.add_row(str(name), f"{row['frechet']:.2f}", f"{1e3 * row['kernel']:.0f} ({low:.0f} to {high:.0f})")
+        shown_table.add_row(
+            str(source), f"{row['frechet']:.2f}", f"{1e3 * row['kernel']:.0f} ({low:.0f} to {high:.0f})"
+        )
     console.print(shown_table)
     console.print(f"finished; see {out.resolve()}", markup=False, highlight=False, soft_wrap=True)
 

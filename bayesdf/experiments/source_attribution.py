@@ -299,11 +299,11 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
     ]
     if collection.name == "embedded":
         notes.append(
-            "The photographs are 400 pictures of 40 people; nine generators made as many fakes each. Five draw new faces, "
-            "of nobody, and were trained on the 30 people of training and validation; four work on the photographs, and "
-            "the two of these that have a network were trained on all 40 people, as a forger's would be on his victims. "
-            "The second person of a swap comes from the same split, and within the test from the same circle of three "
-            "or four people."
+            "The photographs are 400 pictures of 40 people; nine generators made as many fakes each. Five draw new "
+            "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
+            "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
+            "be on his victims. The second person of a swap comes from the same split, and within the test from the "
+            "same circle of three or four people."
         )
     if warm_start.ships(str(settings["detector"]), collection):
         notes.append(

@@ -198,7 +198,7 @@ def deceive(
                     kept.copy_(now)
         return value.item()
 
-    state = {"network": network, "critic": critic, "average": average, "turns": turns}
+    state: dict[str, Any] = {"network": network, "critic": critic, "average": average, "turns": turns}
     state |= {"made_by": made_by, "judged_by": judged_by, "schedule": schedules[0], "schedule_critic": schedules[1]}
 
     def keep_mean() -> None:
