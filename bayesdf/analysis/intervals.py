@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayesdf.analysis._groups import groups
 from bayesdf.errors import BayesdfError
 
 LEVEL = 0.95
@@ -50,7 +51,7 @@ def cluster_bootstrap(
         Each with one row an image. Two sets of figures of the *same* images, handed over together, give a
         paired interval: `cluster_bootstrap(lambda a, b: a.mean() - b.mean(), (right_a, right_b), subject)`.
     clusters
-        (image,): which images belong together, usually the subject.
+        (image,): which images belong together, usually the subject; images without one ('', None, NaN) stand alone.
     resamples
         How many times the clusters are drawn with replacement.
     seed
@@ -69,12 +70,12 @@ def cluster_bootstrap(
         Arrays of different lengths or without rows.
     """
     rows = [np.asarray(array) for array in arrays]
-    cluster = np.asarray(clusters)
-    lengths = {len(array) for array in rows} | {len(cluster)}
+    given = np.asarray(clusters, dtype=object).ravel()
+    lengths = {len(array) for array in rows} | {len(given)}
     if len(lengths) != 1 or 0 in lengths:
         raise BayesdfError(f"a bootstrap needs arrays and clusters of one length above zero, got {sorted(lengths)}")
     value = float(statistic(*rows))
-    _, number = np.unique(cluster, return_inverse=True)
+    number = groups(given, len(given))
     members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
     if len(members) == 1:
         return Estimate(value, np.nan, np.nan)

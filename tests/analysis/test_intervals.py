@@ -77,3 +77,11 @@ def test_figures_travel_through_a_dataset_to_flat_names():
     assert flat == {"svi.accuracy": 0.9, "svi.accuracy.low": 0.8, "svi.accuracy.high": 0.95}
     assert json.loads(json.dumps(flat)) == flat
     assert str(Estimate(0.9, 0.8, 0.95)) == "0.900 (0.800 to 0.950)"
+
+
+def test_images_of_nobody_stand_alone() -> None:
+    """New faces have no subject: each is a cluster of its own, not all of them one."""
+    values = np.random.default_rng(0).normal(size=60)
+    nobody = cluster_bootstrap(np.mean, [values], [""] * 60)
+    apart = cluster_bootstrap(np.mean, [values], np.arange(60))
+    assert nobody == apart and nobody.low < nobody.value < nobody.high
