@@ -47,7 +47,7 @@ def test_a_generator_makes_a_face_for_every_photograph(generator: Generator, fac
 
 @ALL
 def test_fakes_look_like_faces(generator: Generator, faces: Faces) -> None:
-    """Each fake correlates with a photograph about as photographs of different people do, at the least."""
+    """Nine in ten fakes correlate with photographs about as photographs of different people do, at the least."""
 
     def standard(images: np.ndarray) -> np.ndarray:
         flat = images.reshape(len(images), -1)
@@ -58,7 +58,7 @@ def test_fakes_look_like_faces(generator: Generator, faces: Faces) -> None:
     others = faces.subject[:, None] != faces.subject
     between_people = (real @ real.T)[others].mean()
     made = standard(generator.fakes(faces, np.random.default_rng(1)).images)
-    assert (made @ real.T).mean(axis=1).min() > 0.3 * between_people
+    assert np.quantile((made @ real.T).mean(axis=1), 0.1) > 0.4 * between_people
 
 
 @ALL
