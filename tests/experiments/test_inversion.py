@@ -1,0 +1,344 @@
+"""The inversion study on small generators: what it writes, that it repeats and resumes, and its parts by themselves."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor, nn
+
+import bayesdf as bdf
+from bayesdf import analysis
+from bayesdf.cli import run_cli
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import inversion
+from bayesdf.experiments.inversion import Pictures, Plan
+from bayesdf.faces import Faces, photographs
+from bayesdf.generators import Generator, attribution, perturb
+from bayesdf.generators import invert as search
+from bayesdf.generators.attribution import NONE, load_attribution
+from bayesdf.generators.fakes import NOBODY, Fakes
+from bayesdf.generators.invert import invert
+from bayesdf.report import inversion as presentation
+
+PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=8, epochs=10)
+
+
+def plane(name: str, seed: int, grid: int) -> Generator:
+    """Pictures on a plane through grey, as rough as the grid is fine: eight values of entropy."""
+    source = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(8, 1, grid, grid, generator=source)
+    axes = F.interpolate(coarse, size=(64, 64), mode="bicubic").flatten(1)
+
+    def decode(entropy: Tensor) -> Tensor:
+        return 0.5 + 0.25 * torch.tanh(0.5 * (entropy @ axes)).view(-1, 1, 64, 64)
+
+    def encode(images: Tensor) -> Tensor:
+        return 2.0 * torch.atanh((4.0 * (images.flatten(1) - 0.5)).clamp(-0.99, 0.99)) @ torch.linalg.pinv(axes)
+
+    return Generator(name, 8, decode=decode, encode=encode)
+
+
+def mirrored(faces: Faces, rng: np.random.Generator) -> Fakes:
+    return Fakes(faces.images[..., ::-1].copy(), np.full(len(faces), NOBODY))
+
+
+CANDIDATES = {
+    name: plane(name, seed, grid) for seed, (name, grid) in enumerate({"ann": 4, "bob": 8, "cid": 16}.items())
+}
+SOURCES = {**CANDIDATES, "mirror": Generator("mirror", manipulate=mirrored)}
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[pytest.MonkeyPatch]:
+    """Short fits, few probes and resamples: how good these are is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attribution, "_STEPS", 40)
+        patch.setattr(search, "PROBES", 32)
+        patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=40))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def tree(hasty: pytest.MonkeyPatch, folder: Path) -> xr.DataTree:
+    return inversion.study(folder, SOURCES, CANDIDATES, PLAN)
+
+
+def test_it_names_the_planes(tree: xr.DataTree) -> None:
+    answer = tree["attribution/inversion"].to_dataset()
+    assert set(answer["source"].values) == {"real", *SOURCES, NONE}
+    np.testing.assert_allclose(answer["probability"].sum("source"), 1.0)
+    summary = tree["attribution"].to_dataset(inherit=False)
+    assert (
+        summary["accuracy_candidates"].sel({"estimate": "value", "method": ["inversion", "smallest_error"]}) == 1.0
+    ).all()
+    evidence = tree["evidence/evidence"]
+    assert evidence.dims == ("image", "candidate", "term") and evidence.sizes["image"] == 5 * PLAN.images
+    for name in CANDIDATES:
+        own = evidence.sel(candidate=name, term="pixel")
+        mine = (own["source"] == name).values
+        assert own[mine].max() < own[~mine].min()
+
+
+def test_a_plane_left_out_is_none_of_these(tree: xr.DataTree) -> None:
+    assert (presentation.open_set(tree)["auc"] > 0.7).all()
+
+
+def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
+    attack = tree["attack"].to_dataset()
+    right = attack["right"].sel({"method": "classifier"}).mean("image").values
+    kind, strength = attack["kind"].values, attack["strength"].values
+    before, after = right[kind == "none"][0], right[(kind == "classifier") & (strength == 8.0)][0]
+    assert before > 0.5 and after < before - 0.2
+
+
+@pytest.mark.slow
+def test_a_stopped_study_goes_on_to_the_same_result(
+    hasty: pytest.MonkeyPatch, tree: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
+    calls: list[str] = []
+
+    def counted(images: np.ndarray, generator: Generator, **options: object) -> object:
+        path = options.get("checkpoint")
+        calls.append(Path(str(path)).stem if path else "")
+        if calls[-1] == "pictures_bob" and not stopped:
+            raise KeyboardInterrupt
+        return invert(images, generator, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inversion, "invert", counted)
+    stopped: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        inversion.study(tmp_path, SOURCES, CANDIDATES, PLAN)
+    stopped.append(True)
+    trained: list[bool] = []
+    monkeypatch.setattr(inversion, "train", lambda *a, **k: trained.append(True))
+    monkeypatch.setattr(inversion, "draw", lambda *a, **k: trained.append(True))
+    again = inversion.study(tmp_path, SOURCES, CANDIDATES, PLAN)
+    assert not trained
+    first, second = (presentation.metrics(each, presentation.tables(each)) for each in (tree, again))
+    assert first == second
+
+
+def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
+    model = load_attribution(folder / "attribution.zarr")
+    picture = CANDIDATES["bob"].sample(2, 99).repeat(2, axis=1).repeat(2, axis=2)
+    colour = np.stack([picture] * 3, axis=-1)
+    for images in (picture, colour):
+        answer = inversion.attribute(images, model, candidates=CANDIDATES, steps=PLAN.steps)
+        assert answer["probability"].dims == ("image", "source")
+        assert list(answer["prediction"].values) == ["bob", "bob"]
+    with pytest.raises(BayesdfError, match="give grey"):
+        inversion.attribute(picture[0], model, candidates=CANDIDATES)
+    with pytest.raises(BayesdfError, match="'ann', which is not at hand"):
+        inversion.attribute(picture, model, candidates={"bob": CANDIDATES["bob"]})
+
+
+# Perturbations.
+
+
+def test_strength_zero_changes_nothing() -> None:
+    images = photographs().images[:2]
+    for name in perturb.PERTURBATIONS:
+        np.testing.assert_array_equal(perturb.perturb(images, name, 0.0), images)
+
+
+@pytest.mark.parametrize("name", perturb.PERTURBATIONS)
+def test_the_stronger_the_further_from_the_picture(name: str) -> None:
+    images = inversion.stored(photographs().images[::100])
+    way = perturb.PERTURBATIONS[name]
+    made = [perturb.perturb(images, name, strength, seed=3) for strength in (0.0, *way.strengths)]
+    away = [np.abs(one - images).mean((1, 2)) for one in made]
+    assert (np.diff(away, axis=0) > 0).all()
+    for one in made:
+        assert one.min() >= 0.0 and one.max() <= 1.0 and one.dtype == np.float32
+        np.testing.assert_allclose(255 * one, np.round(255 * one), atol=1e-3)
+    np.testing.assert_array_equal(made[-1], perturb.perturb(images, name, way.strengths[-1], seed=3))
+
+
+def test_perturbations_refuse_nonsense() -> None:
+    images = photographs().images[:1]
+    with pytest.raises(BayesdfError, match="unknown perturbation 'fog': choose from blur"):
+        perturb.perturb(images, "fog", 1.0)
+    for strength in (-1.0, float("nan")):
+        with pytest.raises(BayesdfError, match="0 or more"):
+            perturb.perturb(images, "blur", strength)
+
+
+def test_a_forgiving_generator_undoes_what_happened() -> None:
+    """Zoomed, darkened and blurred, the plane's picture is explained by it as well as it was before."""
+    generator = CANDIDATES["ann"]
+    images = generator.sample(3, 5)
+    entropy = torch.randn(3, 8)
+    same = perturb.forgiving(generator).decode(F.pad(entropy, (0, perturb.TREATMENTS)))  # type: ignore[misc]
+    torch.testing.assert_close(same, generator.decode(entropy))  # type: ignore[misc]
+    for name, strength in (("crop", 0.1), ("brightness", 40.0), ("blur", 2.0)):
+        changed = perturb.perturb(images, name, strength)
+        strict, forgiven = (
+            invert(changed, one, steps=60).pixel.mean() for one in (generator, perturb.forgiving(generator))
+        )
+        assert forgiven < strict / 2, name
+    with pytest.raises(BayesdfError, match="cannot be inverted"):
+        perturb.forgiving(SOURCES["mirror"])
+
+
+# Attacks.
+
+
+def test_an_attack_stays_within_its_budget() -> None:
+    images = inversion.stored(photographs().images[::80])
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 3))
+    count = len(images)
+    whole = np.ones((count, 64, 64), np.float32)
+    others = images[::-1].copy()
+    for budget in (1.0, 8.0):
+        made = [inversion.deceive(network, images, np.arange(count) % 3, budget)]
+        made.append(
+            inversion.mislead(
+                images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole)
+            )
+        )
+        for changed in made:
+            assert np.abs(changed - images).max() <= budget / 255 + 1e-6
+            assert changed.min() >= 0.0 and changed.max() <= 1.0
+            assert np.abs(changed - images).max() > 0.5 * budget / 255
+            np.testing.assert_allclose(255 * changed, np.round(255 * changed), atol=1e-3)
+
+
+def test_an_attack_raises_the_loss() -> None:
+    torch.manual_seed(0)
+    images = inversion.stored(photographs().images[::40])
+    label = np.arange(len(images)) % 2
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
+    changed = inversion.deceive(network, images, label, 4.0)
+    losses = [
+        F.cross_entropy(network(torch.from_numpy(x)[:, None]), torch.from_numpy(label)) for x in (images, changed)
+    ]
+    assert losses[1] > losses[0] + 0.2
+
+
+def test_misleading_brings_the_rival_nearer() -> None:
+    generators = [CANDIDATES["ann"], CANDIDATES["bob"]]
+    images = inversion.stored(generators[0].sample(4, 7), None)
+    own, rival = (invert(images, one, steps=30) for one in generators)
+    whole = np.ones((4, 64, 64), np.float32)
+    changed = inversion.mislead(
+        images, images, np.full(4, 8.0), own.reconstruction, rival.reconstruction, np.ones(4, bool), (whole, whole)
+    )
+    after = [invert(changed, one, steps=30) for one in generators]
+    assert (after[0].pixel > 2 * own.pixel).all()
+    assert (np.log(after[1].loss / after[0].loss) < np.log(rival.loss / own.loss)).all()
+
+
+def test_a_classifier_learns_and_repeats() -> None:
+    pictures = inversion.draw(CANDIDATES, "train", 40, 0)
+    names = ["ann", "bob", "cid", "real"]
+    first, again = (inversion.train(pictures, names, augment=True, epochs=8, seed=1) for _ in range(2))
+    for one, other in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other)
+    answer = inversion.classify(first, names, pictures)
+    assert (answer["prediction"] == answer["truth"]).mean() > 0.6
+
+
+def test_pictures_of_the_roles_share_no_person() -> None:
+    drawn = {role: inversion.draw(SOURCES, role, 5, 0) for role in inversion.ROLES}
+    for role, pictures in drawn.items():
+        assert isinstance(pictures, Pictures) and len(pictures) == 5 * 5
+        for other in set(drawn) - {role}:
+            people = [set(part.subject[np.isin(part.source, ["real", "mirror"])]) for part in (pictures, drawn[other])]
+            assert not people[0] & people[1]
+            assert not np.array_equal(pictures.images, drawn[other].images)
+
+
+# The command line.
+
+
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> tuple[object, str]:
+    monkeypatch.setattr("sys.argv", ["inversion", *arguments])
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit) as left:
+        run_cli(inversion.main)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--candidates", "ann,dan"], "unknown generator 'dan': choose candidates from ann, bob, cid"),
+        (["--candidates", "ann,mirror"], "'mirror' cannot be inverted: choose candidates from ann, bob, cid"),
+        (["--candidates", "ann"], "two candidates or more"),
+        (["--candidates", ","], "two candidates or more"),
+        (["--images", "1"], "--images 1: give 4 to 1000"),
+        (["--steps", "1"], "--steps 1: give 2"),
+        (["--out", "taken"], "taken is in use"),
+        (["--out", "file/below"], "cannot write to .*file/below"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inversion, "GENERATORS", SOURCES)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "x").write_text("mine")
+    (tmp_path / "file").write_text("a file")
+    status, said = call(monkeypatch, capsys, arguments)
+    assert status == 2, said
+    lines = [line for line in said.splitlines() if "bayesdf:" in line]
+    assert len(lines) == 1 and re.search(message, lines[0]), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_a_generator_without_weights_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(entropy: Tensor) -> Tensor:
+        raise BayesdfError("generator dan: weights are missing")
+
+    monkeypatch.setattr(inversion, "GENERATORS", {**SOURCES, "dan": Generator("dan", 8, decode=lost)})
+    status, said = call(monkeypatch, capsys, ["--out", str(tmp_path / "run"), "--quick"])
+    assert status == 2 and "bayesdf: generator dan: weights are missing" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_folder_is_complete(
+    hasty: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(inversion, "GENERATORS", SOURCES)
+    out = tmp_path / "run"
+    status, said = call(monkeypatch, capsys, ["--quick", "--candidates", "ann,bob", "--out", str(out)])
+    assert status == 0 and "finished in" in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    kept = {"attribution.zarr", "figures", "metrics.json", "report.html", "run.zarr", "settings.json", "tables"}
+    assert {path.name for path in out.iterdir()} == kept
+    tree = bdf.open_run(out)
+    assert tree["attribution/inversion/probability"].dims == ("image", "source")
+    assert "cid" not in tree["attribution/inversion"]["source"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert 0.0 <= metrics["inversion.accuracy.low"] <= metrics["inversion.accuracy"] <= 1.0
+    assert {"open_set.ann.auc", "attack.classifier.8.inversion", "robustness.blur.2.classifier"} <= set(metrics)
+    assert len(list((out / "figures").iterdir())) == 9
+    assert (out / "tables" / "throughput.csv").stat().st_size > 100
+    page = (out / "report.html").read_text()
+    assert 'src="http' not in page and "<script" not in page and "falls further" in page
