@@ -12,7 +12,7 @@ from bayesdf.analysis.calibration import (
     reliability_table,
 )
 from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
-from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
@@ -39,4 +39,5 @@ __all__ = [
     "scalars",
     "score",
     "summarise",
+    "wilson",
 ]

@@ -1,12 +1,14 @@
 """How far may a figure measured on these people be from the figure on others?
 
 Images of one person resemble each other, so the resampling unit is the person: whole clusters are drawn with
-replacement. With fewer than about ten clusters percentile intervals are known to be somewhat too short.
+replacement. With fewer than about ten clusters percentile intervals are known to be somewhat too short. A share of
+images of which each stands alone has `wilson`.
 
 References
 ----------
 1. Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 2. Field and Welsh, "Bootstrapping clustered data", JRSS B 2007 (resampling whole clusters).
+3. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927 (shares).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
 from bayesdf.analysis._groups import groups
 from bayesdf.errors import BayesdfError
@@ -90,6 +93,33 @@ def cluster_bootstrap(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(defined, (tail, 1 - tail))
     return Estimate(value, float(low), float(high))
+
+
+def wilson(successes: float, trials: int) -> Estimate:
+    """A share with its 95 % interval by Wilson's score, which holds for none and for all as well.
+
+    Parameters
+    ----------
+    successes
+        How many of the trials; a sum of rates, which need not be whole, will do.
+    trials
+        How many independent trials.
+
+    Raises
+    ------
+    BayesdfError
+        Without trials.
+    """
+    if trials < 1:
+        raise BayesdfError(f"a share needs at least one trial, got {trials}")
+    z = float(ndtri((1 + LEVEL) / 2))
+    share = successes / trials
+    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # At none and at all the interval ends there, which rounding misses by a hair.
+    low = 0.0 if successes <= 0 else max(middle - half, 0.0)
+    high = 1.0 if successes >= trials else min(middle + half, 1.0)
+    return Estimate(float(share), float(low), float(high))
 
 
 def to_dataset(estimates: Mapping[str, Estimate]) -> xr.Dataset:

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from bayesdf.analysis import Estimate, cluster_bootstrap, estimate, flatten
+from bayesdf.analysis import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.errors import BayesdfError
 
@@ -85,3 +86,22 @@ def test_images_of_nobody_stand_alone() -> None:
     nobody = cluster_bootstrap(np.mean, [values], [""] * 60)
     apart = cluster_bootstrap(np.mean, [values], np.arange(60))
     assert nobody == apart and nobody.low < nobody.value < nobody.high
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 50), (50, 50), (5, 10), (3, 97), (700, 701)])
+def test_a_share_has_the_interval_of_wilson(successes: int, trials: int) -> None:
+    truth = binomtest(successes, trials).proportion_ci(method="wilson")
+    found = wilson(successes, trials)
+    assert found.value == successes / trials
+    assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=1e-12)
+    assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+
+
+def test_a_share_of_rates_lies_between_those_of_whole_numbers() -> None:
+    below, between, above = (wilson(successes, 20) for successes in (3, 3.5, 4))
+    assert all(a < b < c for a, b, c in zip(below, between, above, strict=True))
+
+
+def test_a_share_of_nothing_is_a_mistake() -> None:
+    with pytest.raises(BayesdfError, match="at least one trial"):
+        wilson(0, 0)

@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 
 import bayesdf as bdf
+from bayesdf.analysis import wilson
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
+from bayesdf.experiments.deniability.__main__ import main
+from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
+from bayesdf.experiments.deniability.pictures import pictures
 from bayesdf.experiments.run import write_metrics
 from bayesdf.generators import GENERATORS, Generator, ledger
 from bayesdf.report import deniability as presentation
-from bayesdf.report.deniability import Results, wilson
+from bayesdf.report.deniability import Results
 
 DIM = 12
 
@@ -139,26 +143,26 @@ def test_shares_and_rates_in_the_extremes() -> None:
     rng = np.random.default_rng(0)
     # Points on a plane: the share within t grows as t squared.
     found = np.sqrt(rng.uniform(size=(100, 500)))
-    tail = deniability.fit_tail(found)
+    tail = fit_tail(found)
     assert tail.exponent == pytest.approx(2.0, rel=0.4)
     assert tail.rate(tail.threshold(0.01, 500), 500) == pytest.approx(0.01)
     near = np.zeros((3, 40))
-    rate = deniability.false_rate(near, 0.1, tail, "searched").query("multiple == 1.0")
+    rate = false_rate(near, 0.1, tail, "searched").query("multiple == 1.0")
     assert (rate.loc[rate["ledger_size"] <= 40, "made"] == 1.0).all()
     one = np.where(np.arange(40) == 7, 0.0, 1.0)[None].repeat(5, 0)
-    rate = deniability.false_rate(one, 0.1, tail, "searched").query("multiple == 1.0").set_index("ledger_size")
+    rate = false_rate(one, 0.1, tail, "searched").query("multiple == 1.0").set_index("ledger_size")
     assert rate.loc[10, "made"] == pytest.approx(0.25) and rate.loc[40, "made"] == 1.0
     assert rate["predicted"].is_monotonic_increasing and rate.loc[[400, 4000], "made"].isna().all()
 
 
 def test_distances_are_the_ledgers(results: Results) -> None:
     images = results.published[:3]
-    kept = deniability.pictures(TOY, TOY.entropy(5, 0))
-    found = deniability.distances(images, kept, TOY)
+    kept = pictures(TOY, TOY.entropy(5, 0))
+    found = distances(images, kept, TOY)
     np.testing.assert_allclose(found, np.sqrt(((images[:, None] - kept[None]) ** 2).mean((2, 3))), rtol=1e-4)
     region = np.zeros((64, 64), np.float32)
     region[20:40, 20:40] = 0.5
-    part = deniability.distances(images, kept, Generator("part", DIM, decode=TOY.decode, region=region))
+    part = distances(images, kept, Generator("part", DIM, decode=TOY.decode, region=region))
     inner = (images[:, None, 20:40, 20:40] - kept[None, :, 20:40, 20:40]) ** 2
     np.testing.assert_allclose(part, np.sqrt(inner.mean((2, 3))), rtol=1e-4)
 
@@ -167,7 +171,7 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(GENERATORS, "toy", TOY)
     monkeypatch.setitem(GENERATORS, "vae", RIVAL)
     out = tmp_path / "one"
-    deniability.main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3, quick=True)
+    main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3, quick=True)
     again = deniability.study(tmp_path / "two", TOY, RIVAL, samples=50, images=4, steps=25, seed=3)
     write_metrics(tmp_path, presentation.metrics(again))
     assert (out / "metrics.json").read_text() == (tmp_path / "metrics.json").read_text()
@@ -192,7 +196,7 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
     secret = deniability.toy_secret("toy", 3).hex()
     assert not any(secret in path.read_text() for path in (out / "ledger").iterdir())
     with pytest.raises(BayesdfError, match="in use"):
-        deniability.main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3)
+        main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
 def test_mistakes_are_named(options: dict, message: str, tmp_path: Path) -> None:
     settings = {"generator": "dcgan", "samples": 50, "images": 4, "steps": 5, "out": tmp_path / "run", "seed": 0}
     with pytest.raises(BayesdfError, match=message):
-        deniability.main(**(settings | options))
+        main(**(settings | options))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,78 @@
+"""What is near enough to be a sample, and what is so well explained that inversion convicts?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
+from bayesdf.experiments.deniability.framing import Search, explained
+from bayesdf.experiments.deniability.pictures import alter, deliver, pictures
+from bayesdf.experiments.deniability.seeds import number_for, rng_for
+from bayesdf.faces import people, photographs
+from bayesdf.generators.invert import Inversion
+
+MILD = (("jpeg", 90.0), ("jpeg", 70.0), ("blur", 0.5), ("noise", 0.02), ("brightness", 0.95))
+"""Ways of delivery that the threshold is calibrated to live with."""
+LIKELY = 0.975
+"""Inversion convicts if error and energy are each no higher than in this share of genuine samples."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What everyone is judged by, and what it was measured on.
+
+    Attributes
+    ----------
+    threshold
+        Largest distance at which the ledger says made.
+    error, energy
+        Largest that inversion convicts at.
+    tails
+        The tail of distances, for each kind of innocent image.
+    genuine, innocents
+        As in `bayesdf.report.deniability.Results`.
+    """
+
+    threshold: float
+    error: float
+    energy: float
+    tails: Mapping[str, Tail]
+    genuine: pd.DataFrame
+    innocents: pd.DataFrame
+
+
+def calibrate(search: Search, samples: int, images: int) -> Calibration:
+    """Thresholds, from samples, photographs and people that are used for nothing else."""
+    generator, seed = search.generator, search.seed
+    count = 2 * images
+    genuine = pictures(generator, generator.entropy(count, number_for(seed, "calibration samples")))
+    rows = [
+        pd.DataFrame({"delivery": f"{kind} {strength:g}", "distance": paired_distances(changed, genuine, generator)})
+        for kind, strength in MILD
+        for changed in [alter(genuine, kind, strength, rng_for(seed, "mild", kind, strength))]
+    ]
+    faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
+    faces = faces[np.sort(rng_for(seed, "calibration faces").permutation(len(faces))[:count])]
+    inverted = search("calibration", np.concatenate([deliver(genuine), faces]))
+    searched = explained(generator, _take(inverted, slice(count, None)), faces)
+    kinds = {"second copy": deliver(genuine), "searched": deliver(searched), "photograph": deliver(faces)}
+    others = pictures(generator, generator.entropy(samples, number_for(seed, "calibration ledger")))
+    found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
+    tails = {kind: fit_tail(part) for kind, part in found.items()}
+    innocents = [pd.DataFrame({"kind": kind, "distance": part.min(1)}) for kind, part in found.items()]
+    return Calibration(
+        threshold=min(1.0, *(tail.threshold(FALSE_MADE, GROWTH * samples) for tail in tails.values())),
+        error=float(np.quantile(inverted.pixel[:count], LIKELY, method="higher")),
+        energy=float(np.quantile(inverted.energy[:count], LIKELY, method="higher")),
+        tails=tails,
+        genuine=pd.concat(rows, ignore_index=True),
+        innocents=pd.concat(innocents, ignore_index=True),
+    )
+
+
+def _take(found: Inversion, rows: slice) -> Inversion:
+    arrays: dict[str, Any] = {name: value[rows] for name, value in vars(found).items() if isinstance(value, np.ndarray)}
+    return replace(found, **arrays)

@@ -1,0 +1,14 @@
+"""How does every step get randomness of its own from one seed?"""
+
+import hashlib
+
+import numpy as np
+
+
+def number_for(seed: int, *what: object) -> int:
+    """A seed for one purpose, unlike that for any other."""
+    return int.from_bytes(hashlib.sha256(repr((seed, *what)).encode()).digest()[:4], "little") >> 1
+
+
+def rng_for(seed: int, *what: object) -> np.random.Generator:
+    return np.random.default_rng(number_for(seed, *what))

@@ -1,0 +1,208 @@
+"""What does the page say?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bayesdf.report.deniability.results import Results
+from bayesdf.report.deniability.shares import answer, false_made, percents, searched, share
+from bayesdf.report.page import Picture, Section, Table, write_page
+
+GLOSSARY = {
+    "ledger": "The developer's append-only log: a record for each sample, written before the sample's entropy is used.",
+    "entropy": "The random values that a generator makes an image of (its latent).",
+    "head": "A signed digest of the ledger so far, published where it can be neither changed nor withdrawn.",
+    "evidence": "The public records under a head, and the keys that open their samples.",
+    "made, not made": "What evidence says of an image: a recorded sample is the image up to the threshold, or none is.",
+    "inversion": "Searching the entropy from which a generator would have made an image.",
+    "convicted": "Inversion alone says that the generator made the image: what it leaves unexplained, and how unlikely "
+    "the entropy is, are no more than for nearly all of the generator's own samples.",
+    "error": "Root mean square over pixels between an image and what inversion finds, grey values in [0, 1].",
+    "distance": "Root mean square over pixels between an image and a recorded sample, grey values in [0, 1].",
+    "epoch": "Samples whose keys come from one key; record 0 commits to the keys of all epochs.",
+    "unbound": "Samples of the epoch in progress: their keys fit their records, but nothing ties them to record 0 yet.",
+    "95 % interval": "Wilson's interval for a share of images.",
+}
+
+
+def page(
+    path: Path,
+    results: Results,
+    figures: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+    credit: str,
+) -> None:
+    """Write the report."""
+    facts = results.facts
+    write_page(
+        path,
+        "Framed, or guilty? Plausible deniability by a ledger of entropy",
+        [
+            _model(results),
+            _threshold(results, figures, tables),
+            _innocence(results, figures, tables),
+            _guilt(results, figures, tables),
+            _cheating(tables),
+            _proof(results),
+        ],
+        question=f"A picture looks as if {facts['generator']} had made it. Did it? Its developer keeps a ledger.",
+        answer=answer(results),
+        highlights={
+            "searched entropy: inversion convicts": searched(results, "convicted"),
+            "searched entropy: ledger says made": searched(results, "made"),
+            "second copy of the weights: ledger says made": share(results.fresh["made"]),
+        },
+        settings=settings,
+        credits=[
+            f"Photographs: {credit}.",
+            "After Zhang, Zhou, Shumailov and Papernot 2020, On attribution of deepfakes, arXiv 2008.09194.",
+        ],
+        glossary=GLOSSARY,
+    )
+
+
+def _model(results: Results) -> Section:
+    facts = results.facts
+    return Section(
+        "Who can do what",
+        [
+            f"The developer of {facts['generator']} draws all entropy from a ledger: {facts['samples']:,} samples, "
+            f"{facts['heads']} signed heads published on the way. The last, with root {facts['root'][:16]}…, precedes "
+            "every accusation. The third party holds the generator with its weights, the developer's public key and "
+            "that head, from where they were published, and the evidence, which it does not trust. Nothing else of the "
+            "developer's was used for the verdicts below.",
+            "The adversary holds a copy of the weights, knows how ledgers work and how accusers invert, and may "
+            "publish any picture. It does not know the secret, and cannot add records under a head that is out. The "
+            "guilty developer may do anything: alter its images, write any log, sign any head, keep keys back. "
+            "SHA-256, AES, HKDF and Ed25519 are taken to be sound.",
+            "The accuser by inversion convicts if what the search leaves unexplained, and the energy of the entropy "
+            f"found, are each no more than for {100 * facts['likely']:.1f} % of calibration samples that took the "
+            f"same way: error at most {facts['error']:.4f}, energy at most {facts['energy']:.2f}. Every picture, "
+            "unless a table says otherwise, arrives with 8 bits and through JPEG of quality 90.",
+            "The secret of this run was derived from its seed, so that the run can be repeated. It is a toy: anybody "
+            "can make it again, and sign by it. It is not in the run folder; the ledger, its heads, the public key and "
+            "the evidence are.",
+        ],
+    )
+
+
+def _threshold(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    facts = results.facts
+    lost = tables["deliveries"]["found"].min()
+    note = (
+        "Genuine images are found after all of the mild alterations."
+        if lost >= 0.99
+        else f"The price: of genuine images, {100 * lost:.0f} % are found after the worst of the mild alterations."
+    )
+    return Section(
+        "The threshold",
+        [
+            "The rule: the largest distance at which, by prediction, at most "
+            f"{100 * facts['false_made']:g} % of innocent images would have a sample so near, were the ledger to grow "
+            f"{facts['growth']:,}-fold from its {facts['samples']:,}, for "
+            "whichever kind of innocent image is nearest to samples. It is fixed on photographs of people and samples "
+            "that are used for nothing else, before anyone is judged. The prediction is that of extreme values: the "
+            "share of distances below t falls as a power of t, estimated from the smallest of them, and the chance of "
+            f"a near one grows with the number of samples. Here it gives {facts['threshold']:.4f}. {note}",
+            Picture(figures["distances"], "How far images are from their own sample, and innocent ones from any."),
+            Table(tables["deliveries"], "Genuine calibration images within the threshold, by way of delivery."),
+            Table(tables["threshold"], "What each kind of innocent image allows: the tail of its distances."),
+            Picture(
+                figures["false_made"],
+                "To the right of the ledger's own size only the prediction goes on. It takes all images of a kind to "
+                "be like the calibration images; the points show how far that holds.",
+            ),
+        ],
+    )
+
+
+def _innocence(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    innocent = false_made(results)
+    copied = share(results.copied["made"])
+    return Section(
+        "Framing the innocent",
+        [
+            "Searched entropy: the adversary inverts a target by its own copy of the generator, makes the entropy "
+            "likely, and publishes what the generator makes of it. That picture is a sample like any other; inversion "
+            "has nothing to tell it from the guilty by. Changed photographs: each pixel is moved "
+            "towards what the generator can make, by no more than a budget, in two rounds of search. A second copy: "
+            "anybody who has the weights runs the generator on new entropy.",
+            Picture(figures["framed"], "The first of each attack, not chosen."),
+            Picture(figures["verdicts"], "Orange: the innocent convicted by inversion alone. Blue: by the ledger."),
+            Table(
+                tables["framing"],
+                "All attacks. Entropy distance: from the entropy inversion finds to the nearest recorded one.",
+            ),
+            Picture(figures["entropy"], "Whose entropy is recorded lies low; whose picture is recorded lies left."),
+            f"Of all pictures that the developer did not make, {percents(innocent)} were called made; so often an "
+            "innocent developer fails to be cleared.",
+            "The worst case: an adversary to whom the evidence was shown. Whoever holds it can make every opened "
+            f"sample again ({100 * float(results.facts['copies_identical']):.0f} % of those tried were the "
+            "developer's, bit for bit) and publish it. The ledger says made, rightly: it is the developer's image, "
+            "though the developer did not publish it. The verdict tells who made an image, not who spread it. Such a "
+            f"copy may also be changed up to the threshold: moved {100 * results.copied['share'].median():.0f} % of "
+            f"the way towards another face, {percents(copied)} of copies were still called made. "
+            "Look at the sample beside the image.",
+        ],
+    )
+
+
+def _guilt(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    denied = results.guilty[~results.guilty["made"]]
+    nearest = f"in {percents(share(denied['right']))} of denied images" if len(denied) else "in all images"
+    return Section(
+        "A guilty developer, an honest ledger",
+        [
+            "The developer's own samples, altered before they were found. Where no sample is within the threshold the "
+            "developer can deny with a ledger that hides nothing. The dashed line shows how often another sample is "
+            f"nearer than the right one; {nearest} the right one is still the nearest: the ledger has a suspect then, "
+            "but at a distance at which an innocent image might have one too. Evidence does not undo a crop or a "
+            "change of brightness; a third party who can align the image first should.",
+            Picture(figures["deniability"], "Stronger alterations to the right."),
+            Table(
+                tables["deniability"],
+                "Denied: no sample within the threshold. Nearest right: share of images whose "
+                "nearest sample is the one they are.",
+            ),
+        ],
+    )
+
+
+def _cheating(tables: Mapping[str, pd.DataFrame]) -> Section:
+    frame = tables["cheats"].rename(columns={"as_expected": "as documented"}).drop(columns="expected")
+    return Section(
+        "Cheating ledgers",
+        [
+            "Each was done to a copy of the ledger, with the developer's secret at hand, and brought to the third "
+            "party. Refused: there is no verdict, and the error says what was wrong; a developer who brings such "
+            "evidence has not cleared itself. Flagged: a verdict, with samples whose keys cannot be tied to record 0 "
+            "until their epoch is full, so that the third party waits for a later head.",
+            Table(frame, "What was done, and what the third party gets."),
+        ],
+    )
+
+
+def _proof(results: Results) -> Section:
+    lines: Sequence[str] = [
+        "Made proves that entropy to which the developer had committed before the accusation gives the image, up to "
+        "the threshold. Not made proves that every sample recorded under the head was made again, and none is the "
+        "image, up to the threshold. Both rest on a head that was public before the accusation, and on a generator "
+        "that is the accused one. No record under a published head can be changed, removed, moved, repeated or added "
+        "unnoticed.",
+        "It cannot prove that all entropy was recorded. A developer who runs the generator on any other entropy gets "
+        "not made, always; the table of cheats has it, and no ledger can see it. Only control of the place where the "
+        "generator runs closes this. It cannot tell one copy of the weights from another: not made clears the "
+        "ledger's owner, not the generator.",
+        "It does not cover images altered beyond the threshold, records after the last head before the accusation, a "
+        "leaked or opened key in other hands, nor a second ledger if neither its key nor its head was ever published. "
+        "Times are the developer's clock; only the place of publication dates a head.",
+        f"The rates are those of one generator ({results.facts['generator']}), one ledger of "
+        f"{results.facts['samples']:,} samples and faces of ten people. The intervals count images as independent; "
+        "several photographs are of one person, so that those for photographs are somewhat short. A stronger search "
+        "than the adversary's here would convict more of the changed photographs.",
+    ]
+    return Section("What evidence proves, and what it cannot", lines)

@@ -1,0 +1,170 @@
+"""How often was who convicted, cleared or found? As tables, flat metrics and a sentence."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from bayesdf.analysis import Estimate, wilson
+from bayesdf.report.deniability.results import Results
+
+
+def tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Tables by name."""
+    return {
+        "framing": framing(results),
+        "deniability": denial(results).set_index("alteration"),
+        "cheats": results.cheats.set_index("cheat"),
+        "false_made": results.growth.set_index("kind"),
+        "threshold": results.tails,
+        "deliveries": deliveries(results).set_index("delivery"),
+        "accused": results.accused.rename_axis("image"),
+    }
+
+
+def metrics(results: Results) -> dict[str, float | int | str]:
+    """All figures under flat names: ``framing.searched.photograph.convicted.low``, ``denied.jpeg.90``, …"""
+    facts = results.facts
+    flat: dict[str, float | int | str] = {
+        f"threshold.{new}": float(facts[old])
+        for new, old in (("distance", "threshold"), ("error", "error"), ("energy", "energy"))
+    }
+    for attack, target, budget, part in attacks(results.accused):
+        name = f"framing.{attack}.{target}" + ("" if np.isnan(budget) else f".{budget:g}")
+        for column in ("convicted", "made"):
+            flat |= columns(f"{name}.{column}", share(part[column]))
+        flat[f"{name}.images"] = len(part)
+        for column in ("error", "distance", "latent_distance"):
+            flat[f"{name}.{column}"] = float(part[column].median())
+    for column in ("convicted", "made"):
+        flat |= columns(f"framing.searched.{column}", searched(results, column))
+    flat |= columns("innocent.made", false_made(results))
+    flat |= columns("second_copy.made", share(results.fresh["made"]))
+    flat |= columns("copied.altered.made", share(results.copied["made"]))
+    flat["copied.altered.share"] = float(results.copied["share"].median())
+    flat["copied.identical"] = float(facts["copies_identical"])
+    for row in denial(results).to_dict("records"):
+        name = f"denied.{row['alteration'].replace(' ', '_')}.{row['strength']:g}"
+        flat |= {f"{name}{end}": row[f"denied{end}"] for end in ("", ".low", ".high")}
+    for row in deliveries(results).to_dict("records"):
+        flat[f"found.{row['delivery'].replace(' ', '.', 1)}"] = row["found"]
+        flat[f"auroc.{row['delivery'].replace(' ', '.', 1)}"] = row["AUROC"]
+    for row in results.growth[results.growth["multiple"] == 1.0].to_dict("records"):
+        flat[f"false_made.{row['kind']}.{row['ledger_size']}.predicted"] = row["predicted"]
+        if np.isfinite(row["made"]):
+            flat[f"false_made.{row['kind']}.{row['ledger_size']}"] = row["made"]
+    refused = results.cheats["outcome"] == "refused"
+    flat |= {"cheats": len(refused) - 1, "cheats.refused": int(refused.sum())}
+    flat["cheats.as_documented"] = int(results.cheats["as_expected"].sum())
+    return {name.replace(" ", "_"): value for name, value in flat.items()}
+
+
+def verdicts(results: Results) -> list[tuple[str, str, str]]:
+    """A row an attack, as printed: inversion's verdict and the ledger's."""
+    table = framing(results)
+    shares = [
+        [percents(Estimate(*ends)) for ends in table[[column, f"{column}.low", f"{column}.high"]].to_numpy()]
+        for column in ("convicted", "made")
+    ]
+    return list(zip(map(str, table.index), *shares, strict=True))
+
+
+def answer(results: Results) -> str:
+    convicted, false, all_false = (searched(results, "convicted"), searched(results, "made"), false_made(results))
+    number = int((results.accused["attack"] == "searched").sum())
+    everyone = int((results.accused["attack"] != "guilty").sum()) + len(results.fresh)
+    table = denial(results)
+    mild = table[(table["alteration"] == "jpeg") & (table["strength"] == 90)].iloc[0]
+    denied = Estimate(mild["denied"], mild["denied.low"], mild["denied.high"])
+    refused = int((results.cheats["outcome"] == "refused").sum())
+    return (
+        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {number} pictures whose entropy "
+        f"an adversary searched; the ledger calls {percents(false)} of them made, and of all {everyone} pictures that "
+        f"the developer did not make {100 * all_false.value:.2f} % (at most {100 * all_false.high:.2f} %). A guilty "
+        f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
+        f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
+        "recorded is not seen at all."
+    )
+
+
+def framing(results: Results) -> pd.DataFrame:
+    """A row an attack: who was convicted, who was cleared, and from how near."""
+    rows = {}
+    for attack, target, budget, part in attacks(results.accused):
+        rows[attack_name(attack, target, budget)] = {
+            "images": len(part),
+            **columns("convicted", share(part["convicted"])),
+            **columns("made", share(part["made"])),
+            "error, median": part["error"].median(),
+            "distance, median": part["distance"].median(),
+            "distance, smallest": part["distance"].min(),
+            "entropy distance, median": part["latent_distance"].median(),
+            "entropy distance, smallest": part["latent_distance"].min(),
+            "change, rms": part["rms_change"].median(),
+            "change, largest": part["largest_change"].median(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("accused image")
+
+
+def denial(results: Results) -> pd.DataFrame:
+    """A row an alteration and strength: how many of the developer's own images its ledger no longer finds."""
+    rows = []
+    for (kind, strength), part in results.guilty.groupby(["alteration", "strength"], sort=False):
+        found = {"images": len(part), **columns("denied", share(~part["made"]))}
+        nearest = {"nearest_right": part["right"].mean(), "distance, median": part["distance"].median()}
+        rows.append({"alteration": kind, "strength": strength, **found, **nearest})
+    return pd.DataFrame(rows)
+
+
+def deliveries(results: Results) -> pd.DataFrame:
+    """A row a mild way of delivery: how many genuine samples the threshold finds, and the area under the ROC."""
+    others = results.innocents["distance"].to_numpy()
+    rows = []
+    for delivery, part in results.genuine.groupby("delivery", sort=False):
+        own = part["distance"].to_numpy()
+        row = {"delivery": delivery, "images": len(own)}
+        row |= columns("found", wilson(float((own <= results.facts["threshold"]).sum()), len(own)))
+        row |= {"distance, median": np.median(own), "distance, 95 %": np.quantile(own, 0.95)}
+        row["AUROC"] = float((own[:, None] < others).mean() + 0.5 * (own[:, None] == others).mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def attack_name(attack: str, target: str, budget: float) -> str:
+    """An attack as it is called in text."""
+    return {
+        "untouched": "photographs as they are",
+        "perturbed": f"photographs changed by up to {budget:g}/255",
+        "searched": f"entropy searched for {'photographs' if target == 'photograph' else f'images of {target}'}",
+        "second copy": "samples of a second copy of the weights",
+        "guilty": "guilty: the developer's own samples",
+    }[attack]
+
+
+def attacks(frame: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame]]:
+    """Attack, target, budget (NaN where there is none) and the rows, in the order in which they were made."""
+    for _, part in frame.groupby(["attack", "target", "budget"], dropna=False, sort=False):
+        first = part.iloc[0]
+        yield str(first["attack"]), str(first["target"]), float(first["budget"]), part
+
+
+def false_made(results: Results) -> Estimate:
+    """False `made` over all pictures that were judged by the ledger and not made by its owner."""
+    accused = results.accused[results.accused["attack"] != "guilty"]
+    return share(pd.concat([accused["made"], results.fresh["made"]]))
+
+
+def searched(results: Results, column: str) -> Estimate:
+    return share(results.accused.loc[results.accused["attack"] == "searched", column])
+
+
+def share(values: pd.Series) -> Estimate:
+    return wilson(float(values.sum()), len(values))
+
+
+def percents(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
+
+
+def columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}
