@@ -13,6 +13,7 @@ from bayesdf.analysis.calibration import (
 )
 from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
@@ -30,12 +31,14 @@ __all__ = [
     "estimate",
     "evaluate",
     "expected_calibration_error",
+    "fit_scaling",
     "flatten",
     "from_probability",
     "mean_probability",
     "profile",
     "reliability",
     "reliability_table",
+    "rescale",
     "scalars",
     "score",
     "summarise",

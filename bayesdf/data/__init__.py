@@ -6,7 +6,7 @@ from typing import Literal
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
 from bayesdf.data.common import QUALITY, common_path
-from bayesdf.data.dataset import Collection, ImageDataset, collect
+from bayesdf.data.dataset import Collection, ImageDataset, collect, relabel
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
@@ -25,6 +25,7 @@ __all__ = [
     "collect",
     "common_path",
     "load",
+    "relabel",
 ]
 
 

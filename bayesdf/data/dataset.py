@@ -18,6 +18,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Attributes
     ----------
+    images
+        uint8 (M, H, W, 3), those of all splits.
     manifest
         A row an image, with the column `label`.
     labels
@@ -31,7 +33,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, images: Images, rows: np.ndarray, manifest: pd.DataFrame, task: Task, names: list[str]) -> None:
-        self._images = images
+        self.images = images
         self._rows = rows
         self.manifest = manifest.reset_index(drop=True)
         self.task = task
@@ -45,11 +47,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pixels = np.array(self._images[self._rows[index]])
+        pixels = np.array(self.images[self._rows[index]])
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255.0, self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
-        pixels = torch.from_numpy(np.array(self._images[self._rows[indices]]))
+        pixels = torch.from_numpy(np.array(self.images[self._rows[indices]]))
         return list(zip(pixels.permute(0, 3, 1, 2).float() / 255.0, self.labels[indices], strict=True))
 
 
@@ -71,6 +73,16 @@ class Collection:
 def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
     """Label a manifest for a task and part it into its splits; refuses what `manifest.check` refuses."""
     check(manifest, task)
+    return _labelled(images, manifest, task, name, credit)
+
+
+def relabel(collection: Collection, task: Task) -> Collection:
+    """The same images in the same splits, with the labels of another task; a split may lack some of its classes."""
+    manifest = collection.manifest.drop(columns="label")
+    return _labelled(collection.train.images, manifest, task, collection.name, collection.credit)
+
+
+def _labelled(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
     names = classes(manifest["source"].unique().tolist(), task)
     labelled = manifest.assign(label=labels(manifest, task))
     parts = {}

@@ -1,6 +1,6 @@
 """What a run of the inversion study shows: figures, tables, flat metrics, and the page.
 
-`tree` is what `bayesdf.experiments.inversion.study` returns.
+`tree` is what `bayesdf.experiments.inversion.study.study` returns.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -317,6 +317,9 @@ def error_distributions(tree: xr.DataTree, columns: int = 3) -> Figure:
             jitter=0.25, ax=ax,
         )  # fmt: skip
         ax.set(xscale="log", xlabel="", ylabel="")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(f"{plain(name, 24)} ({(source == name).sum()} own)", loc="left")
     for ax in axes.flat[len(candidates) :]:
         ax.set_visible(False)

@@ -54,9 +54,13 @@ def test_tasks(task: data.Task, classes: int) -> None:
     assert ("real" in set(manifest["source"])) == (task != "source")
 
 
-def test_the_cache_gives_what_making_gives(collection: data.Collection, cache: object) -> None:
-    images, manifest = embedded._make(64, data.QUALITY, 1)
-    again, kept = embedded.read()
+def test_the_cache_gives_what_making_gives(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {split: [circle[:2] for circle in circles[:1]] for split, circles in embedded.circles().items()}
+    monkeypatch.setattr(embedded, "circles", lambda: few)
+    images, manifest = embedded.read()
+    again, kept = embedded._make(64, data.QUALITY, 1)
+    assert len(images) == 3 * 2 * 10 * (1 + len(GENERATORS))
+    np.testing.assert_array_equal(images, embedded.read()[0])
     np.testing.assert_array_equal(images, again)
     pd.testing.assert_frame_equal(manifest, kept, check_dtype=False)
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import bayesdf.data as data
+from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
@@ -208,7 +209,7 @@ def test_an_orientation_tag_is_obeyed(root: Path) -> None:
     wide.save(root / "real" / "0.png", exif=exif)
     collection = data.load(root, size=16, quality=None)
     row = int(np.flatnonzero(collection.manifest["path"] == "real/0.png")[0])
-    pixels = np.asarray(collection.train._images[row])
+    pixels = np.asarray(collection.train.images[row])
     assert pixels[:, -1].mean() > 250 and pixels[:, 0].mean() < 5
 
 
@@ -228,7 +229,9 @@ def test_a_folder_called_embedded_is_not_the_embedded_data(root: Path) -> None:
 
     moved = root.rename(root.parent / "embedded")
     assert not warm_start.ships("resnet18", data.load(moved, size=64))
-    assert not warm_start.ships("resnet18", data.load("embedded", size=32))
+    images, manifest = embedded.read()
+    small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "")
+    assert not warm_start.ships("resnet18", small)
 
 
 def test_links_to_folders_are_named(root: Path, tmp_path: Path) -> None:

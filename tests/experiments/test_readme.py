@@ -4,13 +4,27 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+from bayesdf.data import embedded
+from bayesdf.data.prepared import Images
 
 README = Path(__file__).parents[2] / "README.md"
 
 
+def some(images: Images, manifest: pd.DataFrame) -> tuple[Images, pd.DataFrame]:
+    """Every eighth training image, and all others: training the example's network on all of them takes minutes."""
+    training = (manifest["split"] == "train").to_numpy()
+    kept = np.flatnonzero(~training | (np.cumsum(training) % 8 == 0))
+    return images[kept], manifest.iloc[kept].reset_index(drop=True)
+
+
 @pytest.mark.slow
 def test_the_example_runs_as_written(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = embedded.read
+    monkeypatch.setattr(embedded, "read", lambda *given: some(*read(*given)))
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, tmp_path / "runs" / "source_attribution")

@@ -1,0 +1,70 @@
+"""Probabilities that hold for people the detector has never seen.
+
+A detector is surer of the people it was trained on than of others, and takes strangers more readily for one class than
+for the other. What it says of held-out people tells by how much: bias-corrected temperature scaling (Alexandari,
+Kundaje and Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation",
+2020, after Platt 1999 and Guo et al. 2017) multiplies all logits by one number and shifts each class by another. Every
+draw is treated alike, so the draws go on to disagree about the same images.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import minimize
+
+from bayesdf.analysis._groups import observed_labels, predictive_logits
+from bayesdf.analysis.calibration import balanced_weights
+from bayesdf.analysis.uncertainty import log_mean_probabilities
+from bayesdf.errors import BayesdfError
+
+
+def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
+    """The scale and the shifts under which held-out images are most probable, all classes weighing alike.
+
+    Parameters
+    ----------
+    held_out
+        What `Posterior.predict` returns for images of people who are neither trained nor judged on.
+
+    Returns
+    -------
+    xr.Dataset
+        `scale` above 0, and `shift` (class) in units of logits, which add to 0.
+
+    Raises
+    ------
+    BayesdfError
+        If a class has no image, or the images have no labels.
+    """
+    logits = predictive_logits(held_out)
+    values = logits.values
+    _, images, classes = values.shape
+    label = observed_labels(held_out, images, classes)
+    if len(np.unique(label)) < classes:
+        raise BayesdfError("recalibration needs held-out images of every class: check the validation split")
+    weight = balanced_weights(label)
+
+    def parts(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        shift = np.append(parameters[1:], -parameters[1:].sum())
+        return float(np.exp(parameters[0])), shift
+
+    def loss(parameters: np.ndarray) -> float:
+        scale, shift = parts(parameters)
+        log_p = log_mean_probabilities(scale * values + shift)
+        # One image's worth of doubt that anything need change: where classes part cleanly, the scale has no optimum.
+        doubt = 0.5 * (parameters**2).sum() / images
+        return float(-(weight * log_p[np.arange(images), label]).sum() + doubt)
+
+    scale, shift = parts(minimize(loss, np.zeros(classes), method="BFGS").x)
+    coords = {"class": logits["class"]} if "class" in logits.coords else None
+    return xr.Dataset({"scale": scale, "shift": ("class", shift)}, coords)
+
+
+def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
+    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was."""
+    changed = predictions.copy()
+    group = changed["posterior_predictive"].to_dataset(inherit=False)
+    logits = group["logits"]
+    scaled = logits * scaling["scale"].item() + xr.DataArray(scaling["shift"].values, dims="class")
+    group["logits"] = scaled.transpose(*logits.dims).astype(logits.dtype)
+    changed["posterior_predictive"] = xr.DataTree(group)
+    return changed
