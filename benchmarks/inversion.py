@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.inversion import stored
+from bayesdf.experiments.inversion.pictures import stored
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.invert import Inversion, Weights, invert
 from bayesdf.generators.perceptual import features

@@ -18,9 +18,15 @@ from bayesdf import analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
-from bayesdf.experiments.inversion import Pictures, Plan
+from bayesdf.experiments.inversion import __main__ as command
+from bayesdf.experiments.inversion import attribute
+from bayesdf.experiments.inversion.attacks import deceive, mislead
+from bayesdf.experiments.inversion.classifier import classify, train
+from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw, stored
+from bayesdf.experiments.inversion.plan import Plan
+from bayesdf.experiments.inversion.study import study
 from bayesdf.faces import Faces, photographs
-from bayesdf.generators import Generator, attribution, perturb
+from bayesdf.generators import GENERATORS, Generator, attribution, perturb
 from bayesdf.generators import invert as search
 from bayesdf.generators.attribution import NONE, load_attribution
 from bayesdf.generators.fakes import NOBODY, Fakes
@@ -72,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree(hasty: pytest.MonkeyPatch, folder: Path) -> xr.DataTree:
-    return inversion.study(folder, SOURCES, CANDIDATES, PLAN)
+    return study(folder, SOURCES, CANDIDATES, PLAN)
 
 
 def test_it_names_the_planes(tree: xr.DataTree) -> None:
@@ -117,15 +123,15 @@ def test_a_stopped_study_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return invert(images, generator, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inversion, "invert", counted)
+    monkeypatch.setattr(inversion.explanation, "invert", counted)
     stopped: list[bool] = []
     with pytest.raises(KeyboardInterrupt):
-        inversion.study(tmp_path, SOURCES, CANDIDATES, PLAN)
+        study(tmp_path, SOURCES, CANDIDATES, PLAN)
     stopped.append(True)
     trained: list[bool] = []
-    monkeypatch.setattr(inversion, "train", lambda *a, **k: trained.append(True))
-    monkeypatch.setattr(inversion, "draw", lambda *a, **k: trained.append(True))
-    again = inversion.study(tmp_path, SOURCES, CANDIDATES, PLAN)
+    monkeypatch.setattr(inversion.classifier, "train", lambda *a, **k: trained.append(True))
+    monkeypatch.setattr(inversion.pictures, "draw", lambda *a, **k: trained.append(True))
+    again = study(tmp_path, SOURCES, CANDIDATES, PLAN)
     assert not trained
     first, second = (presentation.metrics(each, presentation.tables(each)) for each in (tree, again))
     assert first == second
@@ -136,13 +142,13 @@ def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
     picture = CANDIDATES["bob"].sample(2, 99).repeat(2, axis=1).repeat(2, axis=2)
     colour = np.stack([picture] * 3, axis=-1)
     for images in (picture, colour):
-        answer = inversion.attribute(images, model, candidates=CANDIDATES, steps=PLAN.steps)
+        answer = attribute(images, model, candidates=CANDIDATES, steps=PLAN.steps)
         assert answer["probability"].dims == ("image", "source")
         assert list(answer["prediction"].values) == ["bob", "bob"]
     with pytest.raises(BayesdfError, match="give grey"):
-        inversion.attribute(picture[0], model, candidates=CANDIDATES)
+        attribute(picture[0], model, candidates=CANDIDATES)
     with pytest.raises(BayesdfError, match="'ann', which is not at hand"):
-        inversion.attribute(picture, model, candidates={"bob": CANDIDATES["bob"]})
+        attribute(picture, model, candidates={"bob": CANDIDATES["bob"]})
 
 
 # Perturbations.
@@ -156,7 +162,7 @@ def test_strength_zero_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", perturb.PERTURBATIONS)
 def test_the_stronger_the_further_from_the_picture(name: str) -> None:
-    images = inversion.stored(photographs().images[::100])
+    images = stored(photographs().images[::100])
     way = perturb.PERTURBATIONS[name]
     made = [perturb.perturb(images, name, strength, seed=3) for strength in (0.0, *way.strengths)]
     away = [np.abs(one - images).mean((1, 2)) for one in made]
@@ -197,18 +203,14 @@ def test_a_forgiving_generator_undoes_what_happened() -> None:
 
 
 def test_an_attack_stays_within_its_budget() -> None:
-    images = inversion.stored(photographs().images[::80])
+    images = stored(photographs().images[::80])
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 3))
     count = len(images)
     whole = np.ones((count, 64, 64), np.float32)
     others = images[::-1].copy()
     for budget in (1.0, 8.0):
-        made = [inversion.deceive(network, images, np.arange(count) % 3, budget)]
-        made.append(
-            inversion.mislead(
-                images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole)
-            )
-        )
+        made = [deceive(network, images, np.arange(count) % 3, budget)]
+        made.append(mislead(images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole)))
         for changed in made:
             assert np.abs(changed - images).max() <= budget / 255 + 1e-6
             assert changed.min() >= 0.0 and changed.max() <= 1.0
@@ -218,10 +220,10 @@ def test_an_attack_stays_within_its_budget() -> None:
 
 def test_an_attack_raises_the_loss() -> None:
     torch.manual_seed(0)
-    images = inversion.stored(photographs().images[::40])
+    images = stored(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
-    changed = inversion.deceive(network, images, label, 4.0)
+    changed = deceive(network, images, label, 4.0)
     losses = [
         F.cross_entropy(network(torch.from_numpy(x)[:, None]), torch.from_numpy(label)) for x in (images, changed)
     ]
@@ -230,10 +232,10 @@ def test_an_attack_raises_the_loss() -> None:
 
 def test_misleading_brings_the_rival_nearer() -> None:
     generators = [CANDIDATES["ann"], CANDIDATES["bob"]]
-    images = inversion.stored(generators[0].sample(4, 7), None)
+    images = stored(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
-    changed = inversion.mislead(
+    changed = mislead(
         images, images, np.full(4, 8.0), own.reconstruction, rival.reconstruction, np.ones(4, bool), (whole, whole)
     )
     after = [invert(changed, one, steps=30) for one in generators]
@@ -242,17 +244,17 @@ def test_misleading_brings_the_rival_nearer() -> None:
 
 
 def test_a_classifier_learns_and_repeats() -> None:
-    pictures = inversion.draw(CANDIDATES, "train", 40, 0)
+    pictures = draw(CANDIDATES, "train", 40, 0)
     names = ["ann", "bob", "cid", "real"]
-    first, again = (inversion.train(pictures, names, augment=True, epochs=8, seed=1) for _ in range(2))
+    first, again = (train(pictures, names, augment=True, epochs=8, seed=1) for _ in range(2))
     for one, other in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other)
-    answer = inversion.classify(first, names, pictures)
+    answer = classify(first, names, pictures)
     assert (answer["prediction"] == answer["truth"]).mean() > 0.6
 
 
 def test_pictures_of_the_roles_share_no_person() -> None:
-    drawn = {role: inversion.draw(SOURCES, role, 5, 0) for role in inversion.ROLES}
+    drawn = {role: draw(SOURCES, role, 5, 0) for role in ROLES}
     for role, pictures in drawn.items():
         assert isinstance(pictures, Pictures) and len(pictures) == 5 * 5
         for other in set(drawn) - {role}:
@@ -270,7 +272,7 @@ def call(
     monkeypatch.setattr("sys.argv", ["inversion", *arguments])
     monkeypatch.setattr("warnings.showwarning", None)
     with pytest.raises(SystemExit) as left:
-        run_cli(inversion.main)
+        run_cli(command.main)
     return left.value.code, capsys.readouterr().err
 
 
@@ -295,7 +297,7 @@ def test_bad_input_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inversion, "GENERATORS", SOURCES)
+    monkeypatch.setattr(command, "GENERATORS", SOURCES)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("mine")
     (tmp_path / "file").write_text("a file")
@@ -312,10 +314,27 @@ def test_a_generator_without_weights_is_one_line(
     def lost(entropy: Tensor) -> Tensor:
         raise BayesdfError("generator dan: weights are missing")
 
-    monkeypatch.setattr(inversion, "GENERATORS", {**SOURCES, "dan": Generator("dan", 8, decode=lost)})
-    status, said = call(monkeypatch, capsys, ["--out", str(tmp_path / "run"), "--quick"])
+    monkeypatch.setattr(command, "GENERATORS", {**SOURCES, "dan": Generator("dan", 8, decode=lost)})
+    status, said = call(monkeypatch, capsys, ["--out", str(tmp_path / "run"), "--quick", "--candidates", "ann,dan"])
     assert status == 2 and "bayesdf: generator dan: weights are missing" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quick_look_inverts_three_candidates_unless_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[list[str], Plan]] = []
+
+    def seen(folder: Path, sources: object, candidates: dict[str, Generator], plan: Plan) -> None:
+        asked.append((list(candidates), plan))
+        raise BayesdfError("enough")
+
+    monkeypatch.setattr(command, "study", seen)
+    for arguments in (["--quick"], ["--quick", "--candidates", "vae,stylegan"], []):
+        assert call(monkeypatch, capsys, [*arguments, "--out", str(tmp_path / "run")])[0] == 2
+    chosen, plans = zip(*asked, strict=True)
+    assert chosen == (["vae", "dcgan", "flow"], ["vae", "stylegan"], [n for n, g in GENERATORS.items() if g.invertible])
+    assert plans[0] == plans[1] and plans[0].images < Plan.images and plans[2] == Plan()
 
 
 @pytest.mark.slow
@@ -325,7 +344,7 @@ def test_a_run_folder_is_complete(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(inversion, "GENERATORS", SOURCES)
+    monkeypatch.setattr(command, "GENERATORS", SOURCES)
     out = tmp_path / "run"
     status, said = call(monkeypatch, capsys, ["--quick", "--candidates", "ann,bob", "--out", str(out)])
     assert status == 0 and "finished in" in said, said

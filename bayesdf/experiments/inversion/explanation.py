@@ -1,0 +1,52 @@
+"""How nearly can each candidate make the pictures again?"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesdf.cli import console
+from bayesdf.experiments.inversion.pictures import Pictures, Pixels
+from bayesdf.experiments.inversion.plan import Plan
+from bayesdf.generators import Generator
+from bayesdf.generators.attribution import evidence
+from bayesdf.generators.invert import Inversion, invert
+
+
+def inverted(
+    folder: Path, name: str, images: Pixels, candidates: Mapping[str, Generator], plan: Plan
+) -> dict[str, Inversion]:
+    """The inversion of images by each candidate; what is done is noted in the folder."""
+    found = {}
+    for number, (candidate, generator) in enumerate(candidates.items(), 1):
+        console.print(f"    {name}: {len(images)} pictures by {candidate} ({number} of {len(candidates)})")
+        found[candidate] = invert(
+            images,
+            generator,
+            steps=plan.steps,
+            seed=plan.seed,
+            checkpoint=folder / "inversions" / f"{name}_{candidate}.pt",
+            progress=console.is_terminal,
+        )
+    return found
+
+
+def subset(inversions: Mapping[str, Inversion], rows: NDArray[np.integer]) -> dict[str, Inversion]:
+    """The inversions of some of the images."""
+    return {
+        name: replace(one, **{key: value[rows] for key, value in vars(one).items() if isinstance(value, np.ndarray)})
+        for name, one in inversions.items()
+    }
+
+
+def explanations(pictures: Pictures, inversions: Mapping[str, Inversion]) -> xr.Dataset:
+    """What inversion tells of pictures: `evidence`, and the `loss`, the `pixel` error and the `evaluations` of each."""
+    told = evidence(inversions, source=pictures.source, subject=pictures.subject)
+    columns = {
+        key: (("image", "candidate"), np.stack([getattr(one, key) for one in inversions.values()], 1))
+        for key in ("loss", "pixel", "evaluations")
+    }
+    return xr.Dataset({"evidence": told, **columns})

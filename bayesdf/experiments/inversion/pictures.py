@@ -1,0 +1,94 @@
+"""Which pictures are judged, calibrated with and trained on, and what has happened to them?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bayesdf.data import REAL, common_path
+from bayesdf.experiments.inversion.plan import seed_of
+from bayesdf.experiments.inversion.work import kept
+from bayesdf.faces import SIZE, Faces, people, photographs
+from bayesdf.generators import Generator
+from bayesdf.generators.perturb import LEVELS
+
+Pixels = NDArray[np.float32]
+ROLES = {"calibration": "val", "test": "test", "train": "train"}
+"""What pictures are for, and the people whose photographs they are or are made of."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images (N, 64, 64) in [0, 1] with the source and the person of each; a face of nobody has a name of its own."""
+
+    images: Pixels
+    source: NDArray[np.str_]
+    subject: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: NDArray[Any]) -> "Pictures":
+        return Pictures(self.images[rows], self.source[rows], self.subject[rows])
+
+    def showing(self, images: Pixels) -> "Pictures":
+        """Other versions of the same pictures: one after another, if there are several of each."""
+        times = len(images) // len(self)
+        return Pictures(images, np.tile(self.source, times), np.tile(self.subject, times))
+
+
+def draw(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
+    """Photographs and each source's pictures, as they come.
+
+    Generators of whole images draw entropy of a seed of its own for each role; manipulations work on the photographs of
+    the role's people, and these are also the photographs that are `real`.
+
+    Parameters
+    ----------
+    role
+        `calibration`, `test` or `train`.
+    count
+        Pictures of each source; photographs as far as there are.
+    """
+    rng = np.random.default_rng(seed_of(seed, role, REAL))
+    known = photographs().take(np.isin(photographs().subject, people()[ROLES[role]]))
+    order = rng.permutation(len(known))[:count]
+    images, source, subject = [known.images[order]], [REAL] * len(order), [*known.subject[order]]
+    for name, generator in sources.items():
+        if generator.manipulate is None:
+            made = generator.sample(count, seed_of(seed, role, name))
+            subject += [f"{name}-{row}" for row in range(count)]
+        else:
+            made, who = _manipulated(generator, known, count, np.random.default_rng(seed_of(seed, role, name)))
+            subject += who
+        images.append(made)
+        source += [name] * count
+    return Pictures(np.concatenate(images).astype(np.float32), np.array(source), np.array(subject))
+
+
+def _manipulated(generator: Generator, known: Faces, count: int, rng: np.random.Generator) -> tuple[Pixels, list[str]]:
+    """Fakes of photographs drawn at random, beside one of each person, so that there is always someone to take from."""
+    _, first = np.unique(known.subject, return_index=True)
+    rows = np.concatenate([rng.integers(len(known), size=count), first])
+    made = generator.fakes(known.take(rows), rng).images[:count]
+    return made, [str(name) for name in known.subject[rows[:count]]]
+
+
+def drawn(folder: Path, sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
+    arrays = kept(folder / f"pictures_{role}.npz", lambda: vars(draw(sources, role, count, seed)))
+    return Pictures(**arrays)
+
+
+def stored(images: NDArray[np.floating], quality: int | None = 90) -> Pixels:
+    """Images after the path that all take: crop, resize, grey, 8 bits and JPEG (none where `quality` is None)."""
+    done = [Image.fromarray(common_path(image, SIZE, quality)[0]).convert("L") for image in np.asarray(images)]
+    return np.stack([np.asarray(image) for image in done]).astype(np.float32) / np.float32(LEVELS)
+
+
+def first(pictures: Pictures, sources: Sequence[str], count: int) -> NDArray[np.int64]:
+    """Rows of the first pictures of each of some sources."""
+    return np.concatenate([np.flatnonzero(pictures.source == name)[:count] for name in sources])

@@ -1,0 +1,62 @@
+"""How much of everything does a run look at, and with which seeds?"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesdf.generators.perturb import PERTURBATIONS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything.
+
+    Attributes
+    ----------
+    images, calibration, train
+        Pictures of each source to judge, to calibrate the attribution with, and to train the classifiers on. There are
+        only 100, 60 and 240 photographs.
+    disturbed
+        Of those to judge, how many of each candidate and of the photographs are disturbed and attacked too.
+    strengths
+        Of each perturbation, how many: the strongest and some below.
+    budgets
+        Largest change of a pixel in an attack, of 255 grey values.
+    rounds
+        Of the attack on inversion; the pictures are inverted again before each but the first.
+    steps
+        Most evaluations of a generator for a picture.
+    epochs
+        Passes over the classifiers' training pictures.
+    forgiving
+        Whether inversion may also zoom, shift, tone and blur what a generator makes.
+    seed
+        Of everything random.
+    """
+
+    images: int = 16
+    calibration: int = 19
+    train: int = 128
+    disturbed: int = 4
+    strengths: int = 4
+    budgets: tuple[float, ...] = (2.0, 4.0, 8.0)
+    rounds: int = 3
+    steps: int = 40
+    epochs: int = 30
+    forgiving: bool = True
+    seed: int = 0
+
+    @property
+    def conditions(self) -> list[tuple[str, float]]:
+        """Perturbations and strengths to look at."""
+        return [
+            (name, strength)
+            for name, way in PERTURBATIONS.items()
+            for strength in way.strengths[len(way.strengths) - self.strengths :]
+        ]
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """A seed for each use of the run's seed."""
+    return int(np.random.SeedSequence([seed, *(zlib.crc32(name.encode()) for name in names)]).generate_state(1)[0])
