@@ -62,7 +62,7 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
 def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
     """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was."""
     changed = predictions.copy()
-    group = changed["posterior_predictive"].to_dataset(inherit=False)
+    group = changed.children["posterior_predictive"].to_dataset(inherit=False)
     logits = group["logits"]
     scaled = logits * scaling["scale"].item() + xr.DataArray(scaling["shift"].values, dims="class")
     group["logits"] = scaled.transpose(*logits.dims).astype(logits.dtype)

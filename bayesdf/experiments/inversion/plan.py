@@ -39,10 +39,10 @@ class Plan:
     calibration: int = 19
     train: int = 128
     disturbed: int = 4
-    strengths: int = 4
+    strengths: int = 3
     budgets: tuple[float, ...] = (2.0, 4.0, 8.0)
     rounds: int = 3
-    steps: int = 40
+    steps: int = 20
     epochs: int = 30
     forgiving: bool = True
     seed: int = 0

@@ -173,8 +173,8 @@ def distance_curves(results: Results) -> Figure:
         kind = str(delivery).split()[0]
         _climb(left, part, COLOURS[kind], "--" if kind in seen else "-", str(delivery))
         seen.add(kind)
-    for (kind, part), style in zip(results.innocents.groupby("kind", sort=False), ("-", "--", ":"), strict=False):
-        _climb(left, part, INK, style, KINDS[str(kind)])
+    for (name, part), style in zip(results.innocents.groupby("kind", sort=False), ("-", "--", ":"), strict=False):
+        _climb(left, part, INK, style, KINDS[str(name)])
     left.axvline(results.facts["threshold"], color=ALERT, lw=1.2)
     left.set(xscale="log", xlabel="distance (rms grey value)", ylabel="share at most so far", ylim=(0, 1.02))
     left.set_xlim(left=results.genuine["distance"].min() / 12)
