@@ -163,7 +163,7 @@ def entropy_plane(results: Results) -> Figure:
 @styled
 def distance_curves(results: Results) -> Figure:
     """Calibration: distances of the developer's images and of others, and the ROC between them."""
-    figure = Figure(figsize=(9.4, 4.4))
+    figure = Figure(figsize=(10.4, 4.4))
     left, right = figure.subplots(1, 2)
     others = np.sort(results.innocents["distance"].to_numpy())
     thresholds = np.r_[0.0, np.sort(np.r_[others, results.guilty["distance"].to_numpy()])]
@@ -195,7 +195,9 @@ def distance_curves(results: Results) -> Figure:
     right.set(
         xlabel="innocent images called made", ylabel="genuine images found", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
     )
-    right.legend(fontsize=7.5, loc="lower right", title="found at the threshold", title_fontsize=7.5)
+    right.legend(
+        fontsize=7.5, title="found at the threshold", title_fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
     head(
         figure,
         "Where the threshold lies",
@@ -217,7 +219,7 @@ def _climb(ax: Axes, part: pd.DataFrame, colour: str, style: str, label: str) ->
 def growth_curves(results: Results) -> Figure:
     """False `made` against the size of the ledger, a panel a kind of innocent image."""
     kinds = list(results.growth["kind"].unique())
-    figure = Figure(figsize=(3.3 * len(kinds), 4.3))
+    figure = Figure(figsize=(3.2 * len(kinds) + 1.2, 4.3))
     axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     floor = 1e-7
     for ax, kind in zip(axes, kinds, strict=True):
@@ -241,7 +243,7 @@ def growth_curves(results: Results) -> Figure:
         ax.set(xscale="log", yscale="log", ylim=(floor, 2), xlabel="samples in the ledger")
         ax.set_title(f"{KINDS[kind]} ({int(own['images'].iloc[0])})", loc="left", fontsize=9.5)
     axes[0].set_ylabel("share of innocent images called made")
-    axes[0].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     head(
         figure,
         "False alarms grow with the ledger",
