@@ -156,10 +156,11 @@ def main(
                 )
     table = pd.DataFrame(rows)
     best = table.loc[table.groupby("generator", sort=False)["needed"].idxmin()].set_index("generator")
-    best["invert"] = [float(np.median(spent[number, truth == number])) for number in range(len(names))]
+    shared = found[names[0], names[0]].shared / len(pictures)
+    best["invert"] = [shared + float(np.median(spent[number, truth == number])) for number in range(len(names))]
     best["fewer"] = best["needed"] / best["invert"]
     accuracy = pd.DataFrame(curves).sort_values("evaluations")
-    accuracy["invert"] = float(spent.mean())
+    accuracy["invert"] = shared + float(spent.mean())
     accuracy["fewer"] = accuracy["evaluations"] / accuracy["invert"]
     console.print(
         f"{images} pictures of each of {', '.join(names)}, after 8 bits and JPEG; {time.monotonic() - started:.0f} s"
@@ -171,7 +172,8 @@ def main(
     )
     console.print(accuracy.to_string(index=False, float_format="%.3g"), markup=False, highlight=False)
     console.print(
-        "inf: not within the evaluations given to it. Once a call, `invert` makes 256 shared evaluations besides."
+        f"inf: not within the evaluations given to it. `invert`: with its share, {shared:.1f} a picture, of the "
+        "evaluations that a call makes once for all its pictures."
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

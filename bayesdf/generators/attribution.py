@@ -17,6 +17,7 @@ Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute b
 the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", chapter 5).
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -167,6 +168,13 @@ class Attribution:
             result = result.assign(truth=("image", np.array(truth)))
         return result
 
+    def digest(self) -> str:
+        """SHA-256 of names and numbers."""
+        digest = hashlib.sha256(repr((self.candidates, self.terms, self.sources)).encode())
+        for part in (self.prior, self.location, self.scale, self.freedom):
+            digest.update(np.ascontiguousarray(part, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write it to a Zarr store; `load_attribution` reads it."""
         dataset = xr.Dataset(
@@ -177,6 +185,7 @@ class Attribution:
                 "freedom": ("draw", self.freedom),
             },
             coords={"source": list(self.sources), "candidate": list(self.candidates), "term": list(self.terms)},
+            attrs={"sha256": self.digest()},
         )
         return write_tree(xr.DataTree.from_dict({"/attribution_model": dataset}), path, overwrite)
 
@@ -196,7 +205,10 @@ def load_attribution(path: str | os.PathLike[str]) -> Attribution:
         arrays = {key: kept[key].values.astype(np.float64) for key in ("prior", "location", "scale", "freedom")}
     except KeyError as error:
         raise BayesdfError(f"{path} holds no attribution model (it lacks {error})") from None
-    return Attribution(names["candidate"], names["term"], names["source"], **arrays)
+    found = Attribution(names["candidate"], names["term"], names["source"], **arrays)
+    if kept.attrs.get("sha256") != found.digest():
+        raise BayesdfError(f"{path} is damaged: its numbers are not those that were saved; make it again")
+    return found
 
 
 def fit(
@@ -213,8 +225,9 @@ def fit(
     Parameters
     ----------
     evidence
-        (image, candidate, term) of calibration images, as `evidence` returns it: images that the generators were not
-        trained on, treated (compressed, resized) as those to be judged.
+        (image, candidate, term) of calibration images, as `evidence` returns it: best images that the generators were
+        not trained on (photographs that they were trained on are explained too well), treated (compressed, resized) as
+        those to be judged.
     sources
         Who made each image; by default the coordinate `source`. Photographs are `real`. Sources that are no candidates
         are welcome, such as fakes that cannot be inverted.
@@ -225,7 +238,7 @@ def fit(
     draws
         Of the posterior over parameters, to average over.
     seed
-        The same seed gives the same result, whatever the order of candidates and images' sources.
+        At least 0. The same seed gives the same result, whatever the order of candidates.
 
     Raises
     ------
@@ -261,6 +274,8 @@ def fit(
         raise BayesdfError(f"all images come from source {str(names[0])!r}; attribution needs two sources or more")
     if count.min() < 2:
         raise BayesdfError(f"source {str(names[count.argmin()])!r} has a single image; give it more, or leave it out")
+    if draws < 1 or seed < 0:
+        raise BayesdfError(f"draws={draws}, seed={seed}: give at least one draw, and a seed of at least 0")
     known = _prior([str(name) for name in names], prior, none)
     location, scale, freedom = _posterior(values, code, [str(name) for name in names], candidates, terms, draws, seed)
     order = np.argsort([*names, NONE])
@@ -394,7 +409,7 @@ def _posterior(
     start |= {"common": np.zeros((shape[0], 1, shape[2])), "width": np.log(pooled.mean(0) + _SMALL)}
     start["own_width"] = np.zeros(shape[2])
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
-        pyro.set_rng_seed(seed)
+        torch.manual_seed(seed)  # all that Pyro draws from
         guide = AutoDiagonalNormal(
             model, init_loc_fn=init_to_value(values={k: torch.from_numpy(v) for k, v in start.items()}), init_scale=0.05
         )

@@ -478,7 +478,14 @@ def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:
 def _fingerprint(problem: _Problem, images: Tensor, settings: tuple[object, ...]) -> str:
     """Of all that the result hangs on, the generator's weights by what they make of one entropy."""
     entropy = torch.randn(1, problem.latent, generator=torch.Generator().manual_seed(1))
-    made, _ = problem.parts(entropy, images[:1])
+    try:
+        made, _ = problem.parts(entropy, images[:1])
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BayesdfError(
+            f"generator {problem.name}: decode must make float32 images (B, 1, {SIDE}, {SIDE}) of entropy "
+            f"(B, {problem.latent}), but fails ({reason})"
+        ) from None
     if not made.isfinite().all():
         raise BayesdfError(f"generator {problem.name}: decode makes NaN or infinite values")
     digest = hashlib.sha256(repr(settings).encode())

@@ -1,8 +1,10 @@
 """The parts the trained generators are made of, their reconstruction loss, and how weights are stored."""
 
+import hashlib
 import importlib.resources
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from bayesdf.errors import BayesdfError
 
 Network = TypeVar("Network", bound=nn.Module)
+DIGESTS = "SHA256SUMS"
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
@@ -128,13 +131,21 @@ def pack(network: nn.Module) -> bytes:
     return save({key: value.half().contiguous() for key, value in network.state_dict().items()})
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by file name, from a folder's `SHA256SUMS` (as `sha256sum` writes it)."""
+    file = folder / DIGESTS
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
 def load_weights(network: Network, name: str) -> Network:
     """Fill a network with the weights shipped for a generator, ready to run.
 
     Raises
     ------
     BayesdfError
-        If the file is missing, damaged, or belongs to another architecture.
+        If the file is missing, damaged (its SHA-256 is not that in `weights/SHA256SUMS`), or belongs to another
+        architecture.
     """
     remedy = f"reinstall bayesdf or run `python -m bayesdf.generators.train {name}`"
     resource = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{name}.safetensors")
@@ -142,6 +153,8 @@ def load_weights(network: Network, name: str) -> Network:
         if not path.is_file():
             raise BayesdfError(f"generator {name}: weights are missing at {path}; {remedy}")
         try:
+            if digests(path.parent).get(path.name) != hashlib.sha256(path.read_bytes()).hexdigest():
+                raise RuntimeError(f"the file's SHA-256 is not that in {DIGESTS}")
             network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
         except (SafetensorError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())[:200]

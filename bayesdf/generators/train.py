@@ -7,10 +7,12 @@ same command goes on from there. `--sheet faces.png` shows how it comes on: a sh
 those times.
 """
 
+import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
 from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
-from bayesdf.generators.networks import pack
+from bayesdf.generators.networks import DIGESTS, digests, pack
 
 WEIGHTS = Path(__file__).parent / "weights"
 SAVE_EVERY = 500
@@ -54,7 +56,7 @@ def fit(
     network = module.build(faces).to(memory_format=torch.channels_last)
     stages = {name: (max(round(steps * scale), 1), begin) for name, (steps, begin) in module.STAGES.items()}
     key = f"{module.NAME} {seed} {[(name, steps) for name, (steps, _) in stages.items()]}"
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.is_file() else {}
+    state = _kept(checkpoint)
     if state.get("key") != key:
         state = {}
     reached = list(stages).index(state["stage"]) if state else 0
@@ -93,6 +95,18 @@ def fit(
                     show(work.state.get("average", network))
         work.finish()
     return network
+
+
+def _kept(checkpoint: Path) -> dict[str, Any]:
+    """What a stopped run left."""
+    if not checkpoint.is_file():
+        return {}
+    try:
+        return torch.load(checkpoint, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise BayesdfError(
+            f"{checkpoint} is not a checkpoint of training ({type(error).__name__}): delete it"
+        ) from None
 
 
 def tile(images: NDArray[np.float32], columns: int = 12) -> Image.Image:
@@ -134,6 +148,8 @@ def main(
     beside = target.with_suffix(".new")
     beside.write_bytes(pack(network))
     beside.replace(target)
+    known = digests(WEIGHTS) | {target.name: hashlib.sha256(target.read_bytes()).hexdigest()}
+    (WEIGHTS / DIGESTS).write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(known.items())))
     checkpoint.unlink(missing_ok=True)
     show(network)
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")

@@ -147,6 +147,11 @@ def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
         assert list(answer["prediction"].values) == ["bob", "bob"]
     with pytest.raises(BayesdfError, match="give grey"):
         attribute(picture[0], model, candidates=CANDIDATES)
+    for wrong in (np.nan, np.inf, 200.0, -0.5):
+        with pytest.raises(BayesdfError, match="image 1 has values"):
+            attribute(np.concatenate([picture[:1], picture[1:] * 0 + np.float32(wrong)]), model, candidates=CANDIDATES)
+    with pytest.raises(BayesdfError, match="floats in"):
+        attribute((255 * picture).astype(np.uint8), model, candidates=CANDIDATES)
     with pytest.raises(BayesdfError, match="'ann', which is not at hand"):
         attribute(picture, model, candidates={"bob": CANDIDATES["bob"]})
 

@@ -1,9 +1,13 @@
 """The posterior over sources is Bayes' rule, and knows what it does not know."""
 
+import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import multivariate_t
@@ -179,6 +183,17 @@ def test_it_is_kept_and_read_again(fitted: Attribution, tmp_path: Path) -> None:
     xr.testing.assert_identical(again.probability(table), fitted.probability(table))
     with pytest.raises(BayesdfError, match="does not exist"):
         load_attribution(tmp_path / "nothing.zarr")
+    other = replace(fitted, freedom=fitted.freedom + 1.0).save(tmp_path / "other.zarr")
+    shutil.copytree(other / "attribution_model" / "freedom", path / "attribution_model" / "freedom", dirs_exist_ok=True)
+    with pytest.raises(BayesdfError, match="is damaged"):
+        load_attribution(path)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_fitting_leaves_the_callers_randomness_alone() -> None:
+    states = [random.getstate(), torch.get_rng_state().tolist()]
+    fit(simulate(8, 12, means()))
+    assert [random.getstate(), torch.get_rng_state().tolist()] == states
 
 
 def inversion(name: str, pixel: list[float]) -> Inversion:

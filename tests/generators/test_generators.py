@@ -185,7 +185,7 @@ def test_motion_field_carries_the_landmarks_and_holds_the_border() -> None:
     np.testing.assert_allclose(resample(image, motion_field(start, start)), image, atol=1e-5)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "another network"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "another network", "a byte"])
 def test_damaged_weights_are_one_clear_error(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bayesdf.generators import vae
 
@@ -196,6 +196,11 @@ def test_damaged_weights_are_one_clear_error(damage: str, tmp_path: Path, monkey
         (folder / "vae.safetensors").write_bytes((shipped / "vae.safetensors").read_bytes()[:5000])
     if damage == "another network":
         (folder / "vae.safetensors").write_bytes((shipped / "mouth.safetensors").read_bytes())
+    if damage == "a byte":
+        whole = bytearray((shipped / "vae.safetensors").read_bytes())
+        whole[len(whole) // 2] ^= 1
+        (folder / "vae.safetensors").write_bytes(whole)
+    (folder / "SHA256SUMS").write_text((shipped / "SHA256SUMS").read_text())
     monkeypatch.setattr(networks.importlib.resources, "files", lambda _: folder.parent)
     with pytest.raises(BayesdfError, match=r"generator vae: weights .* run `python -m bayesdf.generators.train vae`"):
         networks.load_weights(vae.VAE(), "vae")

@@ -322,6 +322,8 @@ def test_writers_at_the_same_time_share_nothing(path: Path) -> None:
 def test_what_cannot_be_begun_or_drawn_is_refused(path: Path) -> None:
     cases: list[tuple[str, Callable[[], object]]] = [
         ("exists already", lambda: ledger.create(path, SECRET, TOY)),
+        ("cannot be begun", lambda: ledger.create(path.with_name("no") / "x", SECRET, TOY)),
+        ("cannot be written", lambda: ledger.new_secret(path.with_name("no") / "x")),
         ("needs one with `decode`", lambda: ledger.create(path.with_name("x"), SECRET, Generator("toy", DIM))),
         ("lower one", lambda: ledger.create(path.with_name("x"), SECRET, TOY, epoch_size=1 << 16, epochs=1 << 16)),
         ("epoch_size", lambda: ledger.create(path.with_name("x"), SECRET, TOY, epoch_size=1)),

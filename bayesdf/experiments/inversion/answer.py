@@ -45,10 +45,20 @@ def attribute(
     -------
     xr.Dataset
         `probability` (image, source), `none of these` among the sources, and `prediction`.
+
+    Raises
+    ------
+    BayesdfError
+        Images of another shape, not floats in [0, 1], or a candidate that is not at hand.
     """
     pictures = np.asarray(images)
     if pictures.ndim not in (3, 4) or not len(pictures) or (pictures.ndim == 4 and pictures.shape[-1] != 3):
         raise BayesdfError(f"images have shape {pictures.shape}; give grey (N, H, W) or colour (N, H, W, 3)")
+    if pictures.dtype.kind not in "f" or not pictures.size:
+        raise BayesdfError(f"images are {pictures.dtype} of shape {pictures.shape}; give values as floats in [0, 1]")
+    for row, picture in enumerate(pictures):
+        if not np.isfinite(picture).all() or picture.min() < 0.0 or picture.max() > 1.0:
+            raise BayesdfError(f"image {row} has values that are not finite or not in [0, 1]")
     known = GENERATORS if candidates is None else candidates
     lacking = [name for name in attribution.candidates if name not in known]
     if lacking:

@@ -58,6 +58,8 @@ def new_secret(path: str | os.PathLike[str]) -> bytes:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise LedgerError(f"{path} exists already and may hold a secret: choose another path") from None
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be written ({error.strerror}): choose another path") from None
     with os.fdopen(file, "w") as stream:
         stream.write(secret.hex() + "\n")
         stream.flush()

@@ -71,7 +71,10 @@ class Evidence:
         }
         if path.exists():
             raise LedgerError(f"{path} exists already: choose another path")
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        except OSError as error:
+            raise LedgerError(f"{path} cannot be written ({error.strerror}): choose another path") from None
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(canonical(content) + b"\n")

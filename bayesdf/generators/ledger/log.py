@@ -91,6 +91,8 @@ def create(
         stream = path.open("xb")
     except FileExistsError:
         raise LedgerError(f"{path} exists already: choose another path, or go on with it by `draw`") from None
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be begun ({error.strerror}): choose another path") from None
     with stream:
         try:
             _append(stream, line + b"\n")
