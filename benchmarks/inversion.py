@@ -1,6 +1,6 @@
 """How many runs of a generator does inversion take, beside Adam from random restarts?
 
-    python benchmarks/inversion.py --images 8
+    python benchmarks/inversion.py --images 4
 
 Pictures made by each generator go through the common path and are inverted twice: by `bayesdf.generators.invert`, from
 the encoder's start, and by Adam from random starts, the usual way (Zhang et al. 2020; Karras et al. 2020), on the same
@@ -29,7 +29,7 @@ from bayesdf.generators.invert import Inversion, Weights, invert
 from bayesdf.generators.perceptual import features
 
 RESTARTS = (1, 4)
-RATES = (0.03, 0.1)
+RATES = (0.1, 0.2)
 SLACK = 1.05
 """Adam is as good where its loss is at most this times that of `invert`."""
 
@@ -105,10 +105,10 @@ def entropic(generator: Generator, images: int, seed: int) -> NDArray[np.float32
 
 
 def main(
-    images: Annotated[int, typer.Option(help="Pictures of each generator, 2 to 200.")] = 8,
+    images: Annotated[int, typer.Option(help="Pictures of each generator, 2 to 200.")] = 4,
     generators: Annotated[str, typer.Option(help="Separated by commas; all that can be inverted by default.")] = "",
     steps: Annotated[int, typer.Option(help="Most evaluations of `invert` for a picture, 2 to 1000.")] = 40,
-    adam_steps: Annotated[int, typer.Option(help="Evaluations of each of Adam's restarts, 10 to 10000.")] = 400,
+    adam_steps: Annotated[int, typer.Option(help="Evaluations of each of Adam's restarts, 10 to 10000.")] = 200,
     seed: Annotated[int, typer.Option(help="Of pictures and starts.", min=0, max=2**31)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; printed alone by default.")] = None,
 ) -> None:

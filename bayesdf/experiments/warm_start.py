@@ -35,9 +35,24 @@ GAINS = {"resnet18": "layer4.1.bn2", "xception": "bn4", "efficientnet": "bn2", "
 
 
 def point_estimate(
-    name: str, collection: data.Collection, *, epochs: int = EPOCHS, seed: int = 0, device: str = "auto"
+    name: str,
+    collection: data.Collection,
+    *,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    device: str = "auto",
+    begin: nn.Module | None = None,
 ) -> nn.Module:
-    """Train all weights of a network on the training split, with augmentation, balance and dropout in the last stage.
+    """Train all weights of a network on the training split, with augmentation and dropout in the last stage.
+
+    It learns the source of each image, photographs being one: generators that differ in their traces alone teach it
+    traces, where real against fake alone may be told by who is in the picture. Then the fakes' classifiers are made
+    one, their mean.
+
+    Parameters
+    ----------
+    begin
+        A network of `blank` whose weights, but those of the classifier, training goes on from.
 
     Returns
     -------
@@ -45,11 +60,22 @@ def point_estimate(
         The network of `blank`, in evaluation mode.
     """
     torch.manual_seed(seed)
-    network = blank(name, collection)
-    method = MCDropout(epochs=epochs, lr=LR, prior_scale=0.3, augment=disguise, seed=seed, device=device)
-    fitted = method.fit(Detector(network, {}), collection.train).network
-    network.load_state_dict({key: fitted.state_dict()[key] for key in network.state_dict()})
-    return network.cpu().eval()
+    sources = data.relabel(collection, "multiclass")
+    network = blank(name, sources)
+    head = classifier(network)
+    if begin is not None:
+        trunk = {key: value for key, value in begin.state_dict().items() if not key.startswith(f"{head}.")}
+        network.load_state_dict(trunk, strict=False)
+    method = MCDropout(
+        epochs=epochs, lr=LR, prior_scale=0.3, class_balanced=False, augment=disguise, seed=seed, device=device
+    )
+    fitted = method.fit(Detector(network, {}), sources.train).network.state_dict()
+    binary = blank(name, collection)
+    state = {key: fitted[key].cpu() for key in binary.state_dict()}
+    for key in (f"{head}.weight", f"{head}.bias"):
+        state[key] = torch.stack([state[key][0], state[key][1:].mean(0)])
+    binary.load_state_dict(state)
+    return binary.eval()
 
 
 def disguise(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -153,13 +179,15 @@ def load(path: Path, name: str, collection: data.Collection) -> nn.Module:
 def main(
     detector: Annotated[str, typer.Argument(help="Network: resnet18, xception, efficientnet, mobilenet, …")],
     epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = EPOCHS,
+    further: Annotated[bool, typer.Option("--further", help="Go on from the weights that ship.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the start and of every batch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a detector's point estimate on the embedded training people and write it into the package."""
     collection = data.collect(*embedded.read(variants=VARIANTS), "binary", "embedded", CREDIT)
-    network = point_estimate(detector, collection, epochs=epochs, seed=seed, device=device)
     target = WEIGHTS / f"{detector}.safetensors"
+    begin = load(target, detector, collection) if further else None
+    network = point_estimate(detector, collection, epochs=epochs, seed=seed, device=device, begin=begin)
     write(network, target)
     print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 

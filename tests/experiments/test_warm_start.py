@@ -50,13 +50,25 @@ def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.C
     assert not warm_start.ships("mobilenet", data.load("embedded"))
 
 
+def test_training_goes_on_from_given_weights(collection: data.Collection) -> None:
+    """Without an epoch all is what it was but the head, which is new."""
+    begin = warm_start.blank("mobilenet", collection)
+    again = warm_start.point_estimate("mobilenet", collection, epochs=0, begin=begin)
+    head = warm_start.classifier(begin)
+    for name, value in begin.state_dict().items():
+        if not name.startswith(f"{head}."):
+            assert torch.equal(value, again.state_dict()[name]), name
+    assert not torch.equal(begin.state_dict()[f"{head}.weight"], again.state_dict()[f"{head}.weight"])
+    assert again(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+
+
 @pytest.mark.slow
 def test_the_main_job_finds_the_sources_of_unseen_people(tmp_path: Path) -> None:
     """One method and few draws of the main job: far over chance and the control, and calibrated."""
     done = execute("--method", "svi", "--epochs", "4", "--draws", "20", "--out", tmp_path / "run", threads=2)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["svi.detection.balanced_accuracy"] > 0.75
+    assert metrics["svi.detection.balanced_accuracy"] > 0.8
     assert metrics["svi.detection.ece"] < 0.1
-    assert metrics["svi.source.uncertainty.accuracy"] > 2.5 / 9
-    assert metrics["svi.source.uncertainty.accuracy_ratio.low"] > 1.1
+    assert metrics["svi.source.uncertainty.accuracy"] > 0.55
+    assert metrics["svi.source.uncertainty.accuracy_ratio.low"] > 1.3
