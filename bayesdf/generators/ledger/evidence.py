@@ -332,7 +332,7 @@ def verify_all(
         made_it = distance <= threshold
         if not made_it and compared < samples:
             raise IncompleteError(
-                f"image {row}: {compared} of {samples} samples are opened and none is within {threshold} (nearest: "
+                f"image {row}: {compared} of {samples} samples are opened and none is within {threshold:.4g} (nearest: "
                 f"{index}, {distance:.5f}); ask for evidence that opens all of them"
             )
         if not made_it and loose:
