@@ -4,8 +4,9 @@
 
 A detector learns real against fake. Its posterior draws are then asked about people it never saw: how good and how well
 calibrated is it, is it unsure because an image is ambiguous or because the draws disagree, and does that uncertainty
-tell the generator, which the detector was never told of? The question is that of Kose, Rhodes, Ciftci and Demir, "Is It
-Certainly a Deepfake?" (2025).
+tell the generator? The posterior is of real against fake alone; the weights that it starts from have learnt the sources
+of training people's pictures (`warm_start`). The question is that of Kose, Rhodes, Ciftci and Demir, "Is It Certainly a
+Deepfake?" (2025).
 """
 
 import shutil
@@ -317,10 +318,14 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
     if warm_start.ships(str(settings["detector"]), collection):
         notes.append(
             "The network started from weights trained beforehand on the training people alone (a warm start, which "
-            "comes with the package). No validation or test person was seen by those weights."
+            "comes with the package), to tell their sources, photographs being one. No validation or test person was "
+            "seen by those weights."
         )
     else:
-        notes.append("The network was trained from scratch on the training split before the posteriors were fitted.")
+        notes.append(
+            "The network was trained from scratch on the training split, to tell the sources, before the posteriors of "
+            "real against fake were fitted."
+        )
     notes.append(
         "SVI's posterior is over the classifier's weights and the gains and shifts of the normalisation before it, "
         "those with priors centred on the start; MC dropout's is over masks of the channels of the last stage. All "

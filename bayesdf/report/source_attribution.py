@@ -192,7 +192,7 @@ def page(
         path,
         "Who made this fake? Attribution from uncertainty",
         sections,
-        question="A detector learnt only real from fake. Does it betray, by how unsure it is, who made a fake?",
+        question="A detector answers real or fake. Does it betray, by how unsure it is, who made a fake?",
         answer=answer,
         highlights={
             f"{METHODS[name]}: source from uncertainty": _estimate(_sources(tree), MAIN, "accuracy")
