@@ -398,7 +398,7 @@ def invert(
     parts = [] if target is None else _resume(target, key)
     done = sum(len(part["loss"]) for part in parts)
     if done < len(pictures):
-        metric = problem.preconditioner(seed)
+        metric = problem.preconditioner(seed) if steps > 1 else torch.eye(problem.latent)
         source = torch.Generator().manual_seed(seed)
         starts = torch.randn(len(pictures), restarts, problem.latent, generator=source)
         with Progress(console=console, disable=not progress) as bar:
@@ -429,7 +429,7 @@ def invert(
         evaluations=whole["evaluations"],
         start=whole["start"],
         stopped=np.array(STOPPED)[whole["stopped"]],
-        shared=PROBES,
+        shared=PROBES if steps > 1 else 0,
     )
 
 
