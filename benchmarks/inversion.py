@@ -22,8 +22,8 @@ from rich.progress import track
 from torch import Tensor
 
 from bayesdf.cli import console, run_cli
+from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.inversion.pictures import stored
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.invert import Inversion, Weights, invert
 from bayesdf.generators.perceptual import features
@@ -84,16 +84,13 @@ def own_pictures(
     generators: dict[str, Generator], images: int, seed: int, encode: bool, steps: int
 ) -> tuple[dict[str, NDArray[np.float32]], dict[tuple[str, str], Inversion]]:
     """Pictures of each generator as they are stored, and the inversion of all of them by all generators."""
-    made = {name: stored(entropic(generator, images, seed)) for name, generator in generators.items()}
+    made = {name: stored(generator.pictures(generator.entropy(images, seed))) for name, generator in generators.items()}
     pictures = np.concatenate(list(made.values()))
     found = {}
     for name, generator in generators.items():
         whole = invert(pictures, generator, steps=steps, seed=seed, amortised=encode)
         for row, source in enumerate(made):
-            part = slice(row * images, (row + 1) * images)
-            found[name, source] = Inversion(
-                **{key: value if key in ("generator", "shared") else value[part] for key, value in vars(whole).items()}
-            )
+            found[name, source] = whole.take(slice(row * images, (row + 1) * images))
     return made, found
 
 
@@ -108,13 +105,6 @@ def fewest(chosen: dict[str, Generator], images: int, seed: int, steps: int, rig
             spent = np.mean([one.evaluations.mean() for one in found.values()])
             return float(spent) + next(iter(found.values())).shared / len(truth)
         limit = min(2 * limit, steps)
-
-
-@torch.no_grad()
-def entropic(generator: Generator, images: int, seed: int) -> NDArray[np.float32]:
-    """What the generator makes of entropy, also where it usually works on photographs."""
-    assert generator.decode is not None
-    return generator.decode(generator.entropy(images, seed))[:, 0].clamp(0.0, 1.0).numpy()
 
 
 def main(

@@ -9,7 +9,7 @@ import bayesdf
 
 PACKAGE = Path(bayesdf.__file__).parent
 LAYERS = ["faces", "generators", "data", "models", "inference", "analysis", "report", "experiments"]
-SHARED = {"errors", "cache", "cli", "store", "_torchvision", "__version__"}
+SHARED = {"errors", "cache", "cli", "files", "store", "_torchvision", "__version__"}
 
 
 def imported(path: Path) -> set[str]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
-from bayesdf.data.common import QUALITY, common_path
+from bayesdf.data.common import QUALITY, common_path, stored
 from bayesdf.data.dataset import Collection, ImageDataset, collect, relabel
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
 from bayesdf.errors import BayesdfError
@@ -26,6 +26,7 @@ __all__ = [
     "common_path",
     "load",
     "relabel",
+    "stored",
 ]
 
 

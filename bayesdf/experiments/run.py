@@ -9,14 +9,16 @@ import fcntl
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from rich.table import Table
 
+from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.store import open_tree
 
@@ -133,3 +135,21 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
     (folder / "figures").mkdir(exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150, bbox_inches="tight")
+
+
+def announce(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: Path, seconds: float) -> None:
+    """Tell a reader in a hurry what came out, and where the rest is.
+
+    Parameters
+    ----------
+    columns
+        Names of the columns; the first, of the labels, stands left.
+    """
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -20,7 +20,6 @@ import torch
 import typer
 import xarray as xr
 from rich.markup import escape
-from rich.table import Table
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
@@ -28,7 +27,7 @@ from bayesdf import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
-from bayesdf.experiments.run import TREE, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.inference import SVI, MCDropout, Posterior, load_posterior
 from bayesdf.models import Detector, penultimate
 from bayesdf.report import source_attribution as presentation
@@ -135,7 +134,9 @@ def main(
         settings |= {"draws": draws, "method": ",".join(names), "device": device}
         seconds = time.monotonic() - started
         _write(folder, results, collection, settings, seconds)
-    _summary(results, out, seconds)
+    rows = ((label, *cells) for label, cells in presentation.headline(results).items())
+    columns = ("", *(METHODS[name] for name in results))
+    announce("People the detector never saw (95 % intervals over people)", columns, rows, out, seconds)
 
 
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
@@ -332,19 +333,6 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
         "weights before the first of these stay as they were."
     )
     return notes
-
-
-def _summary(results: Mapping[str, xr.DataTree], out: Path, seconds: float) -> None:
-    """What a reader in a hurry wants to know."""
-    table = Table(title="People the detector never saw (95 % intervals over people)")
-    table.add_column("")
-    for name in results:
-        table.add_column(METHODS[name], justify="right")
-    for label, cells in presentation.headline(results).items():
-        table.add_row(label, *cells)
-    console.print(table)
-    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
+from bayesdf.files import replacing
 from bayesdf.inference import MCDropout
 from bayesdf.models import Detector, build, classifier, priors
 from bayesdf.models.priors import Prior
@@ -150,11 +151,9 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
 
 def write(network: nn.Module, path: Path) -> None:
     """Write a network's weights in half precision, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
-    beside = path.with_suffix(".new")
-    save_file({key: value.contiguous() for key, value in half.items()}, beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        save_file({key: value.contiguous() for key, value in half.items()}, beside)
 
 
 def load(path: Path, name: str, collection: data.Collection) -> nn.Module:

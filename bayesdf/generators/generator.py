@@ -58,13 +58,21 @@ class Generator:
         """(n, latent_dim) standard normal values."""
         return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed))
 
+    @torch.no_grad()
+    def pictures(self, entropy: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `decode` makes of entropy (N, latent_dim): (N, 64, 64) in [0, 1]."""
+        if self.decode is None:
+            raise BayesdfError(f"generator {self.name}: needs `decode` or `manipulate`")
+        made = [self.decode(part) for part in torch.as_tensor(entropy).split(64)]
+        return torch.cat(made)[:, 0].clamp(0.0, 1.0).numpy()
+
     def sample(self, n: int, seed: int) -> NDArray[np.float32]:
         """New fakes (n, 64, 64) in [0, 1]; the same seed makes the same.
 
         A manipulation is made of photographs drawn at random from all 400.
         """
         if self.manipulate is None:
-            return self._pictures(self.entropy(n, seed))
+            return self.pictures(self.entropy(n, seed))
         rng = np.random.default_rng(seed)
         # One photograph of each person beside the n drawn, so that there is always a second person to take from.
         others = np.arange(0, len(photographs()), 10) + rng.integers(10)
@@ -75,11 +83,5 @@ class Generator:
         """One fake for each photograph: what a manipulation makes of it, or a new face in its place."""
         if self.manipulate is not None:
             return self.manipulate(faces, rng)
-        images = self._pictures(torch.from_numpy(rng.standard_normal((len(faces), self.latent_dim), np.float32)))
+        images = self.pictures(torch.from_numpy(rng.standard_normal((len(faces), self.latent_dim), np.float32)))
         return Fakes(images, np.full(len(faces), NOBODY))
-
-    @torch.no_grad()
-    def _pictures(self, entropy: Tensor) -> NDArray[np.float32]:
-        if self.decode is None:
-            raise BayesdfError(f"generator {self.name}: needs `decode` or `manipulate`")
-        return torch.cat([self.decode(part) for part in entropy.split(64)])[:, 0].clamp(0.0, 1.0).numpy()

@@ -20,8 +20,9 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
+from bayesdf.files import replacing
 from bayesdf.generators import perceptual
 from bayesdf.generators.generator import Generator
 
@@ -113,6 +115,13 @@ class Inversion:
 
     def __len__(self) -> int:
         return len(self.entropy)
+
+    def take(self, rows: slice | NDArray[np.integer]) -> "Inversion":
+        """That of some of the images."""
+        parts: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **parts)
 
 
 class _Problem:
@@ -508,7 +517,5 @@ def _resume(path: Path, key: str) -> list[dict[str, Tensor]]:
 
 
 def _write(path: Path, state: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    torch.save(state, beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        torch.save(state, beside)

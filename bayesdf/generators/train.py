@@ -25,6 +25,7 @@ from bayesdf.cache import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
+from bayesdf.files import replacing
 from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
 from bayesdf.generators.networks import DIGESTS, digests, pack
 
@@ -143,11 +144,9 @@ def main(
             draw_sheet(module, network, sheet)
 
     network = fit(module, photographs(), seed, checkpoint, scale, show)
-    WEIGHTS.mkdir(exist_ok=True)
     target = WEIGHTS / f"{name}.safetensors"
-    beside = target.with_suffix(".new")
-    beside.write_bytes(pack(network))
-    beside.replace(target)
+    with replacing(target) as beside:
+        beside.write_bytes(pack(network))
     known = digests(WEIGHTS) | {target.name: hashlib.sha256(target.read_bytes()).hexdigest()}
     (WEIGHTS / DIGESTS).write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(known.items())))
     checkpoint.unlink(missing_ok=True)

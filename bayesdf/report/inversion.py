@@ -386,9 +386,7 @@ def robustness_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(3.1 * 3 + 0.4, 2.75 * 2 + 1.0))
     axes = figure.subplots(2, 3, sharey=True)
     for ax, kind in zip(axes.flat, kinds, strict=False):
-        _lines(ax, table[table["kind"].isin(["none", kind])])
-        ax.set_xlabel(PERTURBATIONS[kind].unit)
-        ax.set_title(PERTURBATIONS[kind].label, loc="left")
+        _panel(ax, table, kind, PERTURBATIONS[kind].label, PERTURBATIONS[kind].unit)
     for ax in axes.flat[len(kinds) : -1]:
         ax.set_visible(False)
     _legend(axes.flat[-1], axes.flat[0])
@@ -410,9 +408,7 @@ def attack_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(3.0 * 4, 3.9))
     axes = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.15])
     for ax, (kind, label) in zip(axes.flat, ATTACKS.items(), strict=False):
-        _lines(ax, table[table["kind"].isin(["none", kind])])
-        ax.set_xlabel("largest change of a pixel (of 255)")
-        ax.set_title(f"attack {label}", loc="left")
+        _panel(ax, table, kind, f"attack {label}", "largest change of a pixel (of 255)")
     _legend(axes.flat[-1], axes.flat[0])
     number = int((data["source"].values != REAL).sum())
     head(
@@ -423,6 +419,13 @@ def attack_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
         "classifier's weights, or all generators and how they are inverted, and the true source.",
     )
     return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame, kind: str, title: str, unit: str) -> None:
+    """One perturbation or attack, from nothing done on."""
+    _lines(ax, table[table["kind"].isin(["none", kind])])
+    ax.set_xlabel(unit)
+    ax.set_title(title, loc="left")
 
 
 def _lines(ax: Axes, table: pd.DataFrame) -> None:

@@ -6,7 +6,6 @@ stay text.
 """
 
 import base64
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from bayesdf.analysis import Estimate
 from bayesdf.errors import BayesdfError
+from bayesdf.files import replacing
 from bayesdf.report.style import RESOLUTION, png
 
 GLOSSARY: dict[str, str] = {
@@ -174,12 +174,8 @@ def write_page(
             glossary=GLOSSARY if glossary is None else glossary,
         )
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 

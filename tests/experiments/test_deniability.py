@@ -20,7 +20,6 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
 from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
-from bayesdf.experiments.deniability.pictures import pictures
 from bayesdf.experiments.run import write_metrics
 from bayesdf.generators import GENERATORS, Generator, ledger
 from bayesdf.report import deniability as presentation
@@ -157,7 +156,7 @@ def test_shares_and_rates_in_the_extremes() -> None:
 
 def test_distances_are_the_ledgers(results: Results) -> None:
     images = results.published[:3]
-    kept = pictures(TOY, TOY.entropy(5, 0))
+    kept = TOY.pictures(TOY.entropy(5, 0))
     found = distances(images, kept, TOY)
     np.testing.assert_allclose(found, np.sqrt(((images[:, None] - kept[None]) ** 2).mean((2, 3))), rtol=1e-4)
     region = np.zeros((64, 64), np.float32)

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 import bayesdf as bdf
 from bayesdf import analysis
 from bayesdf.cli import run_cli
+from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
 from bayesdf.experiments.inversion import __main__ as command
 from bayesdf.experiments.inversion import attribute
 from bayesdf.experiments.inversion.attacks import deceive, mislead
 from bayesdf.experiments.inversion.classifier import classify, train
-from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw, stored
+from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.faces import Faces, photographs

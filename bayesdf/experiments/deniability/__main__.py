@@ -9,14 +9,13 @@ import numpy as np
 import torch
 import typer
 import xarray as xr
-from rich.table import Table
 
 from bayesdf import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.deniability.pictures import weights_digest
 from bayesdf.experiments.deniability.study import study
-from bayesdf.experiments.run import TREE, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.faces import CREDIT
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.report import deniability as presentation
@@ -71,8 +70,11 @@ def main(
     with workspace(out, {**settings, "rival_weights": weights_digest(rival)}) as folder:
         results = study(folder, accused, rival, samples=samples, images=images, steps=steps, seed=seed)
         console.print("[bold]6/6[/] tables, figures, report")
-        _write(folder, results, settings, time.monotonic() - started)
-    _summary(results, out, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        _write(folder, results, settings, seconds)
+    columns = ("", "inversion convicts", "ledger says made")
+    announce("Share of images (95 % Wilson intervals)", columns, presentation.verdicts(results), out, seconds)
+    console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
 
 
 def _accused(name: str) -> Generator:
@@ -114,19 +116,6 @@ def _write(folder: Path, results: Results, settings: dict[str, Any], seconds: fl
     presentation.page(folder / "report.html", results, figures, tables, settings, CREDIT)
     shutil.rmtree(folder / "inversions", ignore_errors=True)
     (folder / "ledger" / "developer.ledger.lock").unlink(missing_ok=True)
-
-
-def _summary(results: Results, out: Path, seconds: float) -> None:
-    """What a reader in a hurry wants to know."""
-    table = Table(title="Share of images (95 % Wilson intervals)")
-    for column in ("", "inversion convicts", "ledger says made"):
-        table.add_column(column, justify="left" if not column else "right")
-    for row in presentation.verdicts(results):
-        table.add_row(*row)
-    console.print(table)
-    console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
-    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

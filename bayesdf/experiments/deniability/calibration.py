@@ -1,18 +1,17 @@
 """What is near enough to be a sample, and what is so well explained that inversion convicts?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from bayesdf.data import stored
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
 from bayesdf.experiments.deniability.framing import Search, explained
-from bayesdf.experiments.deniability.pictures import alter, deliver, pictures
+from bayesdf.experiments.deniability.pictures import alter
 from bayesdf.experiments.deniability.seeds import number_for, rng_for
 from bayesdf.faces import people, photographs
-from bayesdf.generators.invert import Inversion
 
 MILD = (("jpeg", 90.0), ("jpeg", 70.0), ("blur", 0.5), ("noise", 0.02), ("brightness", 0.95))
 """Ways of delivery that the threshold is calibrated to live with."""
@@ -48,7 +47,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     """Thresholds, from samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
-    genuine = pictures(generator, generator.entropy(count, number_for(seed, "calibration samples")))
+    genuine = generator.pictures(generator.entropy(count, number_for(seed, "calibration samples")))
     rows = [
         pd.DataFrame({"delivery": f"{kind} {strength:g}", "distance": paired_distances(changed, genuine, generator)})
         for kind, strength in MILD
@@ -56,10 +55,10 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     ]
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
     faces = faces[np.sort(rng_for(seed, "calibration faces").permutation(len(faces))[:count])]
-    inverted = search("calibration", np.concatenate([deliver(genuine), faces]))
-    searched = explained(generator, _take(inverted, slice(count, None)), faces)
-    kinds = {"second copy": deliver(genuine), "searched": deliver(searched), "photograph": deliver(faces)}
-    others = pictures(generator, generator.entropy(samples, number_for(seed, "calibration ledger")))
+    inverted = search("calibration", np.concatenate([stored(genuine), faces]))
+    searched = explained(generator, inverted.take(slice(count, None)), faces)
+    kinds = {"second copy": stored(genuine), "searched": stored(searched), "photograph": stored(faces)}
+    others = generator.pictures(generator.entropy(samples, number_for(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
     tails = {kind: fit_tail(part) for kind, part in found.items()}
     innocents = [pd.DataFrame({"kind": kind, "distance": part.min(1)}) for kind, part in found.items()]
@@ -71,8 +70,3 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
         genuine=pd.concat(rows, ignore_index=True),
         innocents=pd.concat(innocents, ignore_index=True),
     )
-
-
-def _take(found: Inversion, rows: slice) -> Inversion:
-    arrays: dict[str, Any] = {name: value[rows] for name, value in vars(found).items() if isinstance(value, np.ndarray)}
-    return replace(found, **arrays)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bayesdf.data import stored
 from bayesdf.experiments.deniability.developer import HEADS, Kept
 from bayesdf.experiments.deniability.party import Party, opened_entropy
-from bayesdf.experiments.deniability.pictures import Images, deliver, pictures
+from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.deniability.seeds import number_for
 from bayesdf.generators import ledger
 from bayesdf.generators.ledger import Evidence, Head, Verdict
@@ -39,8 +40,8 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
     text = list(honest.records)
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
-    image = deliver(pictures(generator, opened_entropy(honest, [guilty])))[0]
-    fresh = deliver(pictures(generator, generator.entropy(1, number_for(seed, "outside"))))[0]
+    image = stored(generator.pictures(opened_entropy(honest, [guilty])))[0]
+    fresh = stored(generator.pictures(generator.entropy(1, number_for(seed, "outside"))))[0]
     own_key = hashlib.sha256(b"a key of the developer's choice" + secret).digest()
 
     def judge(evidence: Evidence, against: Head = head, picture: Images = image) -> Verdict:
@@ -86,7 +87,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         else:
             epoch_key = bytes.fromhex(third.evidence.epochs[epoch][0])
             keys |= {r: record_key(epoch_key, r).hex() for r in range(earlier.size, signed.size)}
-        late_image = deliver(pictures(generator, opened_entropy(honest, [late])))[0]
+        late_image = stored(generator.pictures(opened_entropy(honest, [late])))[0]
         return judge(Evidence(signed, lines, epochs, keys), signed, late_image)
 
     def forked() -> Verdict:
@@ -113,7 +114,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
 
     def late_swap() -> Verdict:
         _, signed, evidence = swapped()
-        return judge(evidence, signed, deliver(pictures(generator, opened_entropy(honest, [late])))[0])
+        return judge(evidence, signed, stored(generator.pictures(opened_entropy(honest, [late])))[0])
 
     stranger = hashlib.sha256(b"another" + secret).digest()
     old = kept.heads[0]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesdf.experiments.deniability.pictures import Images, pictures, weights_digest
+from bayesdf.experiments.deniability.pictures import Images, weights_digest
+from bayesdf.files import replacing
 from bayesdf.generators import Generator, ledger
 from bayesdf.generators.ledger import Head
 
@@ -50,7 +51,8 @@ def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> 
         if missing:
             ledger.draw(path, secret, generator, missing)
         heads.append(ledger.publish(path, secret))
-        _replace(note, "".join(f"{head.to_json()}\n" for head in heads))
+        with replacing(note) as beside:
+            beside.write_text("".join(f"{head.to_json()}\n" for head in heads))
     evidence = folder / "evidence.json"
     evidence.unlink(missing_ok=True)
     ledger.gather(path, secret, heads[-1]).save(evidence)
@@ -59,10 +61,4 @@ def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> 
 
 def recalled(kept: Kept, generator: Generator, records: Iterable[int]) -> Images:
     """The developer's own pictures, made again."""
-    return pictures(generator, ledger.recall(kept.path, kept.secret, generator, records))
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text)
-    beside.replace(path)
+    return generator.pictures(ledger.recall(kept.path, kept.secret, generator, records))

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdf.data import stored
 from bayesdf.experiments.deniability.distances import paired_distances
-from bayesdf.experiments.deniability.pictures import Images, deliver, pictures
+from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.deniability.seeds import number_for, rng_for
 from bayesdf.faces import people, photographs
 from bayesdf.generators import Generator
@@ -43,7 +44,7 @@ def explained(generator: Generator, found: Inversion, targets: Images) -> Images
     Unlikely entropy would betray the search. Outside the region that the generator draws the target stays as it is.
     """
     entropy = found.entropy * np.minimum(1.0, np.maximum(found.energy, 1e-9) ** -0.5)[:, None].astype(np.float32)
-    made = pictures(generator, entropy)
+    made = generator.pictures(entropy)
     if generator.region is None:
         return made
     return (generator.region * made + (1.0 - generator.region) * targets).astype(np.float32)
@@ -68,7 +69,7 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
     moved = [
         within(budget / 255.0, faces, goal) for budget, goal in zip(BUDGETS, np.split(again, len(BUDGETS)), strict=True)
     ]
-    second = pictures(generator, generator.entropy(len(faces), number_for(seed, "second copy")))
+    second = generator.pictures(generator.entropy(len(faces), number_for(seed, "second copy")))
     parts: list[tuple[str, str, float, Images, Images]] = [
         ("untouched", "photograph", np.nan, faces, faces),
         *(("perturbed", "photograph", float(b), m, faces) for b, m in zip(BUDGETS, moved, strict=True)),
@@ -81,7 +82,7 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
         apart = np.abs(made - wanted).reshape(len(made), -1)
         changes = {"largest_change": apart.max(1), "rms_change": np.sqrt((apart**2).mean(1))}
         rows.append(pd.DataFrame({"attack": attack, "target": target, "budget": budget, **changes}))
-    published = np.concatenate([deliver(made) for _, _, _, made, _ in parts])
+    published = np.concatenate([stored(made) for _, _, _, made, _ in parts])
     return pd.concat(rows, ignore_index=True), published, np.concatenate([wanted for *_, wanted in parts])
 
 
@@ -92,4 +93,4 @@ def altered_copies(
     goals = goals[: len(opened)]
     share = np.minimum(1.0, 0.9 * threshold / np.maximum(paired_distances(goals, opened, generator), 1e-6))
     blended = opened + share[:, None, None].astype(np.float32) * (goals - opened)
-    return deliver(blended), share
+    return stored(blended), share

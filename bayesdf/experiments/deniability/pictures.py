@@ -4,13 +4,11 @@ import hashlib
 import importlib.resources
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from torch import Tensor
 
-from bayesdf.data import common_path
+from bayesdf.data import stored
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator
 
@@ -27,25 +25,12 @@ ALTERATIONS: dict[str, tuple[float, ...]] = {
 values of [0, 1]), factor on the grey values, share of the side that is kept."""
 
 
-@torch.no_grad()
-def pictures(generator: Generator, entropy: Tensor | NDArray[np.float32]) -> Images:
-    """What the generator makes of entropy: (N, 64, 64) in [0, 1]."""
-    assert generator.decode is not None
-    made = [generator.decode(part)[:, 0].clamp(0.0, 1.0) for part in torch.as_tensor(entropy).split(64)]
-    return torch.cat(made).numpy()
-
-
-def deliver(images: Images, quality: int | None = 90) -> Images:
-    """Images as they arrive: after the 8 bits and the JPEG step that all images take; without JPEG for None."""
-    return np.stack([common_path(image, SIZE, quality)[0][..., 0] for image in images]).astype(np.float32) / 255.0
-
-
 def alter(images: Images, kind: str, strength: float, rng: np.random.Generator) -> Images:
     """One of `ALTERATIONS`, then 8 bits, then (but for `as made` and `jpeg` itself) JPEG of quality 90."""
     if kind == "as made":
-        return deliver(images, None)
+        return stored(images, None)
     if kind == "jpeg":
-        return deliver(images, int(strength))
+        return stored(images, int(strength))
     if kind == "blur":
         changed = ndimage.gaussian_filter(images, (0, strength, strength))
     elif kind == "noise":
@@ -57,11 +42,11 @@ def alter(images: Images, kind: str, strength: float, rng: np.random.Generator) 
         box = (edge, edge, SIZE - edge, SIZE - edge)
         whole = (Image.fromarray(image) for image in images)
         changed = np.stack([np.asarray(one.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box)) for one in whole])
-    return deliver(changed.clip(0.0, 1.0))
+    return stored(changed.clip(0.0, 1.0))
 
 
 def weights_digest(generator: Generator) -> str:
     """SHA-256 of the file of the generator's weights; where it has none, of what it makes of one entropy."""
     file = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{generator.name}.safetensors")
-    data = file.read_bytes() if file.is_file() else pictures(generator, generator.entropy(1, 0)).tobytes()
+    data = file.read_bytes() if file.is_file() else generator.pictures(generator.entropy(1, 0)).tobytes()
     return hashlib.sha256(data).hexdigest()

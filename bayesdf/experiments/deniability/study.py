@@ -8,13 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
+from bayesdf.data import stored
 from bayesdf.experiments.deniability.calibration import LIKELY, calibrate
 from bayesdf.experiments.deniability.cheats import cheat
 from bayesdf.experiments.deniability.developer import keep_ledger, recalled
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, distances, false_rate, tail_table
 from bayesdf.experiments.deniability.framing import Search, altered_copies, framed
 from bayesdf.experiments.deniability.party import Party, from_published, judged, opened_entropy
-from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter, deliver, pictures
+from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter
 from bayesdf.experiments.deniability.seeds import number_for, rng_for
 from bayesdf.generators import Generator
 from bayesdf.report.deniability import Results
@@ -48,20 +49,20 @@ def study(
     records = np.sort(rng_for(seed, "guilty").permutation(samples)[:images] + 1)
     guilty = recalled(kept, accused, records.tolist())
     frame = pd.concat([frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "truth": records})])
-    published = np.concatenate([published, deliver(guilty)])
+    published = np.concatenate([published, stored(guilty)])
     targets = np.concatenate([targets, guilty])
     found = search("accused", published)
     frame = frame.reset_index(drop=True).assign(error=found.pixel, energy=found.energy)
     frame["convicted"] = (found.pixel <= measured.error) & (found.energy <= measured.energy)
     frame = judged(frame, third.judge(published, threshold, found.entropy))
     # What an adversary makes of the evidence itself, once it is in many hands.
-    opened = pictures(accused, opened_entropy(third.evidence, records.tolist()))
+    opened = accused.pictures(opened_entropy(third.evidence, records.tolist()))
     copies, shares = altered_copies(opened, targets[:images], accused, threshold)
     copied = judged(pd.DataFrame({"share": shares, "truth": records}), third.judge(copies, threshold))
 
     console.print("[bold]4/6[/] a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
-    fresh = deliver(pictures(accused, accused.entropy(10 * images, number_for(seed, "fresh"))))
+    fresh = stored(accused.pictures(accused.entropy(10 * images, number_for(seed, "fresh"))))
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,

@@ -13,15 +13,14 @@ from typing import Annotated, Any
 import torch
 import typer
 import xarray as xr
-from rich.table import Table
 
 from bayesdf import __version__
-from bayesdf.cli import console, run_cli
+from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.experiments.inversion.work import WORK
-from bayesdf.experiments.run import TREE, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.generators import GENERATORS
 from bayesdf.report import inversion as presentation
 from bayesdf.store import write_tree
@@ -98,7 +97,9 @@ def main(
         seconds = time.monotonic() - started
         _write(folder, tree, settings, seconds)
         shutil.rmtree(folder / WORK, ignore_errors=True)
-    _say(tree, out, seconds)
+    rows = ((label, *cells) for label, cells in presentation.headline(tree).items())
+    columns = ("", "candidates' samples", "all sources")
+    announce("Sources named rightly (95 % intervals)", columns, rows, out, seconds)
 
 
 def _known_candidates(text: str) -> list[str]:
@@ -137,18 +138,6 @@ def _write(folder: Path, tree: xr.DataTree, settings: Mapping[str, Any], seconds
     write_tables(folder, tables)
     write_figures(folder, figures)
     presentation.page(folder / "report.html", tree, figures, tables, settings)
-
-
-def _say(tree: xr.DataTree, out: Path, seconds: float) -> None:
-    """What a reader in a hurry wants to know."""
-    table = Table(title="Sources named rightly (95 % intervals)")
-    for column in ("", "candidates' samples", "all sources"):
-        table.add_column(column, justify="right" if column else "left")
-    for label, cells in presentation.headline(tree).items():
-        table.add_row(label, *cells)
-    console.print(table)
-    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

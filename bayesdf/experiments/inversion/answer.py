@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.inversion.pictures import stored
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.attribution import Attribution, evidence

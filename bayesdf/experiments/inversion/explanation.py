@@ -1,12 +1,10 @@
 """How nearly can each candidate make the pictures again?"""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
@@ -32,14 +30,6 @@ def inverted(
             progress=console.is_terminal,
         )
     return found
-
-
-def subset(inversions: Mapping[str, Inversion], rows: NDArray[np.integer]) -> dict[str, Inversion]:
-    """The inversions of some of the images."""
-    return {
-        name: replace(one, **{key: value[rows] for key, value in vars(one).items() if isinstance(value, np.ndarray)})
-        for name, one in inversions.items()
-    }
 
 
 def explanations(pictures: Pictures, inversions: Mapping[str, Inversion]) -> xr.Dataset:

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from bayesdf.data import REAL, common_path
+from bayesdf.data import REAL
 from bayesdf.experiments.inversion.plan import seed_of
 from bayesdf.experiments.inversion.work import kept
-from bayesdf.faces import SIZE, Faces, people, photographs
+from bayesdf.faces import Faces, people, photographs
 from bayesdf.generators import Generator
-from bayesdf.generators.perturb import LEVELS
 
 Pixels = NDArray[np.float32]
 ROLES = {"calibration": "val", "test": "test", "train": "train"}
@@ -81,12 +79,6 @@ def _manipulated(generator: Generator, known: Faces, count: int, rng: np.random.
 def drawn(folder: Path, sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
     arrays = kept(folder / f"pictures_{role}.npz", lambda: vars(draw(sources, role, count, seed)))
     return Pictures(**arrays)
-
-
-def stored(images: NDArray[np.floating], quality: int | None = 90) -> Pixels:
-    """Images after the path that all take: crop, resize, grey, 8 bits and JPEG (none where `quality` is None)."""
-    done = [Image.fromarray(common_path(image, SIZE, quality)[0]).convert("L") for image in np.asarray(images)]
-    return np.stack([np.asarray(image) for image in done]).astype(np.float32) / np.float32(LEVELS)
 
 
 def first(pictures: Pictures, sources: Sequence[str], count: int) -> NDArray[np.int64]:

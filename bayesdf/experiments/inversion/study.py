@@ -8,11 +8,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.data import REAL
+from bayesdf.data import REAL, stored
 from bayesdf.experiments.inversion.attacks import adaptive, deceiving
 from bayesdf.experiments.inversion.classifier import classify, trained
-from bayesdf.experiments.inversion.explanation import explanations, inverted, subset
-from bayesdf.experiments.inversion.pictures import ROLES, Pictures, drawn, first, stored
+from bayesdf.experiments.inversion.explanation import explanations, inverted
+from bayesdf.experiments.inversion.pictures import ROLES, Pictures, drawn, first
 from bayesdf.experiments.inversion.plan import Plan, seed_of
 from bayesdf.experiments.inversion.scores import hits, left_out, nearest, summary
 from bayesdf.experiments.inversion.throughput import throughput
@@ -81,10 +81,12 @@ def study(
     }
     whole = inverted(work, "pictures", np.concatenate([part.images for part in sets.values()]), searched, plan)
     bounds = np.cumsum([0, *(len(part) for part in sets.values())])
-    found = {name: subset(whole, np.arange(*bounds[i : i + 2])) for i, name in enumerate(sets)}
+    parts = {name: slice(*bounds[i : i + 2]) for i, name in enumerate(sets)}
+    found = {name: {key: one.take(part) for key, one in whole.items()} for name, part in parts.items()}
     told = {name: explanations(part, found[name]) for name, part in sets.items()}
     console.print("    the attack on inversion itself")
-    misleading = few.showing(adaptive(work, few, subset(found["test"], rows), searched, plan))
+    known = {name: one.take(rows) for name, one in found["test"].items()}
+    misleading = few.showing(adaptive(work, few, known, searched, plan))
     told["misleading"] = explanations(misleading, inverted(work, "attacked", misleading.images, searched, plan))
 
     console.print("[bold]4/5[/] calibration and answers")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdf.files import replacing
+
 WORK = "work"
 """What a stopped run goes on from; a finished one has no need of it."""
 
@@ -21,9 +23,6 @@ def kept(path: Path, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, N
         except (OSError, ValueError, zipfile.BadZipFile, EOFError):
             path.unlink()
     arrays = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
+    with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    beside.replace(path)
     return arrays
