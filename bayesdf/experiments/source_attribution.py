@@ -43,6 +43,7 @@ def method(name: str, *, epochs: int, seed: int, device: str) -> SVI | MCDropout
         "epochs": epochs,
         "freeze": "prefix",
         "augment": data.augment,
+        "views": 2,
         "seed": seed,
         "device": device,
     }

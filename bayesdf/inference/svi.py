@@ -64,6 +64,10 @@ class SVI(Training):
         T above; 1 is Bayes, below 1 a "cold" posterior (Wenzel et al., 2020).
     augment : callable, optional
         ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W), on the CPU.
+    views : int, optional
+        With `augment` and `freeze`: how many versions of each training image there are. Their features are computed
+        once and kept, and epochs take turns with them, if they take up at most a gigabyte. Default: every epoch
+        sees new versions.
     patience : int, optional
         Stop after so many epochs without a lower validation NLL. With validation data the best epoch is restored in
         any case.

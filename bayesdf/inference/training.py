@@ -43,6 +43,7 @@ class Training:
     freeze: Literal["prefix", "all"] | None = None
     class_balanced: bool = True
     augment: Augment | None = None
+    views: int | None = None
     patience: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -58,6 +59,11 @@ class Training:
             raise BayesdfError(f"{who}: batch_size is {self.batch_size}, but must be at least 1")
         if self.freeze not in (None, "prefix", "all"):
             raise BayesdfError(f"{who}: freeze is {self.freeze!r}, but must be None, 'prefix' or 'all'")
+        if self.views is not None and (self.views < 1 or self.freeze is None):
+            raise BayesdfError(
+                f"{who}: views is {self.views} with freeze {self.freeze!r}: give at least 1, with freeze 'prefix' or "
+                "'all', or None"
+            )
         if self.patience is not None and self.patience < 1:
             raise BayesdfError(f"{who}: patience is {self.patience}, but must be at least 1 epoch, or None")
         if self.seed < 0:
@@ -281,27 +287,35 @@ def set_modes(problem: Problem, training: bool) -> None:
 
 
 class _Feed:
-    """Shuffled batches for one epoch after another, from features kept in memory where these do not change."""
+    """Shuffled batches for one epoch after another, from features kept in memory where these do not change.
+
+    What is kept is a list of views: without augmentation there is one, and with it as many as the settings say.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.order = torch.Generator().manual_seed(problem.settings.seed)
         self.noise = torch.Generator().manual_seed(problem.settings.seed + 1)
+        augment = problem.settings.augment
+        self.augment = None if augment is None else lambda images: augment(images, self.noise)
         self.prefix = None if problem.settings.freeze is None else problem.parts.prefix
-        self.kept: tuple[tuple[Tensor, ...], Tensor] | None = None
-        if self.prefix is not None and problem.settings.augment is None:
-            self.kept = self._keep()
+        self.epoch = 0
+        self.kept: list[tuple[Tensor, ...]] | None = None
+        views = problem.settings.views if problem.settings.augment is not None else 1
+        if self.prefix is not None and views is not None:
+            self.kept = self._keep(min(views, problem.settings.epochs))
+            self.labels = all_labels(problem.train).to(problem.device)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         problem, settings = self.problem, self.problem.settings
         order = torch.randperm(problem.size, generator=self.order)
         if self.kept is not None:
-            features, labels = self.kept
-            for part in order.to(labels.device).tensor_split(math.ceil(problem.size / settings.batch_size)):
-                yield tuple(feature[part] for feature in features), labels[part]
+            features = self.kept[self.epoch % len(self.kept)]
+            self.epoch += 1
+            for part in order.to(problem.device).tensor_split(math.ceil(problem.size / settings.batch_size)):
+                yield tuple(feature[part] for feature in features), self.labels[part]
             return
-        augment = None if settings.augment is None else self._augment
-        for images, labels in batches(problem.train, settings.batch_size, problem.device, order, augment):
+        for images, labels in batches(problem.train, settings.batch_size, problem.device, order, self.augment):
             if self.prefix is None:
                 yield (images,), labels
             else:
@@ -309,26 +323,27 @@ class _Feed:
                     features = self.prefix(images)
                 yield features, labels
 
-    def _augment(self, images: Tensor) -> Tensor:
-        assert self.problem.settings.augment is not None
-        return self.problem.settings.augment(images, self.noise)
-
-    def _keep(self) -> tuple[tuple[Tensor, ...], Tensor] | None:
-        problem = self.problem
+    def _keep(self, views: int) -> list[tuple[Tensor, ...]] | None:
+        """The features of every training image in its order, a tuple a view; None where they take too much room."""
+        problem, size = self.problem, self.problem.settings.batch_size
         assert self.prefix is not None
         set_modes(problem, training=False)
         kept: list[tuple[Tensor, ...]] = []
-        labels = []
         with torch.no_grad():
-            for images, label in batches(problem.train, problem.settings.batch_size, problem.device):
-                features = self.prefix(images)
-                if not all(isinstance(part, Tensor) and len(part) == len(images) for part in features):
-                    return None  # something besides a value an image crosses, such as a shape
-                if sum(part.nbytes for part in features) / len(images) * problem.size > CACHE_BYTES:
-                    return None
-                kept.append(features)
-                labels.append(label)
-        return tuple(torch.cat(parts) for parts in zip(*kept, strict=True)), torch.cat(labels)
+            for _ in range(views):
+                place = 0
+                for images, _ in batches(problem.train, size, problem.device, None, self.augment):
+                    features = self.prefix(images)
+                    if not all(isinstance(part, Tensor) and len(part) == len(images) for part in features):
+                        return None  # something besides a value an image crosses, such as a shape
+                    if place == 0:
+                        if sum(part[0].nbytes for part in features) * problem.size * views > CACHE_BYTES:
+                            return None
+                        kept.append(tuple(part.new_empty((problem.size, *part.shape[1:])) for part in features))
+                    for whole, part in zip(kept[-1], features, strict=True):
+                        whole[place : place + len(images)] = part
+                    place += len(images)
+        return kept
 
 
 @dataclass

@@ -574,9 +574,8 @@ def _pictures(tree: xr.DataTree, figures: Mapping[str, Figure]) -> Section:
         [
             f"Candidates are {', '.join(candidates)}; other sources are {', '.join(others)}. Entropy and photographs "
             "to judge are held out: calibration pictures have other entropy, and photographs and manipulations of "
-            "them come from other people (validation people for calibration, test people to judge, training people "
-            "for the classifiers). The generators of whole images were trained on training and validation people: "
-            "photographs that calibrate `real` are somewhat easier for them than those judged. The swapping "
+            "them come from other people: one half of the test people for calibration, the other half to judge, "
+            "training people for the classifiers. The generators of whole images have seen neither half; the swapping "
             "autoencoder was trained on all 40 people, as a forger's would be on his victims.",
             Picture(figures["reconstructions"], "A generator makes its own pictures again, and others less well."),
             Picture(

@@ -205,6 +205,18 @@ def test_a_forgiving_generator_undoes_what_happened() -> None:
         perturb.forgiving(SOURCES["mirror"])
 
 
+@pytest.mark.parametrize("crop", [0.1, 0.2, 0.3])
+def test_a_crop_is_undone(crop: float) -> None:
+    """A generator of faces explains its pictures, part of them cut away, nearly as well as before."""
+    generator = GENERATORS["dcgan"]
+    images = stored(generator.sample(4, 5))
+    before = invert(images, perturb.forgiving(generator), steps=20)
+    after = invert(perturb.perturb(images, "crop", crop), perturb.forgiving(generator), steps=20)
+    zoom = after.entropy[:, -perturb.TREATMENTS]
+    np.testing.assert_allclose(np.exp(-perturb.ZOOM * zoom), 1.0 - crop, atol=0.02)
+    assert np.median(after.loss / before.loss) < 2.0
+
+
 # Attacks.
 
 

@@ -1,5 +1,6 @@
 """SVI finds the posterior: against exact integration, and what its options do."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import SVI
+from bayesdf.inference import SVI, training
 from bayesdf.models import Detector, priors
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
 
@@ -260,6 +261,33 @@ def test_cached_features_give_the_same_posterior_as_running_the_prefix():
     cached = short(freeze="prefix").fit(model, pictures())
     run = short(freeze="prefix", augment=lambda images, noise: images).fit(model, pictures())
     torch.testing.assert_close(cached.sampler.loc["3.weight"], run.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
+
+
+def test_views_are_augmented_once_and_take_turns(monkeypatch):
+    model = Detector(convolutional(), {"3": priors.normal(0.1)})
+    times = itertools.count()
+
+    def brighter(images, noise):
+        return images + 0.1 * (next(times) // 3)  # 24 pictures are 3 batches: every view is brighter than the last
+
+    kept = short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
+    assert next(times) == 6  # no more images were augmented than those of two views
+    seen = itertools.count()
+
+    def turns(images, noise):
+        return images + 0.1 * (next(seen) // 3 % 2)  # the same by hand: a view an epoch
+
+    by_hand = short(freeze="prefix", augment=turns, epochs=4).fit(model, pictures())
+    torch.testing.assert_close(kept.sampler.loc["3.weight"], by_hand.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(training, "CACHE_BYTES", 1)
+    short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
+    assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
+
+
+@pytest.mark.parametrize("settings", [{"views": 0, "freeze": "prefix"}, {"views": 2}])
+def test_views_need_a_frozen_prefix(settings):
+    with pytest.raises(BayesdfError, match="views is"):
+        short(**settings)
 
 
 def test_augmentation_gets_images_and_a_seeded_generator():

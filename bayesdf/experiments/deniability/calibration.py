@@ -10,7 +10,7 @@ from bayesdf.data import stored
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
 from bayesdf.experiments.deniability.framing import Search, explained
 from bayesdf.experiments.deniability.pictures import alter
-from bayesdf.experiments.deniability.seeds import number_for, rng_for
+from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
 
 MILD = (("jpeg", 90.0), ("jpeg", 70.0), ("blur", 0.5), ("noise", 0.02), ("brightness", 0.95))
@@ -47,18 +47,18 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     """Thresholds, from samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
-    genuine = generator.pictures(generator.entropy(count, number_for(seed, "calibration samples")))
+    genuine = generator.pictures(generator.entropy(count, seed_of(seed, "calibration samples")))
     rows = [
         pd.DataFrame({"delivery": f"{kind} {strength:g}", "distance": paired_distances(changed, genuine, generator)})
         for kind, strength in MILD
-        for changed in [alter(genuine, kind, strength, rng_for(seed, "mild", kind, strength))]
+        for changed in [alter(genuine, kind, strength, rng_of(seed, "mild", kind, strength))]
     ]
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
-    faces = faces[np.sort(rng_for(seed, "calibration faces").permutation(len(faces))[:count])]
+    faces = faces[np.sort(rng_of(seed, "calibration faces").permutation(len(faces))[:count])]
     inverted = search("calibration", np.concatenate([stored(genuine), faces]))
     searched = explained(generator, inverted.take(slice(count, None)), faces)
     kinds = {"second copy": stored(genuine), "searched": stored(searched), "photograph": stored(faces)}
-    others = generator.pictures(generator.entropy(samples, number_for(seed, "calibration ledger")))
+    others = generator.pictures(generator.entropy(samples, seed_of(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
     tails = {kind: fit_tail(part) for kind, part in found.items()}
     innocents = [pd.DataFrame({"kind": kind, "distance": part.min(1)}) for kind, part in found.items()]

@@ -12,7 +12,7 @@ from bayesdf.data import stored
 from bayesdf.experiments.deniability.developer import HEADS, Kept
 from bayesdf.experiments.deniability.party import Party, opened_entropy
 from bayesdf.experiments.deniability.pictures import Images
-from bayesdf.experiments.deniability.seeds import number_for
+from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import ledger
 from bayesdf.generators.ledger import Evidence, Head, Verdict
 from bayesdf.generators.ledger.entropy import commit, record_key
@@ -41,7 +41,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
     image = stored(generator.pictures(opened_entropy(honest, [guilty])))[0]
-    fresh = stored(generator.pictures(generator.entropy(1, number_for(seed, "outside"))))[0]
+    fresh = stored(generator.pictures(generator.entropy(1, seed_of(seed, "outside"))))[0]
     own_key = hashlib.sha256(b"a key of the developer's choice" + secret).digest()
 
     def judge(evidence: Evidence, against: Head = head, picture: Images = image) -> Verdict:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesdf.data import stored
 from bayesdf.experiments.deniability.distances import paired_distances
 from bayesdf.experiments.deniability.pictures import Images
-from bayesdf.experiments.deniability.seeds import number_for, rng_for
+from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
 from bayesdf.generators import Generator
 from bayesdf.generators.invert import Inversion, invert
@@ -59,8 +59,8 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
     """The attacks on an innocent developer: a row a picture, the pictures as delivered, and what they were to be."""
     generator, seed = search.generator, search.seed
     faces = photographs().images[np.isin(photographs().subject, people()["test"])]
-    faces = faces[np.sort(rng_for(seed, "targets").permutation(len(faces))[:images])]
-    strange = rival.sample(len(faces), number_for(seed, "rival"))
+    faces = faces[np.sort(rng_of(seed, "targets").permutation(len(faces))[:images])]
+    strange = rival.sample(len(faces), seed_of(seed, "rival"))
     targets = np.concatenate([faces, strange])
     searched = explained(generator, search("targets", targets), targets)
     # Twice: nearer pictures are found once the search may start from a picture that was moved towards its reach.
@@ -69,7 +69,7 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
     moved = [
         within(budget / 255.0, faces, goal) for budget, goal in zip(BUDGETS, np.split(again, len(BUDGETS)), strict=True)
     ]
-    second = generator.pictures(generator.entropy(len(faces), number_for(seed, "second copy")))
+    second = generator.pictures(generator.entropy(len(faces), seed_of(seed, "second copy")))
     parts: list[tuple[str, str, float, Images, Images]] = [
         ("untouched", "photograph", np.nan, faces, faces),
         *(("perturbed", "photograph", float(b), m, faces) for b, m in zip(BUDGETS, moved, strict=True)),

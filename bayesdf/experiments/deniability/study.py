@@ -16,7 +16,7 @@ from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, distan
 from bayesdf.experiments.deniability.framing import Search, altered_copies, framed
 from bayesdf.experiments.deniability.party import Party, from_published, judged, opened_entropy
 from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter
-from bayesdf.experiments.deniability.seeds import number_for, rng_for
+from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.generators import Generator
 from bayesdf.report.deniability import Results
 
@@ -46,7 +46,7 @@ def study(
 
     console.print("[bold]3/6[/] framing the innocent")
     frame, published, targets = framed(search, rival, images)
-    records = np.sort(rng_for(seed, "guilty").permutation(samples)[:images] + 1)
+    records = np.sort(rng_of(seed, "guilty").permutation(samples)[:images] + 1)
     guilty = recalled(kept, accused, records.tolist())
     frame = pd.concat([frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "truth": records})])
     published = np.concatenate([published, stored(guilty)])
@@ -62,7 +62,7 @@ def study(
 
     console.print("[bold]4/6[/] a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
-    fresh = stored(accused.pictures(accused.entropy(10 * images, number_for(seed, "fresh"))))
+    fresh = stored(accused.pictures(accused.entropy(10 * images, seed_of(seed, "fresh"))))
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,
@@ -116,5 +116,5 @@ def _altered(guilty: Images, records: NDArray[np.int64], seed: int) -> tuple[pd.
     for kind, strengths in ALTERATIONS.items():
         for strength in strengths:
             rows.append(pd.DataFrame({"alteration": kind, "strength": strength, "truth": records}))
-            changed.append(alter(guilty, kind, strength, rng_for(seed, "alter", kind, strength)))
+            changed.append(alter(guilty, kind, strength, rng_of(seed, "alter", kind, strength)))
     return pd.concat(rows, ignore_index=True), np.concatenate(changed)

@@ -31,7 +31,7 @@ QUICK = "vae,dcgan,flow"
 
 def main(
     images: Annotated[
-        int, typer.Option(help="Pictures of each source to judge, 4 to 1000 (photographs: 100 at most).")
+        int, typer.Option(help="Pictures of each source to judge, 4 to 1000 (photographs: 50 at most).")
     ] = Plan.images,
     candidates: Annotated[
         str,
@@ -77,7 +77,7 @@ def main(
         images=images,
         calibration=max(4, round(1.2 * images)),
         train=8 * images,
-        disturbed=max(1, images // 4),
+        disturbed=max(1, 3 * images // 8),
         steps=steps,
         forgiving=forgive,
         seed=seed,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from bayesdf.experiments.inversion.explanation import inverted
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
-from bayesdf.experiments.inversion.plan import Plan, seed_of
+from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator, perceptual
 from bayesdf.generators.invert import FLOOR, Inversion

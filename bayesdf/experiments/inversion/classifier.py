@@ -17,8 +17,9 @@ from torch import Tensor, nn
 import bayesdf.analysis as analysis
 from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures
-from bayesdf.experiments.inversion.plan import Plan, seed_of
+from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators.perturb import perturb_at_random
 from bayesdf.models.blind import residual
 

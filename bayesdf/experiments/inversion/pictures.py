@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdf.data import REAL
-from bayesdf.experiments.inversion.plan import seed_of
 from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import Faces, people, photographs
 from bayesdf.generators import Generator
 
 Pixels = NDArray[np.float32]
-ROLES = {"calibration": "val", "test": "test", "train": "train"}
-"""What pictures are for, and the people whose photographs they are or are made of."""
+ROLES = ("calibration", "test", "train")
+"""What pictures are for."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class Pictures:
         return Pictures(images, np.tile(self.source, times), np.tile(self.subject, times))
 
 
+def people_of(role: str) -> list[str]:
+    """Whose photographs are used, and worked on, for a role.
+
+    Generators of whole images have seen training and validation people: what is calibrated and what is judged is of
+    test people, one half each. Classifiers learn from training people.
+    """
+    parts = people()
+    half = len(parts["test"]) // 2
+    return {"calibration": parts["test"][:half], "test": parts["test"][half:], "train": parts["train"]}[role]
+
+
 def draw(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
     """Photographs and each source's pictures, as they come.
 
@@ -48,12 +59,12 @@ def draw(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> 
     Parameters
     ----------
     role
-        `calibration`, `test` or `train`.
+        One of `ROLES`.
     count
         Pictures of each source; photographs as far as there are.
     """
     rng = np.random.default_rng(seed_of(seed, role, REAL))
-    known = photographs().take(np.isin(photographs().subject, people()[ROLES[role]]))
+    known = photographs().take(np.isin(photographs().subject, people_of(role)))
     order = rng.permutation(len(known))[:count]
     images, source, subject = [known.images[order]], [REAL] * len(order), [*known.subject[order]]
     for name, generator in sources.items():

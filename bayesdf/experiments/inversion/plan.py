@@ -1,9 +1,6 @@
 """How much of everything does a run look at, and with which seeds?"""
 
-import zlib
 from dataclasses import dataclass
-
-import numpy as np
 
 from bayesdf.generators.perturb import PERTURBATIONS
 
@@ -16,7 +13,7 @@ class Plan:
     ----------
     images, calibration, train
         Pictures of each source to judge, to calibrate the attribution with, and to train the classifiers on. There are
-        only 100, 60 and 240 photographs.
+        only 50, 50 and 240 photographs.
     disturbed
         Of those to judge, how many of each candidate and of the photographs are disturbed and attacked too.
     strengths
@@ -38,7 +35,7 @@ class Plan:
     images: int = 16
     calibration: int = 19
     train: int = 128
-    disturbed: int = 4
+    disturbed: int = 6
     strengths: int = 3
     budgets: tuple[float, ...] = (2.0, 4.0, 8.0)
     rounds: int = 3
@@ -55,8 +52,3 @@ class Plan:
             for name, way in PERTURBATIONS.items()
             for strength in way.strengths[len(way.strengths) - self.strengths :]
         ]
-
-
-def seed_of(seed: int, *names: str) -> int:
-    """A seed for each use of the run's seed."""
-    return int(np.random.SeedSequence([seed, *(zlib.crc32(name.encode()) for name in names)]).generate_state(1)[0])

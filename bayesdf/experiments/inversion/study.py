@@ -13,10 +13,11 @@ from bayesdf.experiments.inversion.attacks import adaptive, deceiving
 from bayesdf.experiments.inversion.classifier import classify, trained
 from bayesdf.experiments.inversion.explanation import explanations, inverted
 from bayesdf.experiments.inversion.pictures import ROLES, Pictures, drawn, first
-from bayesdf.experiments.inversion.plan import Plan, seed_of
+from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.scores import hits, left_out, nearest, summary
 from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.inversion.work import WORK, kept
+from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
 from bayesdf.generators.attribution import fit
 from bayesdf.generators.invert import Inversion

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 
 
-def number_for(seed: int, *what: object) -> int:
+def seed_of(seed: int, *what: object) -> int:
     """A seed for one purpose, unlike that for any other."""
     return int.from_bytes(hashlib.sha256(repr((seed, *what)).encode()).digest()[:4], "little") >> 1
 
 
-def rng_for(seed: int, *what: object) -> np.random.Generator:
-    return np.random.default_rng(number_for(seed, *what))
+def rng_of(seed: int, *what: object) -> np.random.Generator:
+    return np.random.default_rng(seed_of(seed, *what))
