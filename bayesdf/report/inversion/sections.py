@@ -1,0 +1,195 @@
+"""What does the page say?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from bayesdf.faces import CREDIT
+from bayesdf.report.inversion.names import estimate, part_of
+from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+from bayesdf.report.style import in_order
+
+WORDS = {
+    **GLOSSARY,
+    "candidate": "A generator that is inverted: asked to make the picture again.",
+    "inversion": "The search for the entropy from which a generator makes a picture most like a given one.",
+    "entropy": "The random values of which a generator makes a picture, also called its latent.",
+    "none of these": "The answer that no source known to the attribution made the picture.",
+    "log loss": "Mean of minus the logarithm of the probability given to the true source, in nats: 0 is perfect.",
+    "AUC": "How often a picture of the unknown generator is more surely `none of these` than another: 0.5 by chance.",
+    "95 % interval": (
+        "From drawing people (or pictures, where they show nobody) again and again with replacement (bootstrap): the "
+        "range in which 95 % of the results lie. Where all are right or all wrong it has no width, although the truth "
+        "may be some per cent off."
+    ),
+}
+
+
+def page(
+    path: Path,
+    tree: xr.DataTree,
+    figures: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the report."""
+    write_page(
+        path,
+        "Who made this picture? Attribution by inversion",
+        [
+            _pictures(tree, figures),
+            _attribution(figures, tables),
+            _unknown(figures, tables),
+            _comparison(
+                "Perturbations",
+                "A picture is disturbed after the common path and stored again with 8 bits. The attributions and the "
+                "classifiers judge the same pictures. `inversion` was calibrated, and `classifier` trained, on "
+                "pictures of the common path alone; their counterparts saw besides pictures disturbed in one of these "
+                "ways, of a strength drawn at random. A classifier cannot refuse: here and under attack the most "
+                "probable source that has a name counts for inversion too, and `refused` is the share for which it "
+                "would have said `none of these`.",
+                [
+                    Picture(figures["perturbations"], "Two pictures, so that the strengths can be judged."),
+                    Picture(
+                        figures["robustness"], "Full lines: inversion; dashed: classifiers; dotted: the smallest error."
+                    ),
+                ],
+                tables["robustness_comparison"],
+                tables["robustness"],
+            ),
+            _comparison(
+                "Attacks",
+                "An attacker changes every pixel by at most the budget so that a method misjudges the picture. On a "
+                "classifier by projected gradient ascent of its loss (Madry et al. 2018), with its weights. On "
+                "inversion by descending the rival's error less that of the true generator, in rounds, between which "
+                "the picture is inverted again by both. Each attacked picture is judged by all methods: an attack "
+                "made for one may or may not carry over to another. Attackers of the classifier do not know of "
+                "inversion, and the other way round.",
+                [Picture(figures["attacks"], "Left to right: what the attack was made against.")],
+                tables["attacks_comparison"],
+                tables["attacks"],
+            ),
+            _cost(tables),
+        ],
+        question="Can the generator of a picture be told by asking each candidate to make the picture again, and does "
+        "that stand where a classifier falls?",
+        answer=_answer(tree, tables),
+        highlights={
+            "candidates' samples, 8 bits": estimate(tree, "clean", "accuracy_candidates"),
+            "after JPEG quality 90": estimate(tree, "inversion", "accuracy_candidates"),
+            "all sources, after JPEG": estimate(tree, "inversion", "accuracy"),
+            "classifier, all sources": estimate(tree, "classifier", "accuracy"),
+        },
+        settings=settings,
+        credits=[f"Photographs: {CREDIT}."],
+        glossary=WORDS,
+    )
+
+
+def _answer(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> str:
+    clean, jpeg = (estimate(tree, name, "accuracy_candidates") for name in ("clean", "inversion"))
+    classifier = estimate(tree, "classifier", "accuracy_candidates")
+    parts = [
+        f"Inversion names the generator of {clean.value:.1%} of the candidates' held-out samples from 8-bit pictures "
+        f"and of {jpeg.value:.1%} after JPEG (95 % interval {jpeg.low:.1%} to {jpeg.high:.1%}); the classifier names "
+        f"{classifier.value:.1%}."
+    ]
+    for name, word in (("robustness", "perturbations"), ("attacks", "attacks")):
+        frame = tables[f"{name}_comparison"]
+        plain_ = frame[frame["method"] == "inversion"]
+        parts.append(
+            f"Under {int(plain_['falls_further'].sum())} of {len(plain_)} {word} it falls further than the classifier "
+            f"({int(plain_['surely'].sum())} surely)."
+        )
+    return " ".join(parts)
+
+
+def _pictures(tree: xr.DataTree, figures: Mapping[str, Figure]) -> Section:
+    evidence = part_of(tree, "evidence")
+    candidates = [str(name) for name in evidence["candidate"].values]
+    others = [name for name in in_order(evidence["source"].values.astype(str)) if name not in candidates]
+    return Section(
+        "The pictures",
+        [
+            f"Candidates are {', '.join(candidates)}; other sources are {', '.join(others)}. Entropy and photographs "
+            "to judge are held out: calibration pictures have other entropy, and photographs and manipulations of "
+            "them come from other people: one half of the test people for calibration, the other half to judge, "
+            "training people for the classifiers. The generators of whole images have seen neither half; the swapping "
+            "autoencoder was trained on all 40 people, as a forger's would be on his victims.",
+            Picture(figures["reconstructions"], "A generator makes its own pictures again, and others less well."),
+            Picture(
+                figures["errors"], "The evidence in one number; attribution uses three errors and the entropy's energy."
+            ),
+        ],
+    )
+
+
+def _attribution(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    return Section(
+        "Attribution",
+        [
+            "Every candidate is inverted for every picture. How the errors fall out for pictures of each source was "
+            "learnt from calibration pictures of all sources, also of those that cannot be inverted, and Bayes' rule "
+            "gives the probability of each source, of `real`, and of `none of these`. The smallest error alone names "
+            "a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, except "
+            "where it says not, and calibration pictures were treated in the same way.",
+            Table(
+                tables["accuracy"],
+                "Share named rightly of the candidates' samples and over all sources; log loss (nats) and expected "
+                "calibration error over all sources.",
+            ),
+            Picture(figures["confusion_inversion"], "Rows: who made the picture. Columns: who was named."),
+            Picture(figures["confusion_classifier"], "The classifier, on the same pictures."),
+            Picture(figures["reliability"], "Whether the probabilities mean what they say."),
+        ],
+    )
+
+
+def _unknown(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    return Section(
+        "A generator that is not known",
+        [
+            Picture(figures["open_set"], "Up and to the left: the unknown is noticed and others are left in peace."),
+            Table(
+                tables["open_set"], "Shares called `none of these`, where that is more probable than all else together."
+            ),
+        ],
+    )
+
+
+def _comparison(title: str, text: str, pictures: list[Picture], compared: pd.DataFrame, table: pd.DataFrame) -> Section:
+    worse = compared[compared["falls_further"]]
+    number = f"{len(worse)} of {len(compared)} comparisons"
+    said: list[str | Table] = (
+        [Table(worse, f"Where inversion falls further than the classifier that saw as much: {number}.", index=False)]
+        if len(worse)
+        else [f"Inversion falls further than the classifier that saw as much in {number}."]
+    )
+    return Section(
+        title,
+        [
+            text,
+            *pictures,
+            *said,
+            Table(table, "Share named rightly: the candidates' samples, and photographs.", index=False),
+        ],
+    )
+
+
+def _cost(tables: Mapping[str, pd.DataFrame]) -> Section:
+    return Section(
+        "What it costs",
+        [
+            "An evaluation is a run of the generator and the loss, forward and backward, for one picture. Seconds a "
+            "picture are modelled as (evaluations a picture + shared evaluations / pictures) times the seconds of one "
+            "evaluation; evaluations are at most steps times restarts (here one start: the encoder's). Shared "
+            "evaluations learn the curvature, once for all pictures of a call. Measured on this machine, beside "
+            "whatever else it did.",
+            Table(tables["throughput"], "Cost by candidate: counted, modelled, measured."),
+            Table(tables["errors"], "Errors of reconstructions (of 255 grey values), and evaluations.", index=False),
+        ],
+    )
