@@ -1,9 +1,12 @@
 """A file is written whole or not at all."""
 
 import contextlib
-import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+BESIDE = ".unfinished"
+"""How the names of files end that a process which was killed may leave."""
 
 
 @contextlib.contextmanager
@@ -13,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
     try:
         yield beside
         beside.replace(path)

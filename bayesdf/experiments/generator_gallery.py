@@ -19,19 +19,14 @@ from scipy import ndimage
 
 from bayesdf import __version__, report
 from bayesdf.cli import console, run_cli
-from bayesdf.data import common_path
+from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.run import refuse_used, workspace, write_figures, write_tables
-from bayesdf.faces import SIZE, people, photographs
+from bayesdf.faces import people, photographs
 from bayesdf.generators import GENERATORS, quality
 
 HELD_OUT = "photographs, other people"
 BLURRED = "photographs, blurred by 2 px"
-
-
-def through_common_path(images: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Images (N, 64, 64) after the crop, resize, 8-bit and JPEG steps that all images take."""
-    return np.stack([common_path(image, SIZE)[0][..., 0] for image in images]).astype(np.float32) / 255.0
 
 
 def distances(samples: dict[str, NDArray[np.float32]], reference: NDArray[np.float32], seed: int) -> pd.DataFrame:
@@ -64,11 +59,11 @@ def main(
         raise BayesdfError(f"--images {images}: give 40 to 2000")
     refuse_used(out)
     held_out = np.isin(photographs().subject, people()["test"])
-    reference = through_common_path(photographs().images[held_out])
+    reference = stored(photographs().images[held_out])
     others = photographs().images[~held_out]
     made = {name: GENERATORS[name].sample(images, seed) for name in track(GENERATORS, "sampling", transient=True)}
     made = {HELD_OUT: others, BLURRED: ndimage.gaussian_filter(others, (0, 2, 2)), **made}
-    made = {name: through_common_path(part) for name, part in made.items()}
+    made = {name: stored(part) for name, part in made.items()}
     settings = {"bayesdf": __version__, "images": images, "seed": seed}
     with workspace(out, settings) as folder:
         table = distances(made, reference, seed)

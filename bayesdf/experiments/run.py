@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
+from bayesdf.files import BESIDE
 from bayesdf.store import open_tree
 
 TREE = "run.zarr"
@@ -66,6 +67,8 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
+        for leftover in partial.rglob(f"*{BESIDE}"):
+            leftover.unlink()
         if out.exists():
             out.rmdir()
         partial.rename(out)

@@ -37,7 +37,7 @@ METHODS = presentation.METHODS
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
-def method(name: str, *, epochs: int, seed: int, device: str) -> SVI | MCDropout:
+def method(name: str, *, epochs: int, seed: int, device: str, checkpoint: Path | None = None) -> SVI | MCDropout:
     """An inference method by its name on the command line, as this study uses it."""
     common: dict[str, Any] = {
         "epochs": epochs,
@@ -46,6 +46,7 @@ def method(name: str, *, epochs: int, seed: int, device: str) -> SVI | MCDropout
         "views": 2,
         "seed": seed,
         "device": device,
+        "checkpoint": checkpoint,
     }
     if name == "svi":
         # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.
@@ -124,7 +125,9 @@ def main(
     console.print(f"[bold]1/4[/] images: {escape(data_)}")
     collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
     _enough_generators(collection)
-    with workspace(out, {**settings, "fingerprint": collection.fingerprint}) as folder:
+    recipe = {name: method(name, epochs=epochs, seed=seed, device=device).settings() for name in names}
+    begun = {"fingerprint": collection.fingerprint, "start": warm_start.digest(detector, collection), "methods": recipe}
+    with workspace(out, {**settings, **begun}) as folder:
         posteriors = {}
         for name in names:
             console.print(f"[bold]2/4[/] posterior by {METHODS[name]}")
@@ -230,13 +233,15 @@ def _posterior(
         seed=settings["seed"],
         device=device,
     )
-    fitting = method(name, epochs=settings["epochs"], seed=settings["seed"], device=device)
+    checkpoint = folder / "posteriors" / f"{name}.pt"
+    fitting = method(name, epochs=settings["epochs"], seed=settings["seed"], device=device, checkpoint=checkpoint)
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None
     priors = warm_start.default_priors(detector, network)
     posterior = fitting.fit(Detector(network, priors), collection.train, validation)
     posterior.save(path)
+    checkpoint.unlink(missing_ok=True)
     return posterior
 
 

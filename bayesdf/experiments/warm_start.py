@@ -6,6 +6,7 @@ Training a network from scratch takes longer than finding a posterior over a par
 data's 24 training people ship for the default detector; no picture of validation or test people went into them.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import bayesdf.data as data
+from bayesdf.cache import cache_folder
 from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError
@@ -27,10 +29,12 @@ from bayesdf.models import Detector, build, classifier, priors
 from bayesdf.models.priors import Prior
 
 WEIGHTS = Path(__file__).parent / "weights"
-EPOCHS = 12
+EPOCHS = 16
 VARIANTS = 3
 """Alignments of each training photograph: 240 photographs alone are learnt by heart."""
 LR = 1e-3
+LEAST = 32
+"""Pixels: the smallest side of a part that a network with five halvings can be asked about."""
 GAINS = {"resnet18": "layer4.1.bn2", "xception": "bn4", "efficientnet": "bn2", "mobilenet": "blocks.5.0.bn1"}
 """The last normalisation of each network, whose gains and shifts are random in the study."""
 
@@ -43,6 +47,7 @@ def point_estimate(
     seed: int = 0,
     device: str = "auto",
     begin: nn.Module | None = None,
+    checkpoint: Path | None = None,
 ) -> nn.Module:
     """Train all weights of a network on the training split, with augmentation and dropout in the last stage.
 
@@ -54,6 +59,8 @@ def point_estimate(
     ----------
     begin
         A network of `blank` whose weights, but those of the classifier, training goes on from.
+    checkpoint
+        File that a stopped training goes on from.
 
     Returns
     -------
@@ -68,7 +75,14 @@ def point_estimate(
         trunk = {key: value for key, value in begin.state_dict().items() if not key.startswith(f"{head}.")}
         network.load_state_dict(trunk, strict=False)
     method = MCDropout(
-        epochs=epochs, lr=LR, prior_scale=0.3, class_balanced=False, augment=disguise, seed=seed, device=device
+        epochs=epochs,
+        lr=LR,
+        prior_scale=0.3,
+        class_balanced=False,
+        augment=disguise,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
     )
     fitted = method.fit(Detector(network, {}), sources.train).network.state_dict()
     binary = blank(name, collection)
@@ -92,7 +106,7 @@ def disguise(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns
     -------
-    (B, 3, 3H/4, 3W/4) in [0, 1].
+    (B, 3, H/2, W/2) in [0, 1]; at least `LEAST` pixels each way, where the images have as many.
     """
     images = data.augment(images, generator)
     batch, _, height, width = images.shape
@@ -100,7 +114,7 @@ def disguise(images: Tensor, generator: torch.Generator) -> Tensor:
     shading = F.avg_pool2d(images, pool, 1, pool // 2, count_include_pad=False)[..., :height, :width]
     share = torch.rand(batch, 1, 1, 1, generator=generator).to(images.device)
     images = (images - share * (shading - shading.mean((1, 2, 3), keepdim=True))).clamp(0.0, 1.0)
-    tall, wide = 3 * height // 4, 3 * width // 4
+    tall, wide = (max(side // 2, min(side, LEAST)) for side in (height, width))
     tops = torch.randint(height - tall + 1, (batch,), generator=generator).tolist()
     lefts = torch.randint(width - wide + 1, (batch,), generator=generator).tolist()
     parts = [image[:, y : y + tall, x : x + wide] for image, y, x in zip(images, tops, lefts, strict=True)]
@@ -131,6 +145,13 @@ def ships(name: str, collection: data.Collection) -> bool:
     return collection.name == "embedded" and size == SIZE and (WEIGHTS / f"{name}.safetensors").is_file()
 
 
+def digest(name: str, collection: data.Collection) -> str:
+    """Of the weights that ship, by which runs that began with others are told apart; nothing where none do."""
+    if not ships(name, collection):
+        return ""
+    return hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
+
+
 def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, seed: int, device: str) -> nn.Module:
     """The network that posteriors of this data start from: as shipped, else as kept in `keep`, else trained now.
 
@@ -144,8 +165,10 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
     if keep.is_file():
         return load(keep, name, collection)
     console.print("    no weights ship for this network and data: training the point estimate first")
-    network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device)
+    checkpoint = keep.with_suffix(".pt")
+    network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device, checkpoint=checkpoint)
     write(network, keep)
+    checkpoint.unlink(missing_ok=True)
     return network
 
 
@@ -186,8 +209,12 @@ def main(
     collection = data.collect(*embedded.read(variants=VARIANTS), "binary", "embedded", CREDIT)
     target = WEIGHTS / f"{detector}.safetensors"
     begin = load(target, detector, collection) if further else None
-    network = point_estimate(detector, collection, epochs=epochs, seed=seed, device=device, begin=begin)
+    checkpoint = cache_folder("training") / f"warm_start_{detector}_{epochs}_{seed}.pt"
+    network = point_estimate(
+        detector, collection, epochs=epochs, seed=seed, device=device, begin=begin, checkpoint=checkpoint
+    )
     write(network, target)
+    checkpoint.unlink(missing_ok=True)
     print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -62,9 +62,21 @@ class Generator:
     def pictures(self, entropy: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """What `decode` makes of entropy (N, latent_dim): (N, 64, 64) in [0, 1]."""
         if self.decode is None:
-            raise BayesdfError(f"generator {self.name}: needs `decode` or `manipulate`")
+            raise BayesdfError(f"generator {self.name}: has no `decode`, so it makes no pictures of entropy")
         made = [self.decode(part) for part in torch.as_tensor(entropy).split(64)]
         return torch.cat(made)[:, 0].clamp(0.0, 1.0).numpy()
+
+    @torch.no_grad()
+    def guess(self, images: Tensor) -> Tensor:
+        """What `encode` makes of images (B, 1, 64, 64): finite (B, latent_dim), or else a `BayesdfError`."""
+        assert self.encode is not None
+        guess = self.encode(images)
+        if tuple(guess.shape) != (len(images), self.latent_dim) or not guess.isfinite().all():
+            raise BayesdfError(
+                f"generator {self.name}: encode makes {tuple(guess.shape)} of {len(images)} images, or values that "
+                f"are not finite; it must make finite ({len(images)}, {self.latent_dim})"
+            )
+        return guess
 
     def sample(self, n: int, seed: int) -> NDArray[np.float32]:
         """New fakes (n, 64, 64) in [0, 1]; the same seed makes the same.

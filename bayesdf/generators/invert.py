@@ -398,11 +398,11 @@ def invert(
         raise BayesdfError(f"tolerance={tolerance}, floor={floor}: give numbers of 0 or more")
     weights = weights or Weights()
     problem = _Problem(generator, weights)
-    encode = generator.encode if amortised else None
+    encode = generator.guess if amortised and generator.encode is not None else None
     if generator.exact and encode is not None:
         restarts = 1
     settings = (generator.name, restarts, steps, weights, encode is not None, tolerance, floor, seed)
-    key = _fingerprint(problem, pictures, settings)
+    key = _fingerprint(problem, encode, pictures, settings)
     target = None if checkpoint is None else Path(checkpoint)
     parts = [] if target is None else _resume(target, key)
     done = sum(len(part["loss"]) for part in parts)
@@ -416,7 +416,7 @@ def invert(
                 batch = slice(done, done + max(1, chunk // restarts))
                 start = starts[batch].clone()
                 if encode is not None:
-                    start[:, 0] = _encoded(generator, encode, pictures[batch])
+                    start[:, 0] = encode(pictures[batch])
                 rows = pictures[batch].repeat_interleave(restarts, 0)
                 found = _descend(problem, metric, rows, start.flatten(0, 1), steps, tolerance, floor)
                 parts.append(_best(found, restarts))
@@ -465,16 +465,6 @@ def _checked(images: NDArray | Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _encoded(generator: Generator, encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    start = encode(images)
-    if tuple(start.shape) != (len(images), generator.latent_dim) or not start.isfinite().all():
-        raise BayesdfError(
-            f"generator {generator.name}: encode makes {tuple(start.shape)} of {len(images)} images, or values that "
-            f"are not finite; it must make finite ({len(images)}, {generator.latent_dim})"
-        )
-    return start
-
-
 def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:
     """The start of each image that ended lowest; evaluations are those of all its starts."""
     winner = found["loss"].view(-1, restarts).argmin(1)
@@ -484,8 +474,10 @@ def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _fingerprint(problem: _Problem, images: Tensor, settings: tuple[object, ...]) -> str:
-    """Of all that the result hangs on, the generator's weights by what they make of one entropy."""
+def _fingerprint(
+    problem: _Problem, encode: Callable[[Tensor], Tensor] | None, images: Tensor, settings: tuple[object, ...]
+) -> str:
+    """Of all that the result hangs on, the weights by what they make of one entropy, and guess of that."""
     entropy = torch.randn(1, problem.latent, generator=torch.Generator().manual_seed(1))
     try:
         made, _ = problem.parts(entropy, images[:1])
@@ -498,7 +490,8 @@ def _fingerprint(problem: _Problem, images: Tensor, settings: tuple[object, ...]
     if not made.isfinite().all():
         raise BayesdfError(f"generator {problem.name}: decode makes NaN or infinite values")
     digest = hashlib.sha256(repr(settings).encode())
-    for value in (images, made, problem.region):
+    guess = torch.empty(0) if encode is None else encode(made)
+    for value in (images, made, problem.region, guess):
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

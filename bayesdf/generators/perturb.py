@@ -146,7 +146,7 @@ def forgiving(generator: Generator) -> Generator:
     picture again most nearly, all other treatments 0. That takes a run forward for each. A generator that could be
     inverted exactly no longer can.
     """
-    decode, encode = generator.decode, generator.encode
+    decode = generator.decode
     if decode is None:
         raise BayesdfError(f"generator {generator.name}: cannot be inverted, since it has no `decode`")
 
@@ -155,24 +155,23 @@ def forgiving(generator: Generator) -> Generator:
 
     @torch.no_grad()
     def start(images: Tensor) -> Tensor:
-        assert encode is not None
         starts, errors = [], []
         for zoom in ZOOMS:
             treatments = torch.zeros(len(images), TREATMENTS)
             treatments[:, 0] = zoom
-            starts.append(torch.cat([encode(treat(images, -treatments)), treatments], 1))
+            starts.append(torch.cat([generator.guess(treat(images, -treatments)), treatments], 1))
             difference = make(starts[-1]) - images
             if generator.region is not None:
                 difference = difference * torch.from_numpy(generator.region)
             errors.append(difference.pow(2).sum((1, 2, 3)))
-        best = torch.stack(errors).argmin(0)
+        best = torch.stack(errors).nan_to_num(torch.inf).argmin(0)
         return torch.stack(starts)[best, torch.arange(len(images))]
 
     return replace(
         generator,
         latent_dim=generator.latent_dim + TREATMENTS,
         decode=make,
-        encode=None if encode is None else start,
+        encode=None if generator.encode is None else start,
         exact=False,
     )
 

@@ -91,8 +91,8 @@ def fit(
                         "generator": generator.get_state(),
                         "global": torch.get_rng_state(),
                     }
-                    torch.save(now, checkpoint.with_suffix(".new"))
-                    checkpoint.with_suffix(".new").replace(checkpoint)
+                    with replacing(checkpoint) as beside:
+                        torch.save(now, beside)
                     show(work.state.get("average", network))
         work.finish()
     return network
@@ -148,7 +148,8 @@ def main(
     with replacing(target) as beside:
         beside.write_bytes(pack(network))
     known = digests(WEIGHTS) | {target.name: hashlib.sha256(target.read_bytes()).hexdigest()}
-    (WEIGHTS / DIGESTS).write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(known.items())))
+    with replacing(WEIGHTS / DIGESTS) as beside:
+        beside.write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(known.items())))
     checkpoint.unlink(missing_ok=True)
     show(network)
     typer.echo(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")

@@ -43,7 +43,7 @@ class MCDropout(Training):
         Standard deviation in the formula.
     epochs : int
         Passes over the training images. With 0, or ``freeze="all"``, dropout is put into the network as it is.
-    lr, batch_size, class_balanced, augment, views, patience, seed, device, progress
+    lr, batch_size, class_balanced, augment, views, patience, seed, device, progress, checkpoint
         As for `bayesdf.SVI`.
     freeze : None, "prefix" or "all"
         None: all weights are trained. ``prefix``: those before the first dropout stay as they are. ``all``: no weight

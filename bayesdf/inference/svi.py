@@ -54,7 +54,8 @@ class SVI(Training):
         Images a step; batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"
         What happens to weights without a prior. None: all are trained, together with the guide. ``prefix``: those
-        before the first random operation stay as they are, and where nothing is augmented they run only once; those
+        before the first random operation stay as they are, and where nothing is augmented (or `views` are kept) they
+        run only once (a view); those
         after are trained; batch normalisation keeps its running statistics everywhere, so that the ELBO is of the
         function that predicts. ``all``: only the guide is trained.
     class_balanced : bool
@@ -77,6 +78,9 @@ class SVI(Training):
         Draws kept of a Pyro guide.
     seed, device, progress
         Seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; a bar.
+    checkpoint : path, optional
+        File in which every finished epoch is noted. The same call goes on from it, to the same posterior as if it had
+        never been stopped; when all is done, the same call returns at once. Delete it when the posterior is saved.
 
     Examples
     --------

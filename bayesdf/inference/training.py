@@ -4,12 +4,16 @@ A method brings an `Objective`: the loss of a batch, its own parameters, and dra
 """
 
 import copy
+import hashlib
 import math
+import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -22,9 +26,11 @@ from torch.func import functional_call
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.files import replacing
 from bayesdf.inference.prediction import batches, place, resolve_device
 from bayesdf.inference.split import Split, split
 from bayesdf.models.detector import Detector
+from bayesdf.models.priors import describe
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 CACHE_BYTES = 1 << 30
@@ -48,6 +54,7 @@ class Training:
     seed: int = 0
     device: str = "auto"
     progress: bool = True
+    checkpoint: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         who = type(self).__name__
@@ -64,14 +71,16 @@ class Training:
                 f"{who}: views is {self.views} with freeze {self.freeze!r}: give at least 1, with freeze 'prefix' or "
                 "'all', or None"
             )
+        if self.views is not None and self.augment is None:
+            raise BayesdfError(f"{who}: views is {self.views}, but nothing is augmented: give augment too")
         if self.patience is not None and self.patience < 1:
             raise BayesdfError(f"{who}: patience is {self.patience}, but must be at least 1 epoch, or None")
         if self.seed < 0:
             raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0")
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON knows them; functions and classes by name."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        """All settings that the result depends on, as JSON knows them; functions and classes by name."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "checkpoint"}
         return {name: value if _is_json(value) else _name(value) for name, value in values.items()}
 
 
@@ -82,7 +91,9 @@ class Problem:
     network: nn.Module
     parts: Split
     train: Dataset[Any]
+    labels: Tensor
     validation: Dataset[Any] | None
+    priors: dict[str, str]
     class_weights: Tensor
     example: tuple[Tensor, Tensor]
     device: torch.device
@@ -195,7 +206,8 @@ def pose(
         )
     weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
     example = (images, example_labels)
-    return Problem(network, parts, train, validation, weights.to(device), example, device, settings)
+    described = {pattern: describe(prior) for pattern, prior in detector.priors.items()}
+    return Problem(network, parts, train, labels, validation, described, weights.to(device), example, device, settings)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
@@ -232,8 +244,12 @@ def minimise(problem: Problem, objective: Objective) -> History:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
     feed = _Feed(problem)
     best: _Best | None = None
-    with _bar(settings, total) as report:
-        for epoch in range(settings.epochs):
+    kept = None if settings.checkpoint is None else _Checkpoint(problem, groups, optimiser, schedule, feed, history)
+    begun = 0
+    if kept is not None:
+        begun, best = kept.read()
+    with _bar(settings, total, begun * batch_count) as report:
+        for epoch in range(begun, settings.epochs):
             set_modes(problem, training=True)
             for inputs, labels in feed:
                 optimiser.zero_grad(set_to_none=True)
@@ -253,8 +269,11 @@ def minimise(problem: Problem, objective: Objective) -> History:
                 history.accuracy.append(accuracy)
                 if best is None or nll < best.nll:
                     best = _Best.of(problem, groups, nll, epoch)
-                elif settings.patience is not None and epoch - best.epoch >= settings.patience:
-                    break
+            stop = best is not None and settings.patience is not None and epoch - best.epoch >= settings.patience
+            if kept is not None:
+                kept.write(settings.epochs if stop else epoch + 1, best)
+            if stop:
+                break
     size = sum(float(value.detach().abs().sum()) for group in groups for value in group["params"])
     _finite(size, "sum of absolute weights", len(history.loss), settings.epochs, settings)
     if best is not None:
@@ -304,7 +323,7 @@ class _Feed:
         views = problem.settings.views if problem.settings.augment is not None else 1
         if self.prefix is not None and views is not None:
             self.kept = self._keep(min(views, problem.settings.epochs))
-            self.labels = all_labels(problem.train).to(problem.device)
+            self.labels = problem.labels.to(problem.device)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         problem, settings = self.problem, self.problem.settings
@@ -339,11 +358,18 @@ class _Feed:
                     if place == 0:
                         if sum(part[0].nbytes for part in features) * problem.size * views > CACHE_BYTES:
                             return None
-                        kept.append(tuple(part.new_empty((problem.size, *part.shape[1:])) for part in features))
+                        kept.append(tuple(_room(part, problem.size) for part in features))
                     for whole, part in zip(kept[-1], features, strict=True):
                         whole[place : place + len(images)] = part
                     place += len(images)
         return kept
+
+
+def _room(feature: Tensor, size: int) -> Tensor:
+    """An empty tensor for as many images, laid out in memory as the feature (B, …) of a batch is."""
+    last = feature.dim() == 4 and feature.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((size, *feature.shape[1:]), dtype=feature.dtype, device=feature.device, memory_format=layout)
 
 
 @dataclass
@@ -365,6 +391,80 @@ class _Best:
         with torch.no_grad():
             for parameter, value in zip((p for group in groups for p in group["params"]), self.own, strict=True):
                 parameter.copy_(value)
+
+
+class _Checkpoint:
+    """A file from which a fit that was stopped goes on after its last whole epoch, to the same result.
+
+    It holds for the same settings, priors, labels, weights and, where data sets have a `fingerprint`, images; what
+    `augment` does is known by its name alone.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        groups: list[dict[str, Any]],
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        feed: _Feed,
+        history: History,
+    ) -> None:
+        assert problem.settings.checkpoint is not None
+        self.path = Path(problem.settings.checkpoint)
+        self.parts: dict[str, Any] = {"network": problem.network, "optimiser": optimiser, "schedule": schedule}
+        self.own = [value for group in groups for value in group["params"]]
+        self.feed, self.history, self.device = feed, history, problem.device
+        settings = {**problem.settings.settings(), "progress": None}
+        data = [str(getattr(part, "fingerprint", "")) for part in (problem.train, problem.validation)]
+        what = (type(problem.settings).__name__, settings, problem.priors, data, problem.validation is None)
+        digest = hashlib.sha256(repr(what).encode())
+        for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *self.own):
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        self.key = digest.hexdigest()
+
+    def write(self, epochs: int, best: _Best | None) -> None:
+        state = {
+            "key": self.key,
+            "epochs": epochs,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "own": [value.detach() for value in self.own],
+            "history": (self.history.loss, self.history.nll, self.history.accuracy),
+            "best": None if best is None else (best.nll, best.epoch, best.network, best.own),
+            "order": self.feed.order.get_state(),
+            "noise": self.feed.noise.get_state(),
+            "turn": self.feed.epoch,
+            "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        with replacing(self.path) as beside:
+            torch.save(state, beside)
+
+    def read(self) -> tuple[int, _Best | None]:
+        """How many epochs are done, and the best of them; everything else is put where it was."""
+        if not self.path.is_file():
+            return 0, None
+        try:
+            state = torch.load(self.path, map_location=self.device, weights_only=True)
+            known = state["key"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+            raise BayesdfError(
+                f"{self.path} is not a checkpoint of a fit ({type(error).__name__}): delete it"
+            ) from None
+        if known != self.key:
+            raise BayesdfError(f"{self.path} is of other data, settings or weights: delete it, or give another path")
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        with torch.no_grad():
+            for value, then in zip(self.own, state["own"], strict=True):
+                value.copy_(then)
+        self.history.loss, self.history.nll, self.history.accuracy = (list(values) for values in state["history"])
+        self.feed.order.set_state(state["order"].cpu())
+        self.feed.noise.set_state(state["noise"].cpu())
+        self.feed.epoch = state["turn"]
+        torch.set_rng_state(state["global"].cpu())
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
+        return state["epochs"], None if state["best"] is None else _Best(*state["best"])
 
 
 @torch.no_grad()
@@ -402,7 +502,7 @@ def _rate(step: int, total: int) -> float:
 
 
 @contextmanager
-def _bar(settings: Training, total: int) -> Iterator[Callable[[str], None]]:
+def _bar(settings: Training, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),
@@ -411,7 +511,7 @@ def _bar(settings: Training, total: int) -> Iterator[Callable[[str], None]]:
         TextColumn("{task.fields[state]}"),
     )
     with Progress(*columns, disable=not settings.progress) as progress:
-        task = progress.add_task("", total=total, method=type(settings).__name__, state="")
+        task = progress.add_task("", total=total, completed=done, method=type(settings).__name__, state="")
         yield lambda state: progress.update(task, advance=1, state=state)
 
 

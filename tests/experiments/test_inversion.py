@@ -27,6 +27,7 @@ from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.faces import Faces, photographs
+from bayesdf.faces import people as people_in
 from bayesdf.generators import GENERATORS, Generator, attribution, perturb
 from bayesdf.generators import invert as search
 from bayesdf.generators.attribution import NONE, load_attribution
@@ -278,6 +279,7 @@ def test_pictures_of_the_roles_share_no_person() -> None:
         for other in set(drawn) - {role}:
             people = [set(part.subject[np.isin(part.source, ["real", "mirror"])]) for part in (pictures, drawn[other])]
             assert not people[0] & people[1]
+            assert people[0] <= set(people_in()["train" if role == "train" else "test"])  # which no generator has seen
             assert not np.array_equal(pictures.images, drawn[other].images)
 
 

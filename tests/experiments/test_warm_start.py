@@ -62,6 +62,14 @@ def test_training_goes_on_from_given_weights(collection: data.Collection) -> Non
     assert again(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
+@pytest.mark.parametrize(("side", "part"), [(32, 32), (64, 32), (128, 64)])
+def test_a_disguised_picture_is_half_of_it(side: int, part: int) -> None:
+    images = torch.rand(3, 3, side, side)
+    once, again = (warm_start.disguise(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert once.shape == (3, 3, part, part) and torch.equal(once, again)
+    assert once.min() >= 0.0 and once.max() <= 1.0
+
+
 @pytest.mark.slow
 def test_the_main_job_finds_the_sources_of_unseen_people(tmp_path: Path) -> None:
     """One method and few draws of the main job: far over chance and the control, and calibrated."""

@@ -13,6 +13,7 @@ from bayesdf.generators import invert as module
 from bayesdf.generators import perceptual
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.invert import FLOOR, Inversion, Weights, invert
+from bayesdf.generators.perturb import forgiving
 
 LATENT = 12
 PLAIN = Weights(gradient=0.0, perceptual=0.0, noise=0.0)
@@ -179,19 +180,19 @@ def test_a_killed_run_goes_on_to_the_same_result(toy: Generator, pictures: np.nd
 
     def failing(images: Tensor) -> Tensor:
         nonlocal calls
-        calls += 1
-        if calls == 3:
+        calls += 1  # the first of every call is the one by which weights are told apart
+        if calls == 4:
             raise KeyboardInterrupt
         return encode(images)
 
     with pytest.raises(KeyboardInterrupt):
         invert(pictures, Generator("toy", LATENT, decode=toy.decode, encode=failing), chunk=2, checkpoint=path)
-    calls = 3
+    calls = 4
     again = Generator("toy", LATENT, decode=toy.decode, encode=failing)
     same(invert(pictures, again, chunk=2, checkpoint=path), whole)
-    assert calls == 4, "two of three chunks were known"
+    assert calls == 6, "two of three chunks were known"
     same(invert(pictures, again, chunk=2, checkpoint=path), whole)
-    assert calls == 4, "all was known"
+    assert calls == 7, "all was known"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     with pytest.raises(BayesdfError, match="other images, settings or weights"):
         invert(pictures, toy, chunk=2, seed=1, checkpoint=path)
@@ -240,6 +241,10 @@ def test_generators_that_cannot_be_inverted(
     with pytest.raises(BayesdfError, match=message) as raised:
         invert(np.full((1, 64, 64), 0.5, np.float32), Generator("odd", 3, decode=decode, encode=encode))
     assert "generator odd" in str(raised.value) and "\n" not in str(raised.value)
+    if encode is not None:
+        odd = forgiving(Generator("odd", 3, decode=decode, encode=encode))
+        with pytest.raises(BayesdfError, match="generator odd: encode makes"):
+            invert(np.full((1, 64, 64), 0.5, np.float32), odd)
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,10 @@ def short(**settings):
     return SVI(**{"epochs": 3, "batch_size": 8, "lr": 0.01, "progress": False, **settings})
 
 
+def noisy(images, noise):
+    return images + 0.1 * torch.rand(images.shape, generator=noise)
+
+
 def test_same_seed_same_posterior_and_another_seed_another():
     network = convolutional()
     first, second, other = (
@@ -284,7 +288,10 @@ def test_views_are_augmented_once_and_take_turns(monkeypatch):
     assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
 
 
-@pytest.mark.parametrize("settings", [{"views": 0, "freeze": "prefix"}, {"views": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"views": 0, "freeze": "prefix", "augment": noisy}, {"views": 2, "augment": noisy}, {"views": 2, "freeze": "all"}],
+)
 def test_views_need_a_frozen_prefix(settings):
     with pytest.raises(BayesdfError, match="views is"):
         short(**settings)
@@ -301,6 +308,47 @@ def test_augmentation_gets_images_and_a_seeded_generator():
     for _ in range(2):
         short(augment=augment).fit(Detector(convolutional(), {"7": priors.normal(0.1)}), pictures())
     assert seen[: len(seen) // 2] == seen[len(seen) // 2 :] and len(set(seen)) == 9
+
+
+def stop(method, model, train, validation=None, step=11):
+    """Fit, and stop at a step: by default in the middle of the fourth epoch of three batches."""
+
+    def check(value, name, now, epoch, settings):
+        if now == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_finite", check)
+        with pytest.raises(KeyboardInterrupt):
+            method.fit(model, train, validation)
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": "prefix", "views": 2}, {"guide": "lowrank", "patience": 9}])
+def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, settings):
+    model, train = Detector(convolutional(), {"3": priors.normal(0.1)}), pictures()
+    validation = pictures() if "patience" in settings else None
+    whole = short(epochs=6, augment=noisy, **settings).fit(model, train, validation)
+    resumable = short(epochs=6, augment=noisy, checkpoint=tmp_path / "fit.pt", **settings)
+    stop(resumable, model, train, validation)
+    assert (tmp_path / "fit.pt").is_file()
+    again = resumable.fit(model, train, validation)
+    assert [item.name for item in tmp_path.iterdir()] == ["fit.pt"]
+    assert again.sample_stats.drop_attrs().identical(whole.sample_stats.drop_attrs())
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
+    assert whole.draws(3)["posterior"].to_dataset().equals(again.draws(3)["posterior"].to_dataset())
+
+
+def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_refused(tmp_path):
+    model, path = Detector(convolutional(), {"3": priors.normal(0.1)}), tmp_path / "fit.pt"
+    stop(short(checkpoint=path), model, pictures(), step=5)
+    wider = Detector(convolutional(), {"3": priors.normal(0.2)})
+    for seed, other, data in ((1, model, pictures()), (0, model, pictures(26)), (0, wider, pictures())):
+        with pytest.raises(BayesdfError, match=r"fit\.pt is of other data, settings or weights"):
+            short(checkpoint=path, seed=seed).fit(other, data)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BayesdfError, match=r"fit\.pt is not a checkpoint of a fit"):
+        short(checkpoint=path).fit(model, pictures())
 
 
 def test_validation_restores_the_best_epoch_and_patience_stops():

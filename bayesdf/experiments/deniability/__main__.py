@@ -70,11 +70,11 @@ def main(
     with workspace(out, {**settings, "rival_weights": weights_digest(rival)}) as folder:
         results = study(folder, accused, rival, samples=samples, images=images, steps=steps, seed=seed)
         console.print("[bold]6/6[/] tables, figures, report")
-        seconds = time.monotonic() - started
-        _write(folder, results, settings, seconds)
-    columns = ("", "inversion convicts", "ledger says made")
-    announce("Share of images (95 % Wilson intervals)", columns, presentation.verdicts(results), out, seconds)
+        _write(folder, results, settings, time.monotonic() - started)
     console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
+    columns = ("", "inversion convicts", "ledger says made")
+    rows, seconds = presentation.verdicts(results), time.monotonic() - started
+    announce("Share of images (95 % Wilson intervals)", columns, rows, out, seconds)
 
 
 def _accused(name: str) -> Generator:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bayesdf.cli import console
+from bayesdf.files import replacing
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.ledger import merkle
 from bayesdf.generators.ledger.entropy import VERSION, canonical, commit, epoch_key, expand, public_key, record_key
@@ -72,15 +72,10 @@ class Evidence:
         if path.exists():
             raise LedgerError(f"{path} exists already: choose another path")
         try:
-            descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            with replacing(path) as beside:
+                beside.write_bytes(canonical(content) + b"\n")
         except OSError as error:
             raise LedgerError(f"{path} cannot be written ({error.strerror}): choose another path") from None
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(canonical(content) + b"\n")
-            Path(beside).replace(path)
-        finally:
-            Path(beside).unlink(missing_ok=True)
         return path
 
 

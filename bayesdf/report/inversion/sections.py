@@ -187,7 +187,8 @@ def _cost(tables: Mapping[str, pd.DataFrame]) -> Section:
             "An evaluation is a run of the generator and the loss, forward and backward, for one picture. Seconds a "
             "picture are modelled as (evaluations a picture + shared evaluations / pictures) times the seconds of one "
             "evaluation; evaluations are at most steps times restarts (here one start: the encoder's). Shared "
-            "evaluations learn the curvature, once for all pictures of a call. Measured on this machine, beside "
+            "evaluations learn the curvature, once for all pictures of a call. Not counted, but measured: the encoder, "
+            "and where the search may zoom, a run forward for each of four zooms. Measured on this machine, beside "
             "whatever else it did.",
             Table(tables["throughput"], "Cost by candidate: counted, modelled, measured."),
             Table(tables["errors"], "Errors of reconstructions (of 255 grey values), and evaluations.", index=False),
