@@ -242,7 +242,7 @@ def minimise(problem: Problem, objective: Objective) -> History:
         return history
     optimiser = torch.optim.Adam(groups, lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
-    feed = _Feed(problem)
+    feed, held_out = _Feed(problem), _HeldOut(problem)
     best: _Best | None = None
     kept = None if settings.checkpoint is None else _Checkpoint(problem, groups, optimiser, schedule, feed, history)
     begun = 0
@@ -263,7 +263,7 @@ def minimise(problem: Problem, objective: Objective) -> History:
                 report(f"epoch {epoch + 1}, loss {value:.3f}")
             if problem.validation is not None:
                 set_modes(problem, training=False)
-                nll, accuracy = _validate(problem, objective)
+                nll, accuracy = _validate(problem, objective, held_out)
                 _finite(nll, "validation NLL", len(history.loss), epoch, settings)
                 history.nll.append(nll)
                 history.accuracy.append(accuracy)
@@ -372,6 +372,30 @@ def _room(feature: Tensor, size: int) -> Tensor:
     return torch.empty((size, *feature.shape[1:]), dtype=feature.dtype, device=feature.device, memory_format=layout)
 
 
+class _HeldOut:
+    """Features and labels of the validation images, kept between epochs where the prefix is frozen and they are few."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.kept: list[tuple[tuple[Tensor, ...], Tensor]] | None = None
+
+    def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        if self.kept is not None:
+            yield from self.kept
+            return
+        problem, room = self.problem, CACHE_BYTES
+        assert problem.validation is not None
+        found = []
+        for images, label in batches(problem.validation, 2 * problem.settings.batch_size, problem.device):
+            features = problem.parts.prefix(images)
+            yield features, label
+            room -= sum(part.nbytes for part in features if isinstance(part, Tensor))
+            if problem.settings.freeze is not None and room >= 0:
+                found.append((features, label))
+        if problem.settings.freeze is not None and room >= 0:
+            self.kept = found
+
+
 @dataclass
 class _Best:
     """The state of the best epoch so far."""
@@ -468,9 +492,8 @@ class _Checkpoint:
 
 
 @torch.no_grad()
-def _validate(problem: Problem, objective: Objective) -> tuple[float, float]:
+def _validate(problem: Problem, objective: Objective, held_out: "_HeldOut") -> tuple[float, float]:
     """Class-balanced negative log-likelihood of the mean prediction, and balanced accuracy."""
-    assert problem.validation is not None
     devices = [problem.device] if problem.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(problem.settings.seed)  # the same noise every epoch: epochs differ by their state alone
@@ -479,8 +502,7 @@ def _validate(problem: Problem, objective: Objective) -> tuple[float, float]:
         draws = [objective.draw() for _ in range(VALIDATION_DRAWS)]
         draws = [{name: value for name, value in draw.items() if name in own} for draw in draws]
     probabilities, labels = [], []
-    for images, label in batches(problem.validation, 2 * problem.settings.batch_size, problem.device):
-        features = problem.parts.prefix(images)
+    for features, label in held_out:
         logits = torch.stack([functional_call(problem.parts.suffix, draw, features) for draw in draws])
         probabilities.append(logits.softmax(-1).mean(0))
         labels.append(label)

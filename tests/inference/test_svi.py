@@ -267,6 +267,24 @@ def test_cached_features_give_the_same_posterior_as_running_the_prefix():
     torch.testing.assert_close(cached.sampler.loc["3.weight"], run.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("freeze", "room", "runs"), [(None, 1 << 30, 6), ("prefix", 1 << 30, 2), ("prefix", 1, 6)])
+def test_validation_features_are_computed_once_where_the_prefix_is_frozen(monkeypatch, freeze, room, runs):
+    model, train, validation = Detector(convolutional(), {"7": priors.normal(0.1)}), pictures(), pictures(32)
+    monkeypatch.setattr(training, "CACHE_BYTES", room)
+    asked, whole = [], training.batches
+
+    def counted(dataset, *rest):
+        for batch in whole(dataset, *rest):
+            if dataset is validation:
+                asked.append(len(batch[0]))
+            yield batch
+
+    monkeypatch.setattr(training, "batches", counted)
+    fitted = short(freeze=freeze, epochs=3).fit(model, train, validation)
+    assert len(asked) == runs  # 32 images in two batches, in each of three epochs or once
+    assert fitted.sample_stats["validation_nll"].sizes["epoch"] == 3
+
+
 def test_views_are_augmented_once_and_take_turns(monkeypatch):
     model = Detector(convolutional(), {"3": priors.normal(0.1)})
     times = itertools.count()
