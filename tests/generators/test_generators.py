@@ -114,7 +114,7 @@ def test_the_encoder_starts_nearer_than_chance(generator: Generator) -> None:
 
 
 def test_manipulations_work_on_photographs_and_cannot_be_sampled_without() -> None:
-    with pytest.raises(BayesdfError, match="needs `decode` or `manipulate`"):
+    with pytest.raises(BayesdfError, match="generator empty: has no `decode`"):
         Generator("empty").sample(1, seed=0)
 
 
