@@ -1,6 +1,9 @@
 """What all tests share: a cache of their own, and few threads."""
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two processes test at once
+
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Every example runs, and says what its text promises."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ def run(name: str) -> str:
         capture_output=True,
         text=True,
         timeout=400,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -89,7 +89,7 @@ def main(
     ] = 0.0,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A look in a minute: one epoch, ten draws. Its figures mean little."),
+        typer.Option("--quick", help="A quick look: one epoch, ten draws. Its figures mean little."),
     ] = False,
 ) -> None:
     """Tell the generator of a fake from a detector's uncertainty about it.

@@ -1,6 +1,5 @@
 """The main job on a small folder, as a user would call it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,6 @@ COMMAND = [sys.executable, "-m", "bayesdf.experiments.source_attribution"]
 SMALL = ["--detector", "mobilenet", "--size", "32", "--warm-epochs", "1", "--epochs", "1", "--draws", "6"]
 
 
-def execute(*arguments: str | Path, threads: int = 1, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def execute(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
-    )
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)

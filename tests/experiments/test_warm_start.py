@@ -73,7 +73,7 @@ def test_a_disguised_picture_is_half_of_it(side: int, part: int) -> None:
 @pytest.mark.slow
 def test_the_main_job_finds_the_sources_of_unseen_people(tmp_path: Path) -> None:
     """One method and few draws of the main job: far over chance and the control, and calibrated."""
-    done = execute("--method", "svi", "--epochs", "4", "--draws", "20", "--out", tmp_path / "run", threads=2)
+    done = execute("--method", "svi", "--epochs", "4", "--draws", "20", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["svi.detection.balanced_accuracy"] > 0.8

@@ -34,7 +34,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the run; must be new or empty.")] = Path("runs/deniability"),
     seed: Annotated[int, typer.Option(help="Seed of everything random, the toy secret too.", min=0, max=2**32 - 1)] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look in a minute: 200 samples, 8 images. Its figures mean little.")
+        bool, typer.Option("--quick", help="A quick look: 200 samples, 8 images. Its figures mean little.")
     ] = False,
 ) -> None:
     """Frame an innocent developer, and let a guilty one deny; count how often each succeeds.
