@@ -125,7 +125,8 @@ def main(
     console.print(f"[bold]1/4[/] images: {escape(data_)}")
     collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
     _enough_generators(collection)
-    recipe = {name: method(name, epochs=epochs, seed=seed, device=device).settings() for name in names}
+    # Not the methods asked for, nor the device: what is finished serves another choice of these.
+    recipe = {name: method(name, epochs=epochs, seed=seed, device="auto").settings() for name in METHODS}
     begun = {"fingerprint": collection.fingerprint, "start": warm_start.digest(detector, collection), "methods": recipe}
     with workspace(out, {**settings, **begun}) as folder:
         posteriors = {}

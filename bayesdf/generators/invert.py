@@ -464,7 +464,6 @@ def _checked(images: NDArray | Tensor) -> Tensor:
     return values.float()
 
 
-@torch.no_grad()
 def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:
     """The start of each image that ended lowest; evaluations are those of all its starts."""
     winner = found["loss"].view(-1, restarts).argmin(1)

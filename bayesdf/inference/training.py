@@ -242,13 +242,16 @@ def minimise(problem: Problem, objective: Objective) -> History:
         return history
     optimiser = torch.optim.Adam(groups, lr=settings.lr, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
-    feed, held_out = _Feed(problem), _HeldOut(problem)
+    held_out = _HeldOut(problem)
     best: _Best | None = None
-    kept = None if settings.checkpoint is None else _Checkpoint(problem, groups, optimiser, schedule, feed, history)
-    begun = 0
-    if kept is not None:
-        begun, best = kept.read()
-    with _bar(settings, total, begun * batch_count) as report:
+    with _bar(settings, total) as report:
+        report("features of what stays as it is" if settings.freeze is not None else "", 0)
+        feed = _Feed(problem)
+        kept = None if settings.checkpoint is None else _Checkpoint(problem, groups, optimiser, schedule, feed, history)
+        begun = 0
+        if kept is not None:
+            begun, best = kept.read()
+        report("", begun * batch_count)
         for epoch in range(begun, settings.epochs):
             set_modes(problem, training=True)
             for inputs, labels in feed:
@@ -260,7 +263,7 @@ def minimise(problem: Problem, objective: Objective) -> History:
                 optimiser.step()
                 schedule.step()
                 history.loss.append(value)
-                report(f"epoch {epoch + 1}, loss {value:.3f}")
+                report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
             if problem.validation is not None:
                 set_modes(problem, training=False)
                 nll, accuracy = _validate(problem, objective, held_out)
@@ -524,7 +527,7 @@ def _rate(step: int, total: int) -> float:
 
 
 @contextmanager
-def _bar(settings: Training, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+def _bar(settings: Training, total: int) -> Iterator[Callable[[str, int], None]]:
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),
@@ -533,8 +536,8 @@ def _bar(settings: Training, total: int, done: int = 0) -> Iterator[Callable[[st
         TextColumn("{task.fields[state]}"),
     )
     with Progress(*columns, disable=not settings.progress) as progress:
-        task = progress.add_task("", total=total, completed=done, method=type(settings).__name__, state="")
-        yield lambda state: progress.update(task, advance=1, state=state)
+        task = progress.add_task("", total=total, method=type(settings).__name__, state="")
+        yield lambda state, steps: progress.update(task, advance=steps, state=state)
 
 
 def _is_json(value: Any) -> bool:

@@ -176,12 +176,10 @@ def robustness_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(kinds) : -1]:
         ax.set_visible(False)
     _legend(axes.flat[-1], axes.flat[0])
-    number = int((data["source"].values != REAL).sum())
     head(
         figure,
         "How well sources are named after perturbations",
-        f"The same {number} samples of the candidates at every point; all sources may be named, `none of these` not. "
-        "Bars: 95 % intervals.\nAt 0: after the common path (8 bits, JPEG quality 90) alone.",
+        f"{_counted(data)}\nAt 0: after the common path (8 bits, JPEG quality 90) alone.",
     )
     return figure
 
@@ -196,15 +194,22 @@ def attack_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     for ax, (kind, label) in zip(axes.flat, ATTACKS.items(), strict=False):
         _panel(ax, table, kind, f"attack {label}", "largest change of a pixel (of 255)")
     _legend(axes.flat[-1], axes.flat[0])
-    number = int((data["source"].values != REAL).sum())
     head(
         figure,
         "How well sources are named under attack",
-        f"The same {number} samples of the candidates at every point; all sources may be named, `none of these` not. "
-        "Bars: 95 % intervals.\nThe attacker knows the "
-        "classifier's weights, or all generators and how they are inverted, and the true source.",
+        f"{_counted(data)}\nThe attacker knows the classifier's weights, or all generators and how they are inverted, "
+        "and the true source.",
     )
     return figure
+
+
+def _counted(data: xr.Dataset) -> str:
+    """What curves are made of."""
+    number = int((data["source"].values != REAL).sum())
+    return (
+        f"The same {number} samples of the candidates at every point; all sources may be named, `none of these` not. "
+        "Bars: 95 % intervals."
+    )
 
 
 def _panel(ax: Axes, table: pd.DataFrame, kind: str, title: str, unit: str) -> None:
