@@ -11,10 +11,11 @@ __version__ = "0.1.0"
 from bayesdf import analysis, data, generators, inference, models
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.run import open_run
-from bayesdf.inference import SVI, MCDropout, Posterior, load_posterior
+from bayesdf.inference import MAP, SVI, MCDropout, Posterior, load_posterior
 from bayesdf.models import Detector
 
 __all__ = [
+    "MAP",
     "SVI",
     "BayesdfError",
     "BayesdfWarning",

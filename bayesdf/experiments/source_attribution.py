@@ -242,7 +242,7 @@ def _posterior(
     priors = warm_start.default_priors(detector, network)
     posterior = fitting.fit(Detector(network, priors), collection.train, validation)
     posterior.save(path)
-    checkpoint.unlink(missing_ok=True)
+    fitting.forget()
     return posterior
 
 

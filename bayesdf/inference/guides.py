@@ -16,26 +16,15 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoGuide, AutoLowRankMultivariateNormal
-from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.elbo import MeanFieldELBO
-from bayesdf.inference.samplers import (
-    CONSTRAINTS,
-    DeltaSampler,
-    LowRankSampler,
-    NormalSampler,
-    Sampler,
-    StoredSampler,
-    constrain,
-    support_name,
-)
-
-Example = tuple[Tensor, Tensor]
-Start = Callable[..., Any]
+from bayesdf.inference.joint import Example, start_from, unconstrained_start
+from bayesdf.inference.samplers import LowRankSampler, NormalSampler, Sampler, StoredSampler
+from bayesdf.inference.samplers.sampler import CONSTRAINTS, support_name
 
 
 class Options(Protocol):
@@ -81,7 +70,7 @@ class MeanField:
         self.elbo = MeanFieldELBO()
         self.locations = {f"{name}.loc" for name in start}
         self.support: dict[str, str] = {}
-        for name, (loc, support) in _unconstrained_start(model, example, start).items():
+        for name, (loc, support) in unconstrained_start(model, example, start).items():
             self.support[name] = support
             pyro.param(f"{name}.loc", loc)
             pyro.param(f"{name}.log_scale", _start_scale(loc, options.init_scale).log())
@@ -115,7 +104,7 @@ class LowRank:
     ) -> None:
         self.elbo = Trace_ELBO()
         self.example = example
-        self.auto = AutoLowRankMultivariateNormal(model, init_loc_fn=_init(start), rank=options.rank)
+        self.auto = AutoLowRankMultivariateNormal(model, init_loc_fn=start_from(start), rank=options.rank)
         self.auto(*example)
         pieces = [_start_scale(piece, options.init_scale) for _, piece in self.auto._unpack_latent(self.auto.loc)]
         # The factor starts as the other half of the variance.
@@ -139,34 +128,6 @@ class LowRank:
         return LowRankSampler(normal.loc, normal.cov_factor, normal.cov_diag, shapes, support)
 
 
-class Point:
-    """``delta``: one value for each number, in the space of the prior: the maximum a posteriori."""
-
-    def __init__(
-        self, model: Callable[..., Any], example: Example, start: Mapping[str, Tensor], options: Options
-    ) -> None:
-        self.elbo = Trace_ELBO()
-        self.locations = {f"{name}.loc" for name in start}
-        self.support: dict[str, str] = {}
-        for name, (loc, support) in _unconstrained_start(model, example, start).items():
-            self.support[name] = support
-            pyro.param(f"{name}.loc", loc)
-
-    def __call__(self, *args: Any) -> None:
-        for name, support in self.support.items():
-            value = constrain(pyro.param(f"{name}.loc"), support)
-            pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
-
-    def fast(self, parameter: str) -> bool:
-        return parameter not in self.locations
-
-    def draw(self) -> dict[str, Tensor]:
-        return _draw(self)
-
-    def sampler(self) -> Sampler:
-        return DeltaSampler(self.draw())
-
-
 class Given:
     """Any guide of Pyro: a class of automatic guides, or a function (or module) of its own; its draws are stored."""
 
@@ -179,7 +140,10 @@ class Given:
         if inspect.isclass(made_from) and issubclass(made_from, AutoGuide):
             make: Any = guide
             together = torch.cat([value.flatten() for value in start.values()])
-            known = {"init_loc_fn": _init(start), "init_scale": float(_start_scale(together, options.init_scale)[0])}
+            known = {
+                "init_loc_fn": start_from(start),
+                "init_scale": float(_start_scale(together, options.init_scale)[0]),
+            }
             given = guide.keywords if isinstance(guide, partial) else {}
             missing = set(inspect.signature(made_from).parameters) & set(known) - set(given)
             self.guide = make(model, **{name: known[name] for name in missing})
@@ -210,10 +174,10 @@ class Given:
 
     def sampler(self) -> Sampler:
         draws = [self.draw() for _ in range(self.stored_draws)]
-        return StoredSampler({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
+        return StoredSampler({name: torch.stack([draw[name] for draw in draws])[None] for name in draws[0]})
 
 
-NAMED: dict[str, Callable[..., Guide]] = {"normal": MeanField, "lowrank": LowRank, "delta": Point}
+NAMED: dict[str, Callable[..., Guide]] = {"normal": MeanField, "lowrank": LowRank}
 """The guides SVI knows by name."""
 
 
@@ -236,25 +200,6 @@ def make_guide(
     if isinstance(guide, str):
         return NAMED[guide](model, example, start, options)
     return Given(guide, model, example, start, options)
-
-
-def _init(start: Mapping[str, Tensor]) -> Start:
-    return init_to_value(values=dict(start), fallback=init_to_median)
-
-
-@torch.no_grad()
-def _unconstrained_start(
-    model: Callable[..., Any], example: Example, start: Mapping[str, Tensor]
-) -> dict[str, tuple[Tensor, str]]:
-    """Site name to where it starts, in unconstrained space, and the name of its support."""
-    with pyro.poutine.block():
-        trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace(*example))
-    found, begin = {}, _init(start)
-    for name, site in trace.iter_stochastic_nodes():
-        support = support_name(site["fn"].support, name)
-        value = begin(site).detach().to(site["value"].device).expand_as(site["value"])
-        found[name] = (biject_to(CONSTRAINTS[support]).inv(value).clone(), support)
-    return found
 
 
 def _start_scale(loc: Tensor, init_scale: float) -> Tensor:

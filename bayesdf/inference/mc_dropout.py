@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.posterior import SAMPLERS, Posterior, fitted_by
-from bayesdf.inference.samplers import generator, order, ordered, tensor
-from bayesdf.inference.training import Clock, Problem, Training, minimise, pose, seeded
+from bayesdf.inference.samplers import Sampler
+from bayesdf.inference.samplers.sampler import generator, order, ordered, tensor
+from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.models.detector import Detector
 from bayesdf.models.patterns import select
 
@@ -41,13 +42,9 @@ class MCDropout(Training):
         classifier (see `places`). Own dropout modules always take part, at the rate above.
     prior_scale : float
         Standard deviation in the formula.
-    epochs : int
-        Passes over the training images. With 0, or ``freeze="all"``, dropout is put into the network as it is.
-    lr, batch_size, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.SVI`.
-    freeze : None, "prefix" or "all"
-        None: all weights are trained. ``prefix``: those before the first dropout stay as they are. ``all``: no weight
-        is trained.
+    epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
+        As for `bayesdf.inference.training.Training`; the sites are the masks. With 0 epochs, or ``freeze="all"``,
+        dropout is put into the network as it is.
 
     Examples
     --------
@@ -96,10 +93,13 @@ class MCDropout(Training):
 
         problem = pose(detector, self, train, validation, random)
         sampler = MaskSampler({f"{path}.mask": torch.full((count,), self.rate) for path, count in channels.items()})
-        with seeded(self.seed, problem.device):
-            history = minimise(problem, _Objective(problem, self, sampler))
-        attrs = fitted_by(self, self.settings(), detector, train, clock()) | {"priors": "{}"}
-        return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+
+        def posterior(history: History) -> Posterior:
+            attrs = fitted_by(self, detector, train, clock()) | {"priors": "{}"}
+            return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+
+        with seeded(self.seed, problem.device), rescuing(posterior):
+            return posterior(minimise(problem, _Objective(problem, self, sampler)))
 
 
 class ChannelDropout(nn.Module):
@@ -125,11 +125,10 @@ class ChannelDropout(nn.Module):
         return value * (self.mask.view(-1, 1, 1) if value.dim() == 4 else self.mask)
 
 
-class MaskSampler:
+class MaskSampler(Sampler):
     """Independent Bernoulli masks, ``mask_c = b_c / (1 - rate_c)``, ``b_c ~ Bernoulli(1 - rate_c)``."""
 
     kind: ClassVar[str] = "mask"
-    capacity: int | None = None
 
     def __init__(self, rates: dict[str, Tensor]) -> None:
         self.rates = rates
@@ -164,7 +163,7 @@ class MaskSampler:
 SAMPLERS[MaskSampler.kind] = MaskSampler
 
 
-class _Objective:
+class _Objective(Objective):
     """Cross-entropy under fresh masks, with weight decay."""
 
     def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:

@@ -19,11 +19,14 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference.prediction import place, predict_logits, resolve_device, state_names
 from bayesdf.inference.samplers import (
     DeltaSampler,
+    FullSampler,
     LowRankSampler,
+    MatrixSampler,
     NormalSampler,
     Sampler,
     StoredSampler,
 )
+from bayesdf.inference.training import Training
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
 from bayesdf.models.priors import describe
@@ -32,8 +35,12 @@ from bayesdf.store import open_tree, write_tree
 POSTERIOR_NUMBERS = 2_000_000
 """`Posterior.predict` keeps the draws themselves up to this many numbers."""
 
-SAMPLERS: dict[str, type[Any]] = {
-    sampler.kind: sampler for sampler in (NormalSampler, LowRankSampler, DeltaSampler, StoredSampler)
+DRAWS = 50
+"""Draws where a caller does not say how many."""
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    sampler.kind: sampler
+    for sampler in (NormalSampler, LowRankSampler, FullSampler, MatrixSampler, DeltaSampler, StoredSampler)
 }
 """How stores name the samplers; each method adds its own."""
 
@@ -68,13 +75,15 @@ class Posterior:
     def __repr__(self) -> str:
         return f"Posterior({self.attrs.get('method')} over {', '.join(self.sampler.shapes) or 'no sites'})"
 
-    def draws(self, draws: int = 50, seed: int = 0) -> xr.DataTree:
+    def draws(self, draws: int | None = None, seed: int = 0) -> xr.DataTree:
         """Draw the sites.
 
         Parameters
         ----------
-        draws : int
-            At least 1. The first ten of fifty draws are the ten draws of the same seed.
+        draws : int, optional
+            In each chain, at least 1. The first ten of fifty draws are the ten draws of the same seed. Default: all, in
+            the order in which they were made, where a posterior is of stored draws (as Markov chains are, of which
+            R-hat and effective sample sizes ask the order); else 50.
         seed : int
             At least 0.
 
@@ -83,14 +92,15 @@ class Posterior:
         xr.DataTree
             Groups ``posterior``, a variable a site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
         """
-        self._check(draws, seed)
-        groups = {"posterior": self._posterior(draws, seed), "sample_stats": self.sample_stats}
-        return self._tree(groups, seed)
+        stored = self.sampler.values if draws is None and isinstance(self.sampler, StoredSampler) else None
+        draws = self._check(draws, seed)
+        sites = self._posterior(draws, seed) if stored is None else self._of_sites(stored)
+        return self._tree({"posterior": sites, "sample_stats": self.sample_stats}, seed)
 
     def predict(
         self,
         dataset: Dataset[Any],
-        draws: int = 50,
+        draws: int | None = None,
         seed: int = 0,
         *,
         batch_size: int = 128,
@@ -103,8 +113,8 @@ class Posterior:
         dataset : torch dataset of (image, label)
             Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns become
             ``constant_data``; where it has ``classes``, they name the dimension ``class``.
-        draws : int
-            At least 1.
+        draws : int, optional
+            In each chain, at least 1. Default 50, or as many as there are where a posterior holds fewer.
         seed : int
             At least 0. Together with the index of a draw it fixes that draw.
         batch_size : int
@@ -125,14 +135,16 @@ class Posterior:
             No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit the
             network.
         """
-        self._check(draws, seed)
+        draws = self._check(draws, seed)
         if batch_size < 1:
             raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
         where = resolve_device(device)
         network = place(self.network if where.type == "cpu" else copy.deepcopy(self.network), where)
+        chains = self.sampler.chains
         logits, labels = predict_logits(
-            network, self.sampler, dataset, draws=draws, seed=seed, batch_size=batch_size, device=where
+            network, self.sampler, dataset, draws=draws * chains, seed=seed, batch_size=batch_size, device=where
         )
+        logits = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
         image = np.arange(len(labels))
         classes = getattr(dataset, "classes", None) or [str(index) for index in range(logits.shape[-1])]
         if len(classes) != logits.shape[-1]:
@@ -141,22 +153,20 @@ class Posterior:
                 f"tells {logits.shape[-1]} apart: predict data of the task it was fitted on"
             )
         coords = {
-            "chain": [0],
+            "chain": np.arange(chains),
             "draw": np.arange(draws),
             "image": image,
             "class": np.array(list(classes), np.str_),
         }
         groups = {
-            "posterior_predictive": xr.Dataset(
-                {"logits": (("chain", "draw", "image", "class"), logits[np.newaxis])}, coords
-            ),
+            "posterior_predictive": xr.Dataset({"logits": (("chain", "draw", "image", "class"), logits)}, coords),
             "observed_data": xr.Dataset({"label": ("image", labels)}, {"image": image}),
             "constant_data": _constant_data(dataset, image),
             "sample_stats": self.sample_stats,
         }
         if not isinstance(self.sampler, StoredSampler):
             groups["variational"] = self.sampler.to_dataset()
-        numbers = draws * sum(int(np.prod(shape)) for shape in self.sampler.shapes.values())
+        numbers = chains * draws * sum(int(np.prod(shape)) for shape in self.sampler.shapes.values())
         extra = {}
         if numbers <= POSTERIOR_NUMBERS:
             groups["posterior"] = self._posterior(draws, seed)
@@ -183,29 +193,38 @@ class Posterior:
         )
         return write_tree(tree, path, overwrite)
 
-    def _check(self, draws: int, seed: int) -> None:
+    def _check(self, draws: int | None, seed: int) -> int:
+        """How many draws there will be."""
+        capacity = self.sampler.capacity
+        if draws is None:
+            draws = DRAWS if capacity is None else min(DRAWS, capacity)
         if draws < 1:
             raise BayesdfError(f"draws is {draws}, but must be at least 1")
         if seed < 0:
             raise BayesdfError(f"seed is {seed}, but must be at least 0")
-        if self.sampler.capacity is not None and draws > self.sampler.capacity:
+        if capacity is not None and draws > capacity:
             raise BayesdfError(
-                f"{draws} draws were asked of a posterior that holds {self.sampler.capacity}: ask for "
-                "fewer, or fit with more stored_draws"
+                f"{draws} draws were asked of a posterior that holds {capacity} (in each chain): ask for fewer, or fit "
+                "one that holds more"
             )
+        return draws
 
     def _posterior(self, draws: int, seed: int) -> xr.Dataset:
-        made = [self.sampler.draw(index, seed) for index in range(draws)]
-        return xr.Dataset(
-            {
-                name: (
-                    ("chain", "draw", *(f"{name}_dim_{k}" for k in range(len(shape)))),
-                    np.stack([values[name].numpy() for values in made])[np.newaxis],
-                )
-                for name, shape in self.sampler.shapes.items()
-            },
-            {"chain": [0], "draw": np.arange(draws)},
+        chains = self.sampler.chains
+        made = [self.sampler.draw(index, seed) for index in range(draws * chains)]
+        stacked = {name: torch.stack([values[name] for values in made]) for name in self.sampler.shapes}
+        return self._of_sites(
+            {name: value.unflatten(0, (draws, chains)).transpose(0, 1) for name, value in stacked.items()}
         )
+
+    def _of_sites(self, values: dict[str, Tensor]) -> xr.Dataset:
+        """Values (chain, draw, *site) with ArviZ's names for the dimensions."""
+        variables = {
+            name: (("chain", "draw", *(f"{name}_dim_{k}" for k in range(value.dim() - 2))), value.numpy())
+            for name, value in values.items()
+        }
+        chains, draws = next(iter(values.values())).shape[:2]
+        return xr.Dataset(variables, {"chain": np.arange(chains), "draw": np.arange(draws)})
 
     def _tree(self, groups: dict[str, xr.Dataset], seed: int, extra: dict[str, Any] | None = None) -> xr.DataTree:
         attrs = {**self.attrs, **(extra or {}), "draws_seed": seed}
@@ -235,7 +254,7 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     if kind not in SAMPLERS or not {"network", "variational", "sample_stats"} <= set(tree.children):
         raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
     try:
-        sampler: Sampler = SAMPLERS[kind].from_dataset(_dataset(tree, "variational"))
+        sampler = SAMPLERS[kind].from_dataset(_dataset(tree, "variational"))
         recipe = json.loads(attrs.pop("recipe", "null"))
     except BayesdfError:
         raise
@@ -264,9 +283,16 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     return Posterior(network, sampler, _dataset(tree, "sample_stats"), attrs)
 
 
-def fitted_by(
-    method: Any, settings: dict[str, Any], detector: Detector, train: Dataset[Any], seconds: float
-) -> dict[str, Any]:
+@torch.no_grad()
+def settle(network: nn.Module, point: dict[str, Tensor]) -> None:
+    """Put values into a network where it has tensors of these names."""
+    known, state = state_names(network), network.state_dict()
+    for name, value in point.items():
+        if name in known:
+            state[name].copy_(value)
+
+
+def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:
     """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
     from bayesdf import __version__  # the package imports this module
 
@@ -276,7 +302,7 @@ def fitted_by(
         "detector": recipe["name"] if recipe else type(detector.network).__name__,
         "priors": json.dumps({pattern: describe(prior) for pattern, prior in detector.priors.items()}),
         "method": type(method).__name__,
-        "settings": json.dumps(settings),
+        "settings": json.dumps(method.settings()),
         "seed": method.seed,
         "classes": json.dumps([str(name) for name in getattr(train, "classes", [])]),
         "data_fingerprint": str(getattr(train, "fingerprint", "")),

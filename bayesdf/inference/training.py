@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyro
@@ -23,6 +23,8 @@ import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
@@ -36,12 +38,47 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 CACHE_BYTES = 1 << 30
 """Features of the training images that are kept between epochs; beyond it the prefix runs again."""
 VALIDATION_DRAWS = 8
+EXPLODED = 1e3
+"""A loss so many times as large as the first one, and as 1, has exploded."""
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Settings of the loop; the methods' classes extend it and document it with their own."""
+    """Settings of the loop, which every method has; the methods' classes extend it with their own.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training images.
+    lr : float
+        Highest learning rate of Adam; it rises over the first twentieth of the steps and falls to zero along a cosine.
+    batch_size : int
+        Images a step; batches of an epoch differ by one image at most.
+    freeze : None, "prefix" or "all"
+        What happens to weights without a prior. None: all are trained, together with the sites. ``prefix``: those
+        before the first random operation stay as they are, and where nothing is augmented (or `views` are kept) they
+        run only once (a view); those after are trained; batch normalisation keeps its running statistics everywhere, so
+        that the loss is of the function that predicts. ``all``: only the sites are trained.
+    class_balanced : bool
+        Raise each image's likelihood to the power ``N / (K n_class)``. The powers average 1, so the data weighs
+        against the prior as before.
+    augment : callable, optional
+        ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W), on the CPU.
+    views : int, optional
+        With `augment` and `freeze`: how many versions of each training image there are. Their features are computed
+        once and kept, in memory or, beyond a gigabyte, in a temporary file, and epochs take turns with them. Default:
+        every epoch sees new versions.
+    patience : int, optional
+        Stop after so many epochs without a lower validation NLL. With validation data the best epoch is restored in
+        any case.
+    seed, device, progress
+        Seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; a bar.
+    checkpoint : path, optional
+        File in which every finished epoch is noted (methods of several phases write others beside it). The same call
+        goes on from it, to the same posterior as if it had never been stopped; when all is done, the same call returns
+        at once. `forget` deletes it, when the posterior is saved.
+    """
 
     epochs: int = 10
     lr: float = 1e-3
@@ -77,6 +114,13 @@ class Training:
             raise BayesdfError(f"{who}: patience is {self.patience}, but must be at least 1 epoch, or None")
         if self.seed < 0:
             raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0")
+
+    def forget(self) -> None:
+        """Delete what `checkpoint` noted."""
+        if self.checkpoint is not None:
+            path = Path(self.checkpoint)
+            for phase in (path, *path.parent.glob(f"{path.name}.*")):
+                phase.unlink(missing_ok=True)
 
     def settings(self) -> dict[str, Any]:
         """All settings that the result depends on, as JSON knows them; functions and classes by name."""
@@ -116,17 +160,39 @@ class Problem:
         return {name: value for name, value in self.module.named_parameters() if name not in exclude}
 
 
-class Objective(Protocol):
+class Objective:
     """What a method adds to the loop."""
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         """The quantity to minimise, per training image."""
+        raise NotImplementedError
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for Adam, of the method's own and the network's."""
+        """Parameter groups for the optimiser, of the method's own and the network's."""
+        raise NotImplementedError
 
     def draw(self) -> dict[str, Tensor]:
         """One draw of what the network's tensors are replaced by, from torch's global state."""
+        raise NotImplementedError
+
+    def sites(self) -> dict[str, list[Tensor]]:
+        """The method's own parameters, by the site they are of."""
+        return {}
+
+    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
+        """What makes the steps, of which there will be `total`: Adam, warming up and then along a cosine to zero."""
+        optimiser = torch.optim.Adam(groups, lr=lr, fused=True)
+        return optimiser, LambdaLR(optimiser, lambda step: _rate(step, total))
+
+    def stepped(self, step: int) -> None:
+        """Called when a step has been made; the first is 0."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `stepped` has gathered, for a checkpoint: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
 
 
 @dataclass
@@ -172,15 +238,19 @@ def pose(
     settings: Training,
     train: Dataset[Any],
     validation: Dataset[Any] | None,
-    random: Callable[[nn.Module, Tensor], list[str]],
+    random: Callable[[nn.Module, Tensor], list[str]] | None = None,
 ) -> Problem:
     """Check the data against the detector, copy the network, and split it.
 
     Parameters
     ----------
-    random : callable
+    random : callable, optional
         Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
+        Default: the detector's sites, of which there must be some.
     """
+    if random is None and not detector.sites:
+        who = type(settings).__name__
+        raise BayesdfError(f"{who}: the detector has no priors, so there is nothing to infer: give it some")
     labels = all_labels(train)
     if len(labels) == 0:
         raise BayesdfError("the training data is empty: check the path and the split")
@@ -197,7 +267,7 @@ def pose(
     images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
     detector.check_output(classes, images)
     network = place(copy.deepcopy(detector.network), device).eval()
-    names = random(network, images[:1])
+    names = list(detector.sites) if random is None else random(network, images[:1])
     parts = split(network, names, images)
     if settings.freeze == "prefix" and not parts.traced:
         raise BayesdfError(
@@ -231,54 +301,106 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
     return torch.from_numpy(np.array(labels, dtype=np.int64))
 
 
-def minimise(problem: Problem, objective: Objective) -> History:
-    """Train by Adam: linear warm-up, then cosine to zero; the best validated epoch is restored."""
+class Diverged(BayesdfError):
+    """The loss of a fit is no number any more, or has exploded.
+
+    Attributes
+    ----------
+    history : History
+        Up to the last good epoch.
+    posterior : Posterior or None
+        As it was after the last good epoch.
+    """
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history
+        self.posterior: Any = None
+
+
+@contextmanager
+def rescuing(posterior: Callable[[History], Any]) -> Iterator[None]:
+    """Give a `Diverged` that passes the posterior made of the last good state."""
+    try:
+        yield
+    except Diverged as error:
+        error.posterior = posterior(error.history)
+        raise
+
+
+def minimise(
+    problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None, lr: float | None = None
+) -> History:
+    """Take a method's steps, epoch after epoch; the best validated epoch is restored.
+
+    Parameters
+    ----------
+    phase : int
+        Where a method calls this several times: which of them this is, for the checkpoint.
+    epochs, lr
+        In place of those of the settings. Validation belongs to the settings' own.
+
+    Raises
+    ------
+    Diverged
+        With the problem and the objective as they were after the last good epoch.
+    """
     settings, history = problem.settings, History()
+    validated = problem.validation is not None and epochs is None
+    epochs = settings.epochs if epochs is None else epochs
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
-    total = settings.epochs * batch_count
+    total = epochs * batch_count
     groups = [group for group in objective.groups() if group["params"]]
     if not groups or total == 0:
         set_modes(problem, training=False)
         return history
-    optimiser = torch.optim.Adam(groups, lr=settings.lr, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, total))
+    optimiser, schedule = objective.optimiser(groups, settings.lr if lr is None else lr, total)
     held_out = _HeldOut(problem)
     best: _Best | None = None
     with _bar(settings, total) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
-        feed = _Feed(problem)
-        kept = None if settings.checkpoint is None else _Checkpoint(problem, groups, optimiser, schedule, feed, history)
+        feed = _Feed(problem, epochs)
+        kept = None
+        if settings.checkpoint is not None:
+            path = Path(settings.checkpoint)
+            path = path.with_name(f"{path.name}.{phase}") if phase else path
+            kept = _Checkpoint(path, problem, groups, optimiser, schedule, feed, history, objective)
         begun = 0
         if kept is not None:
             begun, best = kept.read()
+        good = _Good(_Best.of(problem, groups, math.inf, -1), len(history.loss))
         report("", begun * batch_count)
-        for epoch in range(begun, settings.epochs):
+        for epoch in range(begun, epochs):
             set_modes(problem, training=True)
-            for inputs, labels in feed:
-                optimiser.zero_grad(set_to_none=True)
-                loss = objective.loss(problem.module, inputs, labels)
-                value = float(loss.detach())
-                _finite(value, "loss", len(history.loss), epoch, settings)
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                history.loss.append(value)
-                report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
-            if problem.validation is not None:
-                set_modes(problem, training=False)
-                nll, accuracy = _validate(problem, objective, held_out)
-                _finite(nll, "validation NLL", len(history.loss), epoch, settings)
-                history.nll.append(nll)
-                history.accuracy.append(accuracy)
-                if best is None or nll < best.nll:
-                    best = _Best.of(problem, groups, nll, epoch)
+            try:
+                for inputs, labels in feed:
+                    optimiser.zero_grad(set_to_none=True)
+                    loss = objective.loss(problem.module, inputs, labels)
+                    value = float(loss.detach())
+                    _sound(value, "loss", history, settings)
+                    loss.backward()
+                    optimiser.step()
+                    schedule.step()
+                    objective.stepped(len(history.loss))
+                    history.loss.append(value)
+                    report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
+                if validated:
+                    set_modes(problem, training=False)
+                    nll, accuracy = _validate(problem, objective, held_out)
+                    _sound(nll, "validation NLL", history, settings)
+                    history.nll.append(nll)
+                    history.accuracy.append(accuracy)
+                    if best is None or nll < best.nll:
+                        best = _Best.of(problem, groups, nll, epoch)
+                _sound(_size(groups), "sum of absolute weights", history, settings)
+            except _Unsound as unsound:
+                raise good.rescue(unsound, problem, objective, groups, history, epoch) from None
+            good = _Good(_Best.of(problem, groups, math.inf, epoch), len(history.loss))
             stop = best is not None and settings.patience is not None and epoch - best.epoch >= settings.patience
             if kept is not None:
-                kept.write(settings.epochs if stop else epoch + 1, best)
+                kept.write(epochs if stop else epoch + 1, best)
             if stop:
                 break
-    size = sum(float(value.detach().abs().sum()) for group in groups for value in group["params"])
-    _finite(size, "sum of absolute weights", len(history.loss), settings.epochs, settings)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
@@ -286,12 +408,68 @@ def minimise(problem: Problem, objective: Objective) -> History:
     return history
 
 
-def _finite(value: float, name: str, step: int, epoch: int, settings: Training) -> None:
+class _Unsound(Exception):
+    """What is wrong with a step."""
+
+
+def _sound(value: float, name: str, history: History, settings: Training) -> None:
     if not math.isfinite(value):
-        raise BayesdfError(
-            f"{type(settings).__name__}: the {name} is {value} at step {step} (epoch {epoch}): lower lr (or "
-            "init_scale), or check the images and the priors' scales"
+        raise _Unsound(f"the {name} is {value}")
+    if name == "loss" and history.loss and abs(value) > EXPLODED * max(1.0, abs(history.loss[0])):
+        raise _Unsound(f"the {name} has exploded to {value:.3g} from {history.loss[0]:.3g}")
+
+
+def _size(groups: list[dict[str, Any]]) -> float:
+    return sum(float(value.detach().abs().sum()) for group in groups for value in group["params"])
+
+
+@dataclass
+class _Good:
+    """The state after the last epoch that was sound."""
+
+    state: "_Best"
+    steps: int
+
+    def rescue(
+        self,
+        unsound: _Unsound,
+        problem: Problem,
+        objective: Objective,
+        groups: list[dict[str, Any]],
+        history: History,
+        epoch: int,
+    ) -> Diverged:
+        """The error to raise, once everything is as it was."""
+        step, where = len(history.loss), _blame(problem, objective)
+        self.state.restore(problem, groups)
+        set_modes(problem, training=False)
+        history.loss, history.nll, history.accuracy = (
+            history.loss[: self.steps],
+            history.nll[: self.state.epoch + 1],
+            history.accuracy[: self.state.epoch + 1],
         )
+        return Diverged(
+            f"{type(problem.settings).__name__}: {unsound} at step {step} (epoch {epoch}), {where}: lower lr (or "
+            "init_scale), or check the images and the priors' scales; what was fitted before this epoch is in the "
+            "error's `posterior`",
+            history,
+        )
+
+
+def _blame(problem: Problem, objective: Objective) -> str:
+    """Which site, or which weights without a prior, are no numbers or have the largest ones."""
+    sites = objective.sites()
+    own = {id(value) for values in sites.values() for value in values}
+    weights = {name: [value] for name, value in problem.module.named_parameters() if id(value) not in own}
+    for what, named in (("site", sites), ("weight", weights)):
+        for name, values in named.items():
+            if not all(bool(value.detach().isfinite().all()) for value in values):
+                return f"where {what} {name} is not finite"
+    if not sites:
+        return "with all weights finite"
+    furthest = max(sites, key=lambda name: max(float(value.detach().abs().max()) for value in sites[name]))
+    largest = max(float(value.detach().abs().max()) for value in sites[furthest])
+    return f"with all weights finite (the largest number, {largest:.3g}, is of site {furthest})"
 
 
 def set_modes(problem: Problem, training: bool) -> None:
@@ -314,7 +492,7 @@ class _Feed:
     What is kept is a list of views: without augmentation there is one, and with it as many as the settings say.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, epochs: int) -> None:
         self.problem = problem
         self.order = torch.Generator().manual_seed(problem.settings.seed)
         self.noise = torch.Generator().manual_seed(problem.settings.seed + 1)
@@ -325,7 +503,7 @@ class _Feed:
         self.kept: list[tuple[Tensor, ...]] | None = None
         views = problem.settings.views if problem.settings.augment is not None else 1
         if self.prefix is not None and views is not None:
-            self.kept = self._keep(min(views, problem.settings.epochs))
+            self.kept = self._keep(min(views, epochs))
             self.labels = problem.labels.to(problem.device)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
@@ -429,16 +607,18 @@ class _Checkpoint:
 
     def __init__(
         self,
+        path: Path,
         problem: Problem,
         groups: list[dict[str, Any]],
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        optimiser: Optimizer,
+        schedule: LRScheduler,
         feed: _Feed,
         history: History,
+        objective: Objective,
     ) -> None:
-        assert problem.settings.checkpoint is not None
-        self.path = Path(problem.settings.checkpoint)
+        self.path = path
         self.parts: dict[str, Any] = {"network": problem.network, "optimiser": optimiser, "schedule": schedule}
+        self.parts["objective"] = objective
         self.own = [value for group in groups for value in group["params"]]
         self.feed, self.history, self.device = feed, history, problem.device
         settings = {**problem.settings.settings(), "progress": None}

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import SVI, MCDropout, load_posterior, prediction
+from bayesdf.inference import MAP, SVI, MCDropout, load_posterior, prediction
 from bayesdf.inference.posterior import POSTERIOR_NUMBERS
 from bayesdf.models import Detector, build, priors
 from bayesdf.store import open_tree, write_tree
@@ -64,7 +64,7 @@ def detector():
 METHODS = {
     "normal": SVI(epochs=1, batch_size=5, progress=False, seed=3),
     "lowrank": SVI(guide="lowrank", epochs=1, batch_size=5, rank=2, progress=False),
-    "delta": SVI(guide="delta", epochs=1, batch_size=5, progress=False),
+    "map": MAP(epochs=1, batch_size=5, progress=False),
     "mc_dropout": MCDropout(epochs=1, batch_size=5, progress=False),
 }
 
@@ -119,7 +119,7 @@ def test_ten_draws_are_the_first_of_fifty_whatever_the_batch(posteriors, name):
     some = logits(posterior, draws=3, batch_size=4)
     np.testing.assert_allclose(some, logits(posterior, draws=6, batch_size=10)[:, :3], rtol=1e-4, atol=1e-5)
     assert np.array_equal(some, logits(posterior, draws=3, batch_size=4))
-    if name != "delta":
+    if name != "map":
         assert not np.allclose(some, logits(posterior, draws=3, batch_size=4, seed=1))
 
 
@@ -217,9 +217,9 @@ def test_a_network_of_ones_own_needs_its_detector(tmp_path):
 
 
 def test_a_posterior_is_not_written_over(posteriors, tmp_path):
-    path = posteriors["delta"].save(tmp_path / "a.zarr")
+    path = posteriors["map"].save(tmp_path / "a.zarr")
     with pytest.raises(BayesdfError, match="exists already"):
-        posteriors["delta"].save(path)
+        posteriors["map"].save(path)
     posteriors["mc_dropout"].save(path, overwrite=True)
     assert load_posterior(path).attrs["method"] == "MCDropout"
 
@@ -286,7 +286,7 @@ def test_data_that_does_not_fit(posteriors):
 
 
 def test_methods_have_one_shape():
-    for method in (SVI, MCDropout):
+    for method in (MAP, SVI, MCDropout):
         assert issubclass(method, nn.Module) is False and callable(method.fit)
         with pytest.raises(AttributeError):
             method().epochs = 3

@@ -1,0 +1,103 @@
+"""The density that all methods but MC dropout work with: of labels and sites together, given images."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.autoguide.initialization import init_to_median, init_to_value
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from bayesdf.inference.samplers.sampler import CONSTRAINTS, constrain, support_name
+from bayesdf.inference.training import Problem
+from bayesdf.models.detector import Detector
+
+Example = tuple[Tensor, Tensor]
+
+
+class Joint:
+    """``log p(labels, sites | images)`` as a function of the sites' unconstrained values ``z``.
+
+    Hyperpriors are sites like others. The likelihood of a batch is scaled to the whole data set, and its classes are
+    balanced where the method's settings say so.
+
+    Attributes
+    ----------
+    start : dict from site to Tensor
+        The weights of the network, and the medians of hyperpriors, in unconstrained space.
+    support : dict from site to str
+        Where each site lives: ``real``, ``positive`` or ``unit_interval``.
+    """
+
+    def __init__(self, detector: Detector, problem: Problem) -> None:
+        self.model = partial(detector.model, size=problem.size, class_weights=problem.class_weights)
+        begin = {name: value.detach() for name, value in problem.network.named_parameters() if name in detector.sites}
+        with pyro.validation_enabled(True):  # checks the model once
+            found = unconstrained_start(partial(self.model, network=problem.network), problem.example, begin)
+        self.start = {name: value for name, (value, _) in found.items()}
+        self.support = {name: support for name, (_, support) in found.items()}
+        self.shapes = {name: tuple(value.shape) for name, value in self.start.items()}
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers all sites have together."""
+        return sum(value.numel() for value in self.start.values())
+
+    def values(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """From unconstrained space to that of the priors."""
+        return {name: constrain(value, self.support[name]) for name, value in z.items()}
+
+    def log_density(
+        self,
+        z: Mapping[str, Tensor],
+        module: nn.Module,
+        inputs: tuple[Tensor, ...],
+        labels: Tensor,
+        *,
+        jacobian: bool,
+    ) -> Tensor:
+        """A number to differentiate.
+
+        Parameters
+        ----------
+        module, inputs
+            The network or its suffix, and the images or features that it takes.
+        jacobian : bool
+            Whether the density is of ``z`` (as sampling needs) or of the sites' own values (whose mode is the maximum
+            a posteriori).
+        """
+        values = self.values(z)
+        model = pyro.poutine.condition(partial(self.model, network=module), data=values)
+        images = inputs[0] if len(inputs) == 1 else inputs
+        with pyro.validation_enabled(False):  # it costs a pass over the weights for each distribution
+            trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace(images, labels))
+            total = trace.log_prob_sum()
+        if jacobian:
+            for name, support in self.support.items():
+                if support != "real":
+                    transform = biject_to(CONSTRAINTS[support])
+                    total = total + transform.log_abs_det_jacobian(z[name], values[name]).sum()
+        return total
+
+
+def start_from(start: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """Pyro's ``init_loc_fn``: weights where they are given, hyperpriors at their median."""
+    return init_to_value(values=dict(start), fallback=init_to_median)
+
+
+@torch.no_grad()
+def unconstrained_start(
+    model: Callable[..., Any], example: Example, start: Mapping[str, Tensor]
+) -> dict[str, tuple[Tensor, str]]:
+    """Site name to where it starts, in unconstrained space, and the name of its support."""
+    with pyro.poutine.block():
+        trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace(*example))
+    found, begin = {}, start_from(start)
+    for name, site in trace.iter_stochastic_nodes():
+        support = support_name(site["fn"].support, name)
+        value = begin(site).detach().to(site["value"].device).expand_as(site["value"])
+        found[name] = (biject_to(CONSTRAINTS[support]).inv(value).clone(), support)
+    return found
