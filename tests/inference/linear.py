@@ -1,11 +1,17 @@
 """Linear detectors whose posterior is known exactly, for the truth tests of every method."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
+from bayesdf.models import Detector
+
 PRIOR_SCALE = 1.5
+NOISE = 1.2
 
 
 class Logistic(nn.Module):
@@ -61,3 +67,26 @@ def exact(data: TensorDataset, scale: float = PRIOR_SCALE) -> tuple[np.ndarray, 
     mean = mass @ grid
     centred = grid - mean
     return mean, (centred * mass[:, None]).T @ centred
+
+
+class Gaussian(Detector):
+    """A linear detector whose likelihood is normal, so that its posterior is normal and known in closed form.
+
+    Label 0 stands for the target -1, label 1 for +1: ``target_i ~ N(w·x_i, NOISE²)``.
+    """
+
+    def model(self, images, labels=None, *, size=None, class_weights=None, network=None):
+        inputs = images if isinstance(images, tuple) else (images,)
+        logits = functional_call(self.network if network is None else network, self.sample(), inputs)
+        with pyro.plate("images", size or len(logits), subsample=torch.arange(len(logits))):
+            pyro.sample("label", dist.Normal(logits[:, 1] - logits[:, 0], NOISE), obs=2.0 * labels - 1.0)
+        return logits
+
+
+def conjugate(data: TensorDataset, scale: float = PRIOR_SCALE) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and covariance (D, D) of the posterior of a `Gaussian` detector under N(0, scale²): Bishop, "Pattern
+    Recognition and Machine Learning", 2006, equations 3.50 and 3.51."""
+    features = data.tensors[0].flatten(1).numpy().astype(float)
+    targets = 2.0 * data.tensors[1].numpy() - 1.0
+    covariance = np.linalg.inv(np.eye(features.shape[1]) / scale**2 + features.T @ features / NOISE**2)
+    return covariance @ features.T @ targets / NOISE**2, covariance

@@ -1,0 +1,55 @@
+"""What every method must get right: posteriors known exactly, and what uncertainty does where there is no data.
+
+A method that is added gets a line in `METHODS`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from bayesdf.inference import MAP, SVI
+from bayesdf.models import priors
+from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, simulate
+
+WEIGHTS = torch.tensor([1.0, -0.5])
+CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False, "batch_size": 80}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A method, and how much of a normal posterior's covariance Λ⁻¹ its family can hold."""
+
+    method: Any
+    covariance: Literal["full", "diagonal", "none"]
+    """``diagonal``: the closest family member (in KL(q || p)) has the variances 1 / Λ_ii."""
+
+
+METHODS = {
+    "map": Truth(MAP(epochs=600, **CLOSE), "none"),
+    "svi_normal": Truth(SVI(epochs=2000, scale_lr=0.05, **CLOSE), "diagonal"),
+    "svi_lowrank": Truth(SVI(guide="lowrank", rank=2, epochs=2500, scale_lr=0.05, **CLOSE), "full"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_conjugate_linear_model(name):
+    """Mean within 0.15 of a standard deviation, standard deviations within 12 %, correlation within 0.03 of -0.9."""
+    truth = METHODS[name]
+    train = simulate(correlated(80), WEIGHTS, seed=0)
+    mean, covariance = conjugate(train)
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance[0, 1] / sd.prod()
+    assert correlation < -0.85
+    posterior = truth.method.fit(Gaussian(Logistic(2), {"linear": priors.normal(PRIOR_SCALE)}), train)
+    draws = 1 if truth.covariance == "none" else posterior.sampler.capacity or 4000
+    found = posterior.draws(draws)["posterior/linear.weight"].values.reshape(-1, 2)
+    assert (abs(found.mean(0) - mean) / sd).max() < 0.15
+    if truth.covariance == "full":
+        np.testing.assert_allclose(found.std(0), sd, rtol=0.12)
+        assert np.corrcoef(found.T)[0, 1] == pytest.approx(correlation, abs=0.03)
+    if truth.covariance == "diagonal":
+        np.testing.assert_allclose(found.std(0), 1 / np.sqrt(np.diag(np.linalg.inv(covariance))), rtol=0.12)
