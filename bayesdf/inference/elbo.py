@@ -1,5 +1,6 @@
-"""The evidence lower bound of a mean-field guide, with the KL in closed form where there is one."""
+"""The evidence lower bound of a guide of independent sites, with the KL in closed form where there is one."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,68 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import constraints, kl_divergence
+
+from bayesdf.inference.fused import normal_divergence, reparameterise
+from bayesdf.inference.samplers import Matrix
+
+
+class WeightNormal(dist.TorchDistribution):
+    """Independent normals ``N(loc, exp(log_scale)²)``: torch's Normal in few passes over the memory."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the attribute torch looks for)
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        self.loc, self.log_scale = loc, log_scale
+        super().__init__(batch_shape=loc.shape, validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        assert not sample_shape
+        return reparameterise(self.loc, self.log_scale)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return dist.Normal(self.loc, self.log_scale.exp(), validate_args=False).log_prob(value)
+
+
+class AtItsMean(WeightNormal):
+    """Gives its mean where a sample is asked for: the noise is added later, to what the weights make of each image."""
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.loc
+
+
+class MatrixDistribution(dist.TorchDistribution):
+    """The normal of a `Matrix` of unit triangular factors; one event is the whole site."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the attribute torch looks for)
+    has_rsample = True
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+        super().__init__(event_shape=matrix.loc.shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        assert not sample_shape
+        return self.matrix.value(torch.randn_like(self.matrix.scale))
+
+    def entropy(self) -> Tensor:
+        scale = self.matrix.scale
+        return scale.log().sum() + 0.5 * scale.numel() * (1 + math.log(2 * math.pi))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        matrix = self.matrix
+        noise = (value - matrix.loc).view(matrix.scale.shape)
+        if matrix.rows is not None:
+            noise = torch.linalg.solve_triangular(matrix.rows, noise, upper=False, unitriangular=True)
+        if matrix.columns is not None:
+            noise = torch.linalg.solve_triangular(matrix.columns, noise.T, upper=False, unitriangular=True).T
+        return dist.Normal(0.0, matrix.scale, validate_args=False).log_prob(noise).sum()
 
 
 class MeanFieldELBO:
@@ -39,8 +101,14 @@ class MeanFieldELBO:
 def divergence(q: Any, p: Any, value: Tensor) -> Tensor:
     """``KL(q || p)``, a number; where no closed form is known its estimate ``log q(value) - log p(value)``."""
     q_base, p_base = _base(q), _base(p)
-    if type(q_base) is dist.Normal and type(p_base) is dist.Normal and q_base.batch_shape == p_base.batch_shape:
-        return _normal_divergence(q_base, p_base)
+    if isinstance(q_base, WeightNormal):
+        if type(p_base) is dist.Normal and q_base.batch_shape == p_base.batch_shape:
+            return normal_divergence(q_base.loc, q_base.log_scale, p_base.loc, p_base.scale)
+        q = dist.Normal(q_base.loc, q_base.log_scale.exp(), validate_args=False).to_event(q_base.loc.dim())
+        if isinstance(q_base, AtItsMean):
+            value = reparameterise(q_base.loc, q_base.log_scale)
+    if isinstance(q, MatrixDistribution):
+        return -q.entropy() - p.log_prob(value).sum()
     try:
         return kl_divergence(q, p).sum()
     except NotImplementedError:
@@ -51,14 +119,3 @@ def _base(distribution: Any) -> Any:
     while isinstance(distribution, dist.Independent):
         distribution = distribution.base_dist
     return distribution
-
-
-def _normal_divergence(q: Any, p: Any) -> Tensor:
-    """``Σ ½ (s² + (m - m_p)²) / s_p² - log s + log s_p - ½``, in few passes over the numbers."""
-    squares = torch.addcmul(q.scale.square(), q.loc - p.loc, q.loc - p.loc)
-    if all(stride == 0 for stride in p.scale.stride()):  # one scale for all, expanded
-        scale = p.scale.flatten()[0]
-        quadratic, log_scale = squares.sum() / scale.square(), scale.log() * p.scale.numel()
-    else:
-        quadratic, log_scale = (squares / p.scale.square()).sum(), p.scale.log().sum()
-    return 0.5 * (quadratic - squares.numel()) - q.scale.log().sum() + log_scale

@@ -9,6 +9,7 @@ on mini-batches whose likelihood is scaled to the whole data set (Hoffman et al.
 prior is part of w.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +17,13 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.guides import NAMED, make_guide
+from bayesdf.inference.estimators import Estimator, eligible
+from bayesdf.inference.guides import NAMED, MeanField, make_guide
 from bayesdf.inference.posterior import Posterior, fitted_by, settle
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.models.detector import Detector
@@ -33,16 +37,29 @@ class SVI(Training):
     ----------
     guide : str or guide
         ``normal``: independent normals (mean field), with the KL in closed form where there is one. ``lowrank``: one
-        normal over all sites with a covariance of rank `rank` plus a diagonal. Or any guide of Pyro: a class of
-        automatic guides (``pyro.infer.autoguide.AutoIAFNormal``, or
+        normal over all sites with a covariance of rank `rank` plus a diagonal. ``full``: one with any covariance, for
+        up to five thousand numbers. ``matrix``: independent sites, each with covariances along the rows and the
+        columns of its weight matrix. Or any guide of Pyro: a class of automatic guides
+        (``pyro.infer.autoguide.AutoIAFNormal``, or
         ``functools.partial(AutoIAFNormal, hidden_dim=[64])``), or a function of ``(images, labels)`` that samples
         every site; its posterior is then a store of `stored_draws` draws.
+    estimator : "plain", "local" or "flipout"
+        With guide ``normal``, how the likelihood's expectation is estimated: by one draw of the weights a batch, or
+        with noise of each image's own behind linear and convolutional layers, by local reparameterisation or flipout
+        (see `bayesdf.inference.estimators`). The optimum is the same, the gradients are less noisy.
     scale_lr : float, optional
-        The same for the scales of guides ``normal`` and ``lowrank`` (in logarithms) and for hyperpriors, which have
-        further to go; default ``10 lr``.
+        Learning rate of all that is not a location (scales in logarithms, factors of covariances, hyperpriors), which
+        has further to go; default ``10 lr``.
     init_scale : float
         Where the guide's scales start, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.
+    moped : float, optional
+        Start the scales at this share of each weight's size (at least 0.01) instead: with locations at the weights of a
+        trained network the start of MOPED (Krishnan, Subedar and Tickoo, 2020; they use 0.1), to which
+        `bayesdf.models.priors.moped` is the prior.
+    kl_annealing : float
+        Share of the steps, 0 to 1, in which the weight of the KL rises from nothing to T (Bowman et al., "Generating
+        Sentences from a Continuous Space", 2016). ``elbo`` is that of the weight of its step.
     temperature : float
         T above; 1 is Bayes, below 1 a "cold" posterior (Wenzel et al., 2020).
     rank : int
@@ -58,8 +75,11 @@ class SVI(Training):
     """
 
     guide: Any = "normal"
+    estimator: Estimator = "plain"
     scale_lr: float | None = None
     init_scale: float = 0.1
+    moped: float | None = None
+    kl_annealing: float = 0.0
     temperature: float = 1.0
     rank: int = 10
     stored_draws: int = 200
@@ -68,6 +88,14 @@ class SVI(Training):
         super().__post_init__()
         if not callable(self.guide) and self.guide not in NAMED:
             raise BayesdfError(f"SVI: guide is {self.guide!r}, but must be one of {', '.join(NAMED)}, or a Pyro guide")
+        if self.estimator not in ("plain", "local", "flipout"):
+            raise BayesdfError(f"SVI: estimator is {self.estimator!r}, but must be 'plain', 'local' or 'flipout'")
+        if self.estimator != "plain" and self.guide != "normal":
+            raise BayesdfError(f"SVI: estimator {self.estimator!r} needs guide 'normal': others have no noise a weight")
+        if not 0 <= self.kl_annealing <= 1:
+            raise BayesdfError(f"SVI: kl_annealing is {self.kl_annealing}, but is a share of the steps, 0 to 1")
+        if self.moped is not None and not self.moped > 0:
+            raise BayesdfError(f"SVI: moped is {self.moped}, but must be above 0, or None")
         for name in ("init_scale", "temperature"):
             if not getattr(self, name) > 0:
                 raise BayesdfError(f"SVI: {name} is {getattr(self, name)}, but must be above 0")
@@ -116,13 +144,10 @@ class _Objective(Objective):
 
     def __init__(self, detector: Detector, problem: Problem, settings: SVI) -> None:
         self.problem, self.settings = problem, settings
-        # A likelihood scaled by 1/T has the optimum of a KL scaled by T.
-        weights = problem.class_weights / settings.temperature
-        self.model = partial(detector.model, size=problem.size, class_weights=weights)
+        self.model = partial(detector.model, size=problem.size)
         self.network_sites = set(detector.sites)
-        start = {
-            name: value.detach() for name, value in problem.network.named_parameters() if name in self.network_sites
-        }
+        parameters = dict(problem.network.named_parameters())
+        start = {name: parameters[name].detach() for name in detector.sites}
         model = partial(self.model, network=problem.network)
         with pyro.validation_enabled(True):  # checks model and guide against each other, once
             self.guide = make_guide(settings.guide, model, problem.example, start, settings)
@@ -132,13 +157,32 @@ class _Objective(Objective):
         self.own = {
             name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"
         }
+        self.layers = eligible(problem.network, list(start)) if settings.estimator != "plain" else {}
+        if settings.estimator != "plain" and not self.layers:
+            raise BayesdfError(
+                f"SVI: estimator {settings.estimator!r} is for the weights of linear and plain convolutional layers, "
+                "and no site is one: take 'plain'"
+            )
+        self.annealed, self.step = 0, 0
+
+    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
+        self.annealed = round(self.settings.kl_annealing * total)
+        return super().optimiser(groups, lr, total)
+
+    def stepped(self, step: int) -> None:
+        self.step = step + 1
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         images = inputs[0] if len(inputs) == 1 else inputs
-        with pyro.validation_enabled(False):  # it costs a pass over the weights for each distribution
-            model = partial(self.model, network=module)
+        weight = self.settings.temperature * min(1.0, (self.step + 1) / (self.annealed + 1))
+        # A likelihood to the power 1/T has the optimum of a KL that weighs T.
+        model = partial(self.model, network=module, class_weights=self.problem.class_weights / weight)
+        estimating: AbstractContextManager[None] = nullcontext()
+        if isinstance(self.guide, MeanField) and self.layers:
+            estimating = self.guide.estimating(self.settings.estimator, self.layers)
+        with pyro.validation_enabled(False), estimating:  # validation costs a pass over the weights a distribution
             loss = self.guide.elbo.differentiable_loss(model, self.guide, images, labels)
-        return loss * (self.settings.temperature / self.problem.size)
+        return loss * (weight / self.problem.size)
 
     def groups(self) -> list[dict[str, Any]]:
         scale_lr = self.settings.scale_lr or 10 * self.settings.lr
@@ -153,3 +197,9 @@ class _Objective(Objective):
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {name: [value] for name, value in self.own.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]

@@ -5,9 +5,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
+from torch.distributions import biject_to, constraints
 
 from bayesdf.inference import SVI
 from bayesdf.inference.elbo import MeanFieldELBO, divergence
+from bayesdf.inference.fused import normal_divergence, reparameterise
 from bayesdf.inference.guides import make_guide
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic
@@ -32,12 +34,52 @@ def test_value_and_gradients_are_pyros(prior):
     with pyro.get_param_store().scope():
         guide = make_guide("normal", model, (IMAGES, LABELS), {"linear.weight": network.linear.weight}, SVI())
         own = [value for _, value in pyro.get_param_store().named_parameters()]
-        for elbo in (TraceMeanField_ELBO(), MeanFieldELBO()):
+
+        def plain(*args):
+            """The same guide, written with torch's own normals."""
+            for name, support in guide.support.items():
+                loc, log_scale = guide.parameters(name)
+                base = dist.Normal(loc, log_scale.exp())
+                if support != "real":
+                    base = dist.TransformedDistribution(base, [biject_to(constraints.positive)])
+                pyro.sample(name, base.to_event(loc.dim()))
+
+        for elbo, q in ((TraceMeanField_ELBO(), plain), (MeanFieldELBO(), guide)):
             torch.manual_seed(1)
-            loss = elbo.differentiable_loss(model, guide, IMAGES, LABELS)
+            loss = elbo.differentiable_loss(model, q, IMAGES, LABELS)
             found.append([loss.detach(), *torch.autograd.grad(loss, own)])
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fused_divergence_and_sample_are_torchs(layout):
+    """Value and gradients, of more numbers than one piece, whatever the layout in memory and the shape of the prior."""
+    torch.manual_seed(0)
+    shape = (64, 32, 7, 7)
+    loc, log_scale = (0.3 * torch.randn(shape) for _ in range(2))
+    loc, log_scale = (value.contiguous(memory_format=layout).requires_grad_() for value in (loc, log_scale))
+    for prior_loc, prior_scale in (
+        (torch.zeros(()).expand(shape), torch.tensor(0.7).expand(shape)),
+        (torch.randn(shape), torch.rand(shape) + 0.5),
+        (torch.zeros(()).expand(shape), torch.tensor(0.7, requires_grad=True).expand(shape)),
+        (torch.randn(shape, requires_grad=True), (torch.rand(shape) + 0.5).requires_grad_()),
+    ):
+        p, q = dist.Normal(prior_loc, prior_scale), dist.Normal(loc, log_scale.exp())
+        wanted = [value for value in (loc, log_scale, prior_loc, prior_scale) if value.requires_grad]
+        expected = torch.distributions.kl_divergence(q, p).sum()
+        found = normal_divergence(loc, log_scale, prior_loc, prior_scale)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
+        gradients = [torch.autograd.grad(value, wanted, retain_graph=True) for value in (found, expected)]
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+    value = reparameterise(loc, log_scale)
+    noise = ((value - loc) / log_scale.exp()).detach()
+    assert abs(float(noise.mean())) < 0.02 and abs(float(noise.std()) - 1) < 0.02
+    assert noise.unique().numel() > 0.9 * noise.numel()  # no piece repeats another
+    weight = torch.randn(shape)
+    found = torch.autograd.grad((value * weight).sum(), (loc, log_scale))
+    torch.testing.assert_close(found[0], weight)
+    torch.testing.assert_close(found[1], weight * noise * log_scale.exp().detach(), rtol=1e-3, atol=1e-5)
 
 
 def test_divergence_of_normals_is_torchs():

@@ -30,6 +30,11 @@ class Truth:
 METHODS = {
     "map": Truth(MAP(epochs=600, **CLOSE), "none"),
     "svi_normal": Truth(SVI(epochs=2000, scale_lr=0.05, **CLOSE), "diagonal"),
+    "svi_local": Truth(SVI(epochs=2000, scale_lr=0.05, estimator="local", **CLOSE), "diagonal"),
+    "svi_flipout": Truth(SVI(epochs=2000, scale_lr=0.05, estimator="flipout", **CLOSE), "diagonal"),
+    "svi_annealed": Truth(SVI(epochs=2000, scale_lr=0.05, kl_annealing=0.3, moped=0.1, **CLOSE), "diagonal"),
+    "svi_matrix": Truth(SVI(guide="matrix", epochs=2500, scale_lr=0.05, **CLOSE), "full"),
+    "svi_full": Truth(SVI(guide="full", epochs=2500, scale_lr=0.05, **CLOSE), "full"),
     "svi_lowrank": Truth(SVI(guide="lowrank", rank=2, epochs=2500, scale_lr=0.05, **CLOSE), "full"),
 }
 

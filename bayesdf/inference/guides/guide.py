@@ -1,0 +1,70 @@
+"""What every guide is, and the small things they share."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoContinuous
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+
+from bayesdf.inference.samplers import Sampler
+from bayesdf.inference.samplers.sampler import support_name
+
+
+class Options(Protocol):
+    """The settings of SVI that guides read."""
+
+    @property
+    def init_scale(self) -> float: ...
+    @property
+    def moped(self) -> float | None: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def stored_draws(self) -> int: ...
+
+
+class Guide(Protocol):
+    """A family of distributions over the sites."""
+
+    elbo: Any
+    """Has ``differentiable_loss(model, guide, images, labels)``, the negative ELBO."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Sample every site by ``pyro.sample``."""
+
+    def fast(self, parameter: str) -> bool:
+        """Whether a parameter takes the larger learning rate."""
+
+    def draw(self) -> dict[str, Tensor]:
+        """The values of one draw, from torch's global random state."""
+
+    def sampler(self) -> Sampler:
+        """What the posterior keeps."""
+
+
+def start_scale(loc: Tensor, options: Options) -> Tensor:
+    """Standard deviations to start from: relative to each location (MOPED), or to their root mean square."""
+    if options.moped is not None:
+        return options.moped * loc.detach().abs().clamp_min(0.01)
+    return (options.init_scale * rms(loc)).expand_as(loc).clone(memory_format=torch.preserve_format)
+
+
+def rms(loc: Tensor) -> Tensor:
+    return loc.detach().square().mean().sqrt().clamp_min(0.01)
+
+
+def layout_of(auto: AutoContinuous) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes and supports of the sites, in the order in which they lie in the guide's one vector."""
+    sites = dict(auto.prototype_trace.iter_stochastic_nodes())
+    shapes = {name: tuple(site["value"].shape) for name, site in sites.items()}
+    return shapes, {name: support_name(site["fn"].support, name) for name, site in sites.items()}
+
+
+@torch.no_grad()
+def draw_from(guide: Callable[..., Any], *args: Any) -> dict[str, Tensor]:
+    trace = prune_subsample_sites(pyro.poutine.trace(guide).get_trace(*args))
+    sites = [site for _, site in trace.iter_stochastic_nodes() if not site["infer"].get("is_auxiliary")]
+    return {site["name"]: site["value"].detach() for site in sites}
