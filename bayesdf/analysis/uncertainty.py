@@ -26,6 +26,8 @@ References
    NIPS 2017.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesdf.analysis._groups import Predictions, predictive_logits
+from bayesdf.errors import BayesdfError
 
 Array = NDArray[np.float64]
 
@@ -91,9 +94,7 @@ def entropies(logits: Array) -> Entropies:
     log_mean = log_mean_probabilities(logits)
     ceiling = np.log(logits.shape[-1])
     aleatoric = -(np.exp(log_p) * log_p).sum(axis=-1).mean(axis=0)
-    ratio = log_p - log_mean
-    ratio[np.abs(ratio) < ROUNDING * (1.0 - log_mean)] = 0.0
-    epistemic = (np.exp(log_mean) * _bregman(ratio)).sum(axis=-1).mean(axis=0)
+    epistemic = _divergence(log_p, log_mean).mean(axis=0)
     aleatoric = np.clip(aleatoric, 0.0, ceiling)
     epistemic = np.clip(epistemic, 0.0, ceiling - aleatoric)
     return Entropies(aleatoric + epistemic, aleatoric, epistemic)
@@ -122,7 +123,7 @@ def variances(logits: Array) -> Variances:
     return Variances(aleatoric + epistemic, aleatoric, epistemic)
 
 
-def decompose(predictions: Predictions) -> xr.Dataset:
+def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     """Uncertainty of each image's prediction and the parts it is made of.
 
     Parameters
@@ -130,7 +131,7 @@ def decompose(predictions: Predictions) -> xr.Dataset:
     predictions
         What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image,
         class). A Dataset with `logits`, or the logits as a DataArray, will do as well. Chains count as more
-        draws.
+        draws. Or what `Posterior.stream` gives: its pieces are taken one after another and not kept.
 
     Returns
     -------
@@ -153,17 +154,91 @@ def decompose(predictions: Predictions) -> xr.Dataset:
     >>> [round(float(parts[name][0]), 3) for name in ("total", "aleatoric", "epistemic")]
     [0.693, 0.09, 0.603]
     """
-    logits = predictive_logits(predictions)
-    entropy = entropies(logits.values)
-    variance = variances(logits.values)
-    probability = np.exp(log_mean_probabilities(logits.values))
+    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray):
+        logits = predictive_logits(predictions)
+        return _described(_summary(logits.values), logits)
+    parts: list[xr.Dataset] = []
+    so_far: tuple[_Summary, xr.DataArray] | None = None
+    for piece in predictions:
+        logits = predictive_logits(piece)
+        summary = _summary(logits.values)
+        if so_far is not None and np.array_equal(so_far[1]["image"].values, logits["image"].values):
+            so_far = so_far[0].merged(summary), logits
+            continue
+        if so_far is not None:
+            parts.append(_described(*so_far))
+        so_far = summary, logits
+    if so_far is None:
+        raise BayesdfError("no pieces of predictions came; predict a data set that is not empty")
+    return xr.concat([*parts, _described(*so_far)], "image")
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What is left of some draws when they are forgotten; two such are merged exactly."""
+
+    draws: int
+    log_mean: Array
+    """Log of the mean probability (image, class)."""
+    rest: Array
+    """One less the mean probability, without cancellation."""
+    aleatoric: Array
+    epistemic: Array
+    aleatoric_variance: Array
+    epistemic_variance: Array
+
+    def merged(self, other: "_Summary") -> "_Summary":
+        """That of both lots of draws: the mean of what is within each, and what is between the two."""
+        draws = self.draws + other.draws
+        lots = ((self.draws / draws, self), (other.draws / draws, other))
+
+        def mean(of: Callable[[_Summary], Array]) -> Array:
+            return lots[0][0] * of(lots[0][1]) + lots[1][0] * of(lots[1][1])
+
+        rest = mean(lambda lot: lot.rest)
+        log_sum = np.logaddexp(*(np.log(share) + lot.log_mean for share, lot in lots))
+        with np.errstate(divide="ignore", invalid="ignore"):  # in the branch that is not taken
+            log_mean = np.where(rest < 0.5, np.log1p(-rest), np.minimum(log_sum, 0.0))
+        between = sum(share * _divergence(lot.log_mean, log_mean) for share, lot in lots)
+        apart = np.where(rest < 0.5, other.rest - self.rest, np.exp(self.log_mean) - np.exp(other.log_mean))
+        return _Summary(
+            draws,
+            log_mean,
+            rest,
+            mean(lambda lot: lot.aleatoric),
+            mean(lambda lot: lot.epistemic) + between,
+            mean(lambda lot: lot.aleatoric_variance),
+            mean(lambda lot: lot.epistemic_variance) + lots[0][0] * lots[1][0] * apart**2,
+        )
+
+
+def _summary(logits: Array) -> _Summary:
+    entropy, variance = entropies(logits), variances(logits)
+    rest = _complement(np.exp(log_probabilities(logits))).mean(axis=0)
+    return _Summary(
+        len(logits),
+        log_mean_probabilities(logits),
+        rest,
+        entropy.aleatoric,
+        entropy.epistemic,
+        variance.aleatoric,
+        variance.epistemic,
+    )
+
+
+def _described(summary: _Summary, logits: xr.DataArray) -> xr.Dataset:
+    """As `decompose` returns it, with the coordinates of the logits."""
+    probability = np.exp(summary.log_mean)
     image, both = ("image",), ("image", "class")
     nats = {"units": "nats"}
+    total = summary.aleatoric + summary.epistemic
+    total_variance = summary.aleatoric_variance + summary.epistemic_variance
+    coords = {name: coord for name, coord in logits.coords.items() if "draw" not in coord.dims}
     return xr.Dataset(
         {
-            "total": (image, entropy.total, {"long_name": "predictive entropy", **nats}),
-            "aleatoric": (image, entropy.aleatoric, {"long_name": "expected entropy", **nats}),
-            "epistemic": (image, entropy.epistemic, {"long_name": "mutual information", **nats}),
+            "total": (image, total, {"long_name": "predictive entropy", **nats}),
+            "aleatoric": (image, summary.aleatoric, {"long_name": "expected entropy", **nats}),
+            "epistemic": (image, summary.epistemic, {"long_name": "mutual information", **nats}),
             "confidence": (image, probability.max(axis=-1), {"long_name": "largest mean probability"}),
             "prediction": (
                 image,
@@ -171,12 +246,19 @@ def decompose(predictions: Predictions) -> xr.Dataset:
                 {"long_name": "class of largest mean probability"},
             ),
             "probability": (both, probability, {"long_name": "mean probability"}),
-            "total_variance": (both, variance.total, {"long_name": "p(1 - p) of the mean probability p"}),
-            "aleatoric_variance": (both, variance.aleatoric, {"long_name": "mean over draws of p(1 - p)"}),
-            "epistemic_variance": (both, variance.epistemic, {"long_name": "variance over draws of p"}),
+            "total_variance": (both, total_variance, {"long_name": "p(1 - p) of the mean probability p"}),
+            "aleatoric_variance": (both, summary.aleatoric_variance, {"long_name": "mean over draws of p(1 - p)"}),
+            "epistemic_variance": (both, summary.epistemic_variance, {"long_name": "variance over draws of p"}),
         },
-        coords=logits.coords,
+        coords=coords,
     )
+
+
+def _divergence(log_p: Array, log_mean: Array) -> Array:
+    """KL(p || p̄) over the last axis, without cancellation."""
+    ratio = log_p - log_mean
+    ratio[np.abs(ratio) < ROUNDING * (1.0 - log_mean)] = 0.0
+    return (np.exp(log_mean) * _bregman(ratio)).sum(axis=-1)
 
 
 def _bregman(d: Array) -> Array:

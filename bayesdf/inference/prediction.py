@@ -1,12 +1,16 @@
 """The loop over draws: the prefix once an image, the suffix once a draw, in bounded memory."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader, Dataset
 
 from bayesdf.errors import BayesdfError
@@ -15,46 +19,136 @@ from bayesdf.inference.split import Split, split
 
 FEATURE_BYTES = 1 << 29
 """Features kept at once; images beyond it are a second round, for which every draw is made again."""
+DRAW_BYTES = 1 << 26
+"""Of what runs at once where draws do."""
+LOGIT_BYTES = 1 << 30
+"""Logits beyond it go to a temporary file."""
 
 
-def predict_logits(
-    network: nn.Module,
-    sampler: Sampler,
-    dataset: Dataset[Any],
-    *,
-    draws: int,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of every image under every draw.
+@dataclass(frozen=True)
+class Piece:
+    """The logits of some images under some draws."""
 
-    Returns
-    -------
-    logits : ndarray (draws, N, C), float32
-    labels : ndarray (N,), int64
-    """
-    network.eval()
-    own = state_names(network)
-    names = [name for name in sampler.shapes if name in own]
-    parts: Split | None = None
-    logits: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    chunk: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
-        for images, label in batches(dataset, batch_size, device):
-            if parts is None:
-                parts = split(network, names, images[:2])
-            chunk.append(parts.prefix(images))
-            labels.append(label.cpu().numpy())
-            if _bytes(chunk) > FEATURE_BYTES:
-                logits.append(_draw(parts.suffix, sampler, names, chunk, draws, seed, device))
-                chunk = []
-        if parts is None:
+    images: slice
+    draws: slice
+    logits: np.ndarray
+    """float32 (draws, images, C)."""
+    labels: np.ndarray
+    """int64 (images,)."""
+
+
+class Predictor:
+    """A network on a device, ready for the draws of a sampler: split once, at the first images it sees."""
+
+    def __init__(self, network: nn.Module, sampler: Sampler, device: torch.device) -> None:
+        self.network = place(network, device).eval()
+        self.sampler, self.device = sampler, device
+        own = state_names(network)
+        self.names = [name for name in sampler.shapes if name in own]
+        self._parts: Split | None = None
+
+    def parts(self, images: Tensor) -> Split:
+        """The network's prefix and suffix; the images are needed the first time."""
+        if self._parts is None:
+            self._parts = split(self.network, self.names, images[:2])
+        return self._parts
+
+    def values(self, index: int, seed: int) -> dict[str, Tensor]:
+        """A draw of the network's own tensors, on the device, laid out in memory as convolutions want them."""
+        drawn = self.sampler.draw(index, seed)
+        return {name: _laid_out(drawn[name].to(self.device)) for name in self.names}
+
+    def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
+        """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept."""
+        features: list[tuple[Any, ...]] = []
+        labels: list[np.ndarray] = []
+        for images, label in batches(dataset, batch_size, self.device):
+            features.append(self.parts(images).prefix(images))
+            labels.append(label.cpu().numpy().astype(np.int64))
+            if _bytes(features) > FEATURE_BYTES:
+                yield features, np.concatenate(labels)
+                features, labels = [], []
+        if features:
+            yield features, np.concatenate(labels)
+
+    def pieces(
+        self, dataset: Dataset[Any], draws: int, seed: int, *, batch_size: int, mixed: bool = False
+    ) -> Iterator[Piece]:
+        """Every image under every draw: the prefix once an image, the suffix once a draw, in bounded memory.
+
+        Images come in order; for each lot of them all draws come in order.
+        """
+        begin = 0
+        with torch.no_grad():
+            for features, labels in _autocast_each(self.features(dataset, batch_size), self.device, mixed):
+                images = slice(begin, begin + len(labels))
+                begin = images.stop
+                for lot in self._lots(features, draws):
+                    with _precision(self.device, mixed):
+                        logits = self._suffix(features, lot, seed)
+                    yield Piece(images, lot, logits.float().cpu().numpy(), labels)
+        if begin == 0:
             raise BayesdfError("the data set to predict is empty")
-        if chunk:
-            logits.append(_draw(parts.suffix, sampler, names, chunk, draws, seed, device))
-    return np.concatenate(logits, axis=1), np.concatenate(labels).astype(np.int64)
+
+    def _suffix(self, features: list[tuple[Any, ...]], lot: slice, seed: int) -> Tensor:
+        """(draws of the lot, N, C)"""
+        assert self._parts is not None
+        suffix = self._parts.suffix
+        drawn = [self.values(index, seed) for index in range(lot.start, lot.stop)]
+        if len(drawn) > 1:
+            together = {name: torch.stack([values[name] for values in drawn]) for name in self.names}
+            return torch.cat([vmap(partial(_call, suffix, batch))(together) for batch in features], dim=1)
+        return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
+
+    def _lots(self, features: list[tuple[Any, ...]], draws: int) -> Iterator[slice]:
+        """Which draws run at once: one, or, where all features are vectors, as many as fit.
+
+        Measured (benchmarks/prediction.py): a linear suffix runs several times faster over many draws at once,
+        convolutions do not.
+        """
+        size = 1
+        if self.names and all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0]):
+            numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
+            numbers += max(sum(part.numel() for part in batch) for batch in features)
+            size = max(1, DRAW_BYTES // (4 * numbers))
+        for begin in range(0, draws, size):
+            yield slice(begin, min(begin + size, draws))
+
+
+def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor]) -> Tensor:
+    return functional_call(suffix, values, features)
+
+
+def _laid_out(value: Tensor) -> Tensor:
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def room_for(draws: int, images: int, classes: int) -> np.ndarray:
+    """An array float32 (draws, images, classes): in memory, or, where it is large, in a file that goes with it."""
+    if 4 * draws * images * classes <= LOGIT_BYTES:
+        return np.empty((draws, images, classes), np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=(draws, images, classes))
+
+
+@contextmanager
+def _precision(device: torch.device, mixed: bool) -> Iterator[None]:
+    if not mixed:
+        yield
+        return
+    with torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16):
+        yield
+
+
+def _autocast_each(made: Iterator[Any], device: torch.device, mixed: bool) -> Iterator[Any]:
+    """What an iterator makes, each made in mixed precision: the context is left while others work with it."""
+    while True:
+        try:
+            with _precision(device, mixed):
+                one = next(made)
+        except StopIteration:
+            return
+        yield one
 
 
 def batches(
@@ -102,24 +196,6 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 def state_names(network: nn.Module) -> set[str]:
     """The names a draw can replace: parameters and buffers."""
     return {name for name, _ in network.named_parameters()} | {name for name, _ in network.named_buffers()}
-
-
-def _draw(
-    suffix: nn.Module,
-    sampler: Sampler,
-    names: list[str],
-    chunk: list[tuple[Tensor, ...]],
-    draws: int,
-    seed: int,
-    device: torch.device,
-) -> np.ndarray:
-    result = []
-    for index in range(draws):
-        values = sampler.draw(index, seed)
-        values = {name: values[name].to(device) for name in names}
-        logits = [functional_call(suffix, values, features) for features in chunk]
-        result.append(torch.cat(logits).float().cpu().numpy())
-    return np.stack(result)
 
 
 def _bytes(chunk: list[tuple[Any, ...]]) -> int:
