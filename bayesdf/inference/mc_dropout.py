@@ -22,6 +22,9 @@ from bayesdf.inference.training import Clock, History, Objective, Problem, Train
 from bayesdf.models.detector import Detector
 from bayesdf.models.patterns import select
 
+TEMPERATURE = 0.1
+"""Of the relaxed masks of concrete dropout, as in the paper's code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MCDropout(Training):
@@ -42,6 +45,12 @@ class MCDropout(Training):
         classifier (see `places`). Own dropout modules always take part, at the rate above.
     prior_scale : float
         Standard deviation in the formula.
+    concrete : bool
+        Learn a rate for each place, from `rate` on: concrete dropout (Gal, Hron and Kendall, "Concrete Dropout", 2017).
+        Masks are relaxed while training, and an image's loss has the terms of their equation 3, with the weights' one
+        taken over all trained weights together at the mean p̄ of the rates:
+
+            (1 - p̄) |w|² / (2 N prior_scale²) - Σ_place channels H(p_place) / N,    H the entropy of a Bernoulli.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
         As for `bayesdf.inference.training.Training`; the sites are the masks. With 0 epochs, or ``freeze="all"``,
         dropout is put into the network as it is.
@@ -54,6 +63,7 @@ class MCDropout(Training):
     rate: float = 0.2
     layers: str | tuple[str, ...] | list[str] | None = None
     prior_scale: float = 1.0
+    concrete: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +71,11 @@ class MCDropout(Training):
             raise BayesdfError(f"MCDropout: rate is {self.rate}, but must be at least 0 and below 1")
         if not self.prior_scale > 0:
             raise BayesdfError(f"MCDropout: prior_scale is {self.prior_scale}, but must be above 0")
+        if self.concrete and (self.rate == 0 or self.freeze == "all"):
+            raise BayesdfError(
+                f"MCDropout: concrete learns rates, from one above 0 on (here {self.rate}) and with weights to train "
+                f"(here freeze is {self.freeze!r})"
+            )
 
     def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
         """Train the network under dropout.
@@ -96,17 +111,21 @@ class MCDropout(Training):
 
         def posterior(history: History) -> Posterior:
             attrs = fitted_by(self, detector, train, clock()) | {"priors": "{}"}
-            return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+            learnt = objective.learnt()
+            objective.forget()
+            return Posterior(problem.network, learnt, history.dataset("loss"), attrs)
 
-        with seeded(self.seed, problem.device), rescuing(posterior):
-            return posterior(minimise(problem, _Objective(problem, self, sampler)))
+        with seeded(self.seed, problem.device):
+            objective = (_Concrete if self.concrete else _Objective)(problem, self, sampler)
+            with rescuing(posterior):
+                return posterior(minimise(problem, objective))
 
 
 class ChannelDropout(nn.Module):
     """Dropout of whole channels, which are dimension 1 of (B, C, H, W) and the last of anything else.
 
-    In train mode a fresh mask for each image; in eval mode the buffer ``mask`` (C,), all ones (the expectation)
-    unless a draw replaces it.
+    In train mode a fresh mask for each image, relaxed where its rate is being learnt (`logit`); in eval mode the buffer
+    ``mask`` (C,), all ones (the expectation) unless a draw replaces it.
     """
 
     mask: Tensor
@@ -114,12 +133,18 @@ class ChannelDropout(nn.Module):
     def __init__(self, channels: int, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.logit: Tensor | None = None
         self.register_buffer("mask", torch.ones(channels))
 
     def forward(self, value: Tensor) -> Tensor:
         if self.training:
-            mask = torch.rand(len(value), len(self.mask), device=value.device) >= self.rate
-            scaled = mask.to(value.dtype) / (1 - self.rate)
+            noise = torch.rand(len(value), len(self.mask), device=value.device)
+            if self.logit is None:
+                scaled = (noise >= self.rate).to(value.dtype) / (1 - self.rate)
+            else:
+                # Gal, Hron and Kendall, equation 5: how much of a channel is dropped.
+                drop = torch.sigmoid((self.logit + torch.logit(noise, eps=1e-6)) / TEMPERATURE)
+                scaled = (1 - drop) / torch.sigmoid(-self.logit)
             shape = (len(value), -1, 1, 1) if value.dim() == 4 else (len(value), *(1,) * (value.dim() - 2), -1)
             return value * scaled.view(shape)
         return value * (self.mask.view(-1, 1, 1) if value.dim() == 4 else self.mask)
@@ -180,7 +205,57 @@ class _Objective(Objective):
         return [{"params": list(self.problem.trained(exclude=set()).values()), "weight_decay": decay}]
 
     def draw(self) -> dict[str, Tensor]:
-        return {name: mask.to(self.problem.device) for name, mask in self.sampler.masks().items()}
+        return {name: mask.to(self.problem.device) for name, mask in self.learnt().masks().items()}
+
+    def learnt(self) -> MaskSampler:
+        """The masks of the posterior."""
+        return self.sampler
+
+    def forget(self) -> None:
+        """Leave nothing of the training in the network."""
+
+
+class _Concrete(_Objective):
+    """The same with rates that are learnt, one a place."""
+
+    def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:
+        super().__init__(problem, settings, sampler)
+        start = torch.logit(torch.tensor(settings.rate)).item()
+        self.logits = {site: torch.tensor(start, device=problem.device, requires_grad=True) for site in sampler.rates}
+        for site, logit in self.logits.items():
+            self._dropout(site).logit = logit
+        self.weights = list(problem.trained(exclude=set()).values())
+
+    def _dropout(self, site: str) -> ChannelDropout:
+        module = self.problem.network.get_submodule(site.removesuffix(".mask"))
+        assert isinstance(module, ChannelDropout)
+        return module
+
+    def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        loss = super().loss(module, inputs, labels)
+        rates = torch.sigmoid(torch.stack(list(self.logits.values())))
+        channels = torch.tensor([len(rate) for rate in self.sampler.rates.values()], device=rates.device)
+        entropy = -(rates * rates.log() + (1 - rates) * (1 - rates).log())
+        squares = torch.stack([weight.square().sum() for weight in self.weights]).sum()
+        prior = (1 - rates.mean()) * squares / (2 * self.settings.prior_scale**2)
+        return loss + (prior - (channels * entropy).sum()) / self.problem.size
+
+    def groups(self) -> list[dict[str, Any]]:
+        # A logit has further to go than a weight.
+        own = {"params": list(self.logits.values()), "lr": 10 * self.settings.lr}
+        return [own, {"params": self.weights}]
+
+    def sites(self) -> dict[str, list[Tensor]]:
+        return {site: [logit] for site, logit in self.logits.items()}
+
+    def learnt(self) -> MaskSampler:
+        rates = {site: float(torch.sigmoid(logit.detach())) for site, logit in self.logits.items()}
+        return MaskSampler({site: torch.full_like(rate, rates[site]) for site, rate in self.sampler.rates.items()})
+
+    def forget(self) -> None:
+        for site, rate in self.learnt().rates.items():
+            dropout = self._dropout(site)
+            dropout.logit, dropout.rate = None, float(rate[0])
 
 
 def insert(

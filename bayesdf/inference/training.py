@@ -8,6 +8,8 @@ import hashlib
 import math
 import os
 import pickle
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +38,7 @@ from bayesdf.models.priors import describe
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 CACHE_BYTES = 1 << 30
-"""Features of the training images that are kept between epochs; beyond it the prefix runs again."""
+"""Features of the training images that are kept in memory between epochs; beyond it they go to a file."""
 VALIDATION_DRAWS = 8
 EXPLODED = 1e3
 """A loss so many times as large as the first one, and as 1, has exploded."""
@@ -524,7 +526,11 @@ class _Feed:
                 yield features, labels
 
     def _keep(self, views: int) -> list[tuple[Tensor, ...]] | None:
-        """The features of every training image in its order, a tuple a view; None where they take too much room."""
+        """The features of every training image in its order, a tuple a view; None where they take too much room.
+
+        Beyond `CACHE_BYTES` they are in a temporary file, if the disk has twice the room and the features are on the
+        CPU; else the prefix runs again in every epoch.
+        """
         problem, size = self.problem, self.problem.settings.batch_size
         assert self.prefix is not None
         set_modes(problem, training=False)
@@ -537,20 +543,31 @@ class _Feed:
                     if not all(isinstance(part, Tensor) and len(part) == len(images) for part in features):
                         return None  # something besides a value an image crosses, such as a shape
                     if place == 0:
-                        if sum(part[0].nbytes for part in features) * problem.size * views > CACHE_BYTES:
+                        needed = sum(part[0].nbytes for part in features) * problem.size * views
+                        on_disk = needed > CACHE_BYTES
+                        free = shutil.disk_usage(tempfile.gettempdir()).free
+                        if on_disk and (problem.device.type != "cpu" or free < 2 * needed):
                             return None
-                        kept.append(tuple(_room(part, problem.size) for part in features))
+                        kept.append(tuple(_room(part, problem.size, on_disk) for part in features))
                     for whole, part in zip(kept[-1], features, strict=True):
                         whole[place : place + len(images)] = part
                     place += len(images)
         return kept
 
 
-def _room(feature: Tensor, size: int) -> Tensor:
-    """An empty tensor for as many images, laid out in memory as the feature (B, …) of a batch is."""
+def _room(feature: Tensor, size: int, on_disk: bool) -> Tensor:
+    """An empty tensor for as many images, laid out as the feature (B, …) of a batch is; in memory, or in a file that is
+    gone with it."""
+    shape = (size, *feature.shape[1:])
     last = feature.dim() == 4 and feature.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((size, *feature.shape[1:]), dtype=feature.dtype, device=feature.device, memory_format=layout)
+    if not on_disk:
+        layout = torch.channels_last if last else torch.contiguous_format
+        return torch.empty(shape, dtype=feature.dtype, device=feature.device, memory_format=layout)
+    with tempfile.NamedTemporaryFile() as file:
+        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=feature.dtype)
+    if last:
+        return flat.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+    return flat.view(shape)
 
 
 class _HeldOut:

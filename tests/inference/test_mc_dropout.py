@@ -151,3 +151,50 @@ def test_rate_out_of_range(rate):
 def test_no_known_place():
     with pytest.raises(BayesdfError, match="layers="):
         places(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()))
+
+
+# --- concrete dropout -----------------------------------------------------------------------------------------------
+
+
+def rates(posterior):
+    return {site: float(rate[0]) for site, rate in posterior.sampler.rates.items()}
+
+
+def test_learnt_rates_fall_with_the_data():
+    """What there is little data about stays uncertain: the rate is higher with 40 images than with 2000."""
+    found = []
+    for count, epochs in ((40, 250), (2000, 5)):
+        train = simulate(correlated(count), torch.tensor([3.0, 3.0]), seed=0)
+        method = MCDropout(rate=0.2, concrete=True, layers="widen", epochs=epochs, lr=0.02, progress=False)
+        found.append(rates(method.fit(Detector(Wide(), {}), train))["widen.dropout.mask"])
+    assert found[0] > 2 * found[1]
+    assert 0 < found[1] < 0.2
+
+
+class Wide(nn.Module):
+    """Two features repeated 16 times, so that masks can drop some of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.widen, self.linear = nn.Linear(2, 32), nn.Linear(32, 2)
+        torch.manual_seed(0)
+        for layer in (self.widen, self.linear):
+            nn.init.normal_(layer.weight, std=0.3)
+
+    def forward(self, images):
+        return self.linear(torch.relu(self.widen(images.flatten(1))))
+
+
+def test_learnt_rates_are_those_of_the_posterior_and_leave_the_network_plain():
+    posterior = MCDropout(concrete=True, epochs=3, batch_size=8, progress=False).fit(Detector(small(), {}), data())
+    assert set(rates(posterior)) == {"4.mask"} and rates(posterior)["4.mask"] != 0.2
+    dropout = posterior.network.get_submodule("4")
+    assert dropout.logit is None and dropout.rate == pytest.approx(rates(posterior)["4.mask"])
+    share = (posterior.draws(400)["posterior/4.mask"].values == 0).mean()
+    assert share == pytest.approx(dropout.rate, abs=0.03)
+
+
+def test_rates_can_only_be_learnt_with_weights():
+    for settings in ({"rate": 0.0}, {"freeze": "all"}):
+        with pytest.raises(BayesdfError, match="concrete"):
+            MCDropout(concrete=True, **settings)

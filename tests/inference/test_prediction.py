@@ -78,6 +78,7 @@ def naive(posterior, dataset, draws, seed=0):
     return torch.stack(found).unflatten(0, (draws, sampler.chains)).transpose(0, 1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_numbers_as_the_naive_loop_for_every_network_and_kind_of_posterior(name):
     """In float32 to its rounding; every kind of posterior, over the last layer, a convolution, and dropout masks."""

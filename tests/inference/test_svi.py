@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import SVI, training
+from bayesdf.inference import SVI, Diverged, training
+from bayesdf.inference.guides import full
 from bayesdf.models import Detector, priors
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
 
@@ -124,7 +125,7 @@ def test_positive_sites_have_the_jacobian():
         priors.moped(0.5),
     ],
 )
-@pytest.mark.parametrize("guide", ["normal", "lowrank"])
+@pytest.mark.parametrize("guide", ["normal", "matrix", "lowrank", "full"])
 def test_every_prior_with_every_guide(prior, guide):
     posterior = fit(simulate(separate(40), WEIGHTS, seed=0), prior=prior, guide=guide, epochs=2)
     assert np.isfinite(posterior.sample_stats["elbo"]).all()
@@ -253,6 +254,27 @@ def test_cached_features_give_the_same_posterior_as_running_the_prefix():
     cached = short(freeze="prefix").fit(model, pictures())
     run = short(freeze="prefix", augment=lambda images, noise: images).fit(model, pictures())
     torch.testing.assert_close(cached.sampler.loc["3.weight"], run.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_features_beyond_memory_are_kept_on_disk_or_made_again(monkeypatch, disk):
+    network = convolutional()
+    fitted = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    runs = []
+    kept = training._Feed._keep
+
+    def count(feed, views):
+        runs.append(kept(feed, views))
+        return runs[-1]
+
+    monkeypatch.setattr(training._Feed, "_keep", count)
+    monkeypatch.setattr(training, "CACHE_BYTES", 1)
+    if not disk:
+        monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    again = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    assert (runs[0] is not None) == disk
+    for name, value in fitted.draws(3)["posterior"].data_vars.items():
+        np.testing.assert_allclose(again.draws(3)["posterior"][name], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("freeze", "room", "runs"), [(None, 1 << 30, 6), ("prefix", 1 << 30, 2), ("prefix", 1, 6)])
@@ -446,6 +468,60 @@ def test_images_that_are_not_finite_name_the_step():
     train.tensors[0][3] = float("nan")
     with pytest.raises(BayesdfError, match="at step 0"):
         fit(train, batch_size=20)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+def test_a_fit_that_diverges_says_where_and_keeps_the_last_good_state():
+    """The third epoch's images are no numbers any more: the posterior is that of two epochs."""
+    calls = []
+
+    def poisoned(images, noise):
+        calls.append(1)
+        return images if len(calls) <= 6 else images * float("nan")
+
+    network = convolutional()
+    model = Detector(network, {"3": priors.normal(0.1)})
+    with pytest.raises(Diverged, match=r"the loss is nan at step 6 \(epoch 2\)") as caught:
+        short(epochs=4, augment=poisoned).fit(model, pictures())
+    kept = caught.value.posterior
+    assert len(kept.sample_stats["elbo"]) == 6 and np.isfinite(kept.sample_stats["elbo"]).all()
+    for value in kept.draws(2)["posterior"].data_vars.values():
+        assert np.isfinite(value).all()
+
+
+def test_an_elbo_that_explodes_is_stopped_and_names_the_site():
+    train = simulate(separate(20), WEIGHTS, seed=0)
+    with pytest.raises(Diverged, match=r"exploded.*site linear\.weight") as caught:
+        fit(train, lr=1e5, scale_lr=1e-3, epochs=50, batch_size=20)
+    assert caught.value.posterior is not None
+
+
+def test_a_guide_that_misses_sites_names_them():
+    def guide(images, labels):
+        pyro.sample("linear.weight", dist.Normal(torch.zeros(1, 2), 1.0).to_event(2))
+
+    def spike(name, parameter):
+        scale = pyro.sample(f"{name}_scale", dist.HalfCauchy(0.1))
+        return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+
+    with pytest.raises(BayesdfError, match=r"guide guide misses 1 of the 2 sites.*linear\.weight_scale"):
+        fit(simulate(separate(20), WEIGHTS, seed=0), prior=spike, guide=guide)
+
+
+def test_guide_full_is_for_few_numbers(monkeypatch):
+    monkeypatch.setattr(full, "FULL_NUMBERS", 1)
+    with pytest.raises(BayesdfError, match="lowrank"):
+        fit(simulate(separate(20), WEIGHTS, seed=0), guide="full")
+
+
+def test_moped_starts_at_a_share_of_each_weight_and_annealing_ends_at_the_whole_kl():
+    network = convolutional()
+    posterior = short(epochs=0, moped=0.1).fit(Detector(network, {"3.weight": priors.normal(0.1)}), pictures())
+    weight = network[3].weight.detach()
+    scale = posterior.sampler.scale["3.weight"]
+    torch.testing.assert_close(scale, 0.1 * weight.abs().clamp_min(0.01), rtol=1e-5, atol=1e-7)
+    with pytest.raises(BayesdfError, match="kl_annealing"):
+        SVI(kl_annealing=1.5)
 
 
 def test_support_without_a_transform():

@@ -18,7 +18,7 @@ class FullSampler(Sampler):
     def __init__(
         self, loc: Tensor, factor: Tensor, shapes: Mapping[str, tuple[int, ...]], support: Mapping[str, str]
     ) -> None:
-        self.loc, self.factor = loc.detach().cpu().float(), factor.detach().cpu().float()
+        self.loc, self.factor = loc.detach().cpu().float(), factor.detach().cpu().float().contiguous()
         self.shapes, self.support = {name: tuple(shape) for name, shape in shapes.items()}, dict(support)
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:

@@ -1,0 +1,148 @@
+"""Deep ensembles: how much do networks differ that were trained alike from different starts?
+
+M maxima a posteriori, each found from sites drawn from their prior and with batches in an order of its own
+(Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
+2017), are M draws of equal weight. Where the posterior has one mode they agree: their spread is of modes, not of the
+posterior around one. (Members anchored to different draws of the prior, and not only started there, would spread like
+the posterior of a linear model: Pearce, Leibfried and Brintrup, "Uncertainty in Neural Networks: Approximately Bayesian
+Ensembling", 2020.)
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.distributions import biject_to
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.map import Point
+from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.prediction import state_names
+from bayesdf.inference.samplers import StoredSampler
+from bayesdf.inference.samplers.sampler import CONSTRAINTS
+from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.models.detector import Detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepEnsemble(Training):
+    """Deep ensemble.
+
+    A draw is a member: all tensors in which members differ, so that each predicts exactly as it was trained. These are
+    the sites, the other weights that are trained, and the running statistics of batch normalisation. Weights without a
+    prior start where the detector's network has them; with ``freeze="all"`` members differ by their sites alone.
+
+    Parameters
+    ----------
+    members : int
+        M above; each costs as much as one `bayesdf.MAP`.
+    epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
+        As for `bayesdf.inference.training.Training`, for each member, which counts on from ``seed * members``; every
+        member has a checkpoint of its own.
+
+    Examples
+    --------
+    >>> posterior = DeepEnsemble(members=5, epochs=10).fit(detector, data.train)  # doctest: +SKIP
+    """
+
+    members: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.members < 1:
+            raise BayesdfError(f"DeepEnsemble: members is {self.members}, but must be at least 1")
+
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+        """Train the members, one after another.
+
+        Returns
+        -------
+        Posterior
+            Of as many draws as there are members, its network the first of them, with ``loss`` (member, step), the
+            negative log density an image, in ``sample_stats`` (not a number after a member's early stop).
+
+        Raises
+        ------
+        BayesdfError
+            As `bayesdf.SVI.fit`; a `Diverged` passes on the members up to the one that failed, in its last good state.
+        """
+        clock = Clock()
+        problem = pose(detector, self, train, validation)
+        original = {name: value.clone() for name, value in problem.network.state_dict().items()}
+        found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []  # sites and network of each
+        histories: list[History] = []
+
+        def keep(point: Point, history: History) -> None:
+            settle(problem.network, point.values())
+            state = {name: value.clone() for name, value in problem.network.state_dict().items()}
+            found.append((point.values(), state))
+            histories.append(history)
+
+        def posterior() -> Posterior:
+            sampler = StoredSampler(_differing(problem, found))
+            problem.network.load_state_dict(found[0][1])
+            return Posterior(problem.network, sampler, _stats(histories), fitted_by(self, detector, train, clock()))
+
+        def rescued(point: Point, history: History) -> Posterior:
+            keep(point, history)
+            return posterior()
+
+        for member in range(self.members):
+            # Seeds of their own: ensembles of seeds 0 and 1 share no member.
+            seed = self.seed * self.members + member
+            own = replace(problem, settings=replace(self, seed=seed))
+            problem.network.load_state_dict(original)
+            with seeded(seed, problem.device):
+                joint = Joint(detector, own)
+                point = Point(joint, own, _prior_draw(joint, own))
+                with rescuing(partial(rescued, point)):
+                    keep(point, minimise(own, point, phase=member))
+        return posterior()
+
+
+@torch.no_grad()
+def _prior_draw(joint: Joint, problem: Problem) -> dict[str, Tensor]:
+    """All sites from their prior, in unconstrained space."""
+    with pyro.poutine.block():
+        trace = pyro.poutine.trace(partial(joint.model, network=problem.network)).get_trace(*problem.example)
+    sites = dict(prune_subsample_sites(trace).iter_stochastic_nodes())
+    return {
+        name: biject_to(CONSTRAINTS[support]).inv(sites[name]["value"]).clone()
+        for name, support in joint.support.items()
+    }
+
+
+def _differing(problem: Problem, found: list[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """The sites, and whatever else of the networks is not the same in all: values (1, member, …)."""
+    sites, first = found[0]
+    own = state_names(problem.network)
+    others = [
+        name
+        for name, value in first.items()
+        if name in own
+        and name not in sites
+        and value.is_floating_point()  # counters of batches decide nothing
+        and not all(torch.equal(value, state[name]) for _, state in found[1:])
+    ]
+    members = [{**values, **{name: state[name] for name in others}} for values, state in found]
+    return {name: torch.stack([member[name].cpu() for member in members])[None] for name in members[0]}
+
+
+def _stats(histories: list[History]) -> xr.Dataset:
+    """What the loop saw of every member, side by side."""
+    each = []
+    for history in histories:
+        stats = history.dataset("loss")
+        best = stats.attrs.pop("best_epoch", None)
+        if best is not None:
+            stats["best_epoch"] = best
+        each.append(stats.assign_coords({name: np.arange(size) for name, size in stats.sizes.items()}))
+    return xr.concat(each, "member", join="outer").drop_vars(["step", "epoch"], errors="ignore")

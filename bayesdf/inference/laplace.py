@@ -1,0 +1,265 @@
+"""Laplace's approximation at the last layer: a normal as wide as the log density is curved at its maximum.
+
+    q(w) = N(ŵ, P⁻¹),   P = Σ_i J_iᵀ Λ_i J_i + S⁻¹
+
+ŵ is the maximum a posteriori, J_i the Jacobian of image i's logits in the weights of the last linear layer, Λ_i the
+Hessian of its negative log-likelihood in the logits (raised to its class's power, where classes are balanced), S the
+covariance of the prior. The sum, over all training images, is the generalised Gauss-Newton matrix: where logits are
+linear in these weights, which they nearly always are, it is the Hessian itself.
+
+References
+----------
+1. MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992.
+2. Ritter, Botev and Barber, "A Scalable Laplace Approximation for Neural Networks", 2018 (Kronecker factors).
+3. Daxberger et al., "Laplace Redux: Effortless Bayesian Deep Learning", 2021 (the last layer alone; equation 6).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.map import Point
+from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.prediction import batches
+from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler, Sampler
+from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.models.detector import Detector
+from bayesdf.models.features import classifier
+from bayesdf.models.priors import describe
+
+FULL_NUMBERS = 10_000
+"""The most weights of ``structure="full"``: their covariance takes 800 MB in the precision it is computed in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laplace(Training):
+    """Last-layer Laplace approximation.
+
+    The sites are the weight, the bias or both of the network's last linear layer (see
+    `bayesdf.models.features.classifier`), with normal priors of fixed scale. Everything else is a point estimate.
+
+    Parameters
+    ----------
+    structure : "full" or "kron"
+        ``full``: the covariance of all weights, exactly as above. ``kron``: that of the weight matrix as a product of
+        one over its inputs and one over its outputs, ``P ≈ N E[Λ] ⊗ E[a aᵀ] + S⁻¹`` with the layer's inputs a; the
+        bias is then independent of the weight matrix (and exact for itself), and the prior must have one scale a site.
+    epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
+        As for `bayesdf.inference.training.Training`, for the search of the maximum. With 0 epochs it is taken to be
+        where the network is. The curvature is of the training images as they are, never augmented.
+
+    Examples
+    --------
+    >>> posterior = Laplace(epochs=10).fit(detector, data.train)  # doctest: +SKIP
+    """
+
+    structure: Literal["full", "kron"] = "full"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.structure not in ("full", "kron"):
+            raise BayesdfError(f"Laplace: structure is {self.structure!r}, but must be 'full' or 'kron'")
+
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+        """Find the maximum, and the curvature there.
+
+        Returns
+        -------
+        Posterior
+            With ``loss`` (step), the negative log density an image, in ``sample_stats``.
+
+        Raises
+        ------
+        BayesdfError
+            A site is not of the last linear layer, a prior is not normal (or not of one scale, for ``kron``), there
+            are too many weights for ``full``; and as `bayesdf.SVI.fit`.
+        """
+        clock = Clock()
+        problem = pose(detector, self, train, validation)
+        with seeded(self.seed, problem.device):
+            layer, prior = _layer(detector, problem), _prior_precision(detector, problem)
+            joint = Joint(detector, problem)
+            if self.structure == "kron":
+                _check_one_scale(detector, prior)
+            elif joint.numbers > FULL_NUMBERS:
+                raise BayesdfError(
+                    f"Laplace: the covariance of the {joint.numbers} weights of {layer} is too large (at most "
+                    f'{FULL_NUMBERS} fit): use structure="kron"'
+                )
+            point = Point(joint, problem)
+
+            def posterior(history: History) -> Posterior:
+                mode = {name: value.detach() for name, value in point.z.items()}
+                shape = _full if self.structure == "full" else _kron
+                sampler = shape(joint, problem, mode, layer, prior)
+                settle(problem.network, sampler.point())
+                attrs = fitted_by(self, detector, train, clock())
+                return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+
+            with rescuing(posterior):
+                return posterior(minimise(problem, point))
+
+
+def _layer(detector: Detector, problem: Problem) -> str:
+    """The name of the last linear layer, which all sites must be of, and which must see one vector an image."""
+    layer = classifier(problem.network)
+    for name in detector.sites:
+        if name not in (f"{layer}.weight", f"{layer}.bias"):
+            raise BayesdfError(
+                f"Laplace: the site {name} is not of the last linear layer, {layer}: leave it without a prior (None), "
+                "or use another method"
+            )
+    seen: list[tuple[int, ...]] = []
+    module = problem.network.get_submodule(layer)
+    handle = module.register_forward_hook(lambda _, inputs, output: seen.append(tuple(inputs[0].shape)))
+    try:
+        with torch.no_grad():
+            problem.network(problem.example[0])
+    finally:
+        handle.remove()
+    if len(seen) != 1 or len(seen[0]) != 2:
+        raise BayesdfError(
+            f"Laplace: the last linear layer, {layer}, must see one vector an image, but {len(problem.example[0])} "
+            f"images come to it in the shapes {seen}: use another method"
+        )
+    return layer
+
+
+def _prior_precision(detector: Detector, problem: Problem) -> dict[str, Tensor]:
+    """``1 / scale²`` of every weight under its prior, by site, float64 in the shape of the site."""
+    trace = prune_subsample_sites(pyro.poutine.trace(detector.sample).get_trace(problem.device))
+    found: dict[str, Tensor] = {}
+    hyperpriors: list[str] = []  # those sampled since the last site are of the next one
+    for name, node in trace.iter_stochastic_nodes():
+        if name not in detector.sites:
+            hyperpriors.append(name)
+            continue
+        base = node["fn"]
+        while isinstance(base, dist.Independent):
+            base = base.base_dist
+        described = describe(detector.sites[name])
+        if hyperpriors:
+            what = f"the prior {described} of {name} has hyperpriors ({', '.join(hyperpriors)})"
+        elif type(base) is not dist.Normal:
+            what = f"the prior {described} of {name} is a {type(base).__name__}"
+        else:
+            found[name] = base.scale.detach().double().expand(node["value"].shape) ** -2
+            continue
+        raise BayesdfError(
+            f"Laplace: {what}, but must be a normal of fixed scale: give it one (priors.normal), or use another method"
+        )
+    return found
+
+
+def _check_one_scale(detector: Detector, prior: Mapping[str, Tensor]) -> None:
+    for name, precision in prior.items():
+        if not bool((precision == precision.flatten()[0]).all()):
+            raise BayesdfError(
+                f"Laplace: the prior {describe(detector.sites[name])} of {name} has several scales, which "
+                'structure="kron" cannot hold: use structure="full", or priors.normal'
+            )
+
+
+def _full(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]) -> Sampler:
+    """The covariance of all weights, in float64."""
+    weight, bias = f"{layer}.weight", f"{layer}.bias"
+    total: Tensor | None = None
+    for inputs, curvature in _curvatures(joint, problem, mode, layer):
+        count, outputs = curvature.shape[:2]
+        columns = [inputs] if weight in mode else []
+        columns += [inputs.new_ones(count, 1)] if bias in mode else []
+        design = torch.cat(columns, 1)
+        if total is None:
+            total = inputs.new_zeros(outputs, design.shape[1], outputs, design.shape[1])
+        for row in range(outputs):
+            for column in range(outputs):
+                total[row, :, column] += design.T @ (curvature[:, row, column, None] * design)
+    assert total is not None
+    outputs, side = total.shape[:2]
+    places = torch.arange(outputs * side, device=total.device).view(outputs, side)
+    width = side - (bias in mode)
+    parts = {weight: places[:, :width].flatten(), bias: places[:, width:].flatten()}
+    order = torch.cat([parts[name] for name in mode])
+    precision = total.flatten(2).flatten(0, 1)[order][:, order]
+    precision.diagonal().add_(torch.cat([prior[name].flatten() for name in mode]))
+    lower, failed = torch.linalg.cholesky_ex(precision)
+    if int(failed):
+        raise BayesdfError(
+            "Laplace: the precision of the weights is not positive definite in float64: the prior is too wide for what "
+            "the images leave open (give a narrower one), or the features are not finite"
+        )
+    factor = torch.linalg.solve_triangular(lower.T, torch.eye(len(lower)).to(lower), upper=True)
+    loc = torch.cat([value.flatten() for value in mode.values()])
+    return FullSampler(loc, factor, joint.shapes, joint.support)
+
+
+def _kron(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]) -> Sampler:
+    """A covariance over the layer's inputs and one over its outputs."""
+    squares: Tensor | None = None
+    curvature: Tensor | None = None
+    for inputs, curvatures in _curvatures(joint, problem, mode, layer):
+        squares = inputs.T @ inputs + (0.0 if squares is None else squares)
+        curvature = curvatures.sum(0) + (0.0 if curvature is None else curvature)
+    assert squares is not None and curvature is not None
+    of_rows, rows = torch.linalg.eigh(curvature)
+    of_columns, columns = torch.linalg.eigh(squares / problem.size)
+    sites = {}
+    for name, value in mode.items():
+        of_inputs = of_columns if name == f"{layer}.weight" else of_columns.new_ones(1)
+        eigenvalues = of_rows.clamp_min(0)[:, None] * of_inputs.clamp_min(0)  # rounding can make them negative
+        scale = (eigenvalues + prior[name].flatten()[0]).rsqrt()
+        sites[name] = Matrix(value, scale, rows, columns if name == f"{layer}.weight" else None)
+    return MatrixSampler(sites, joint.support)
+
+
+def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batch by batch, what each image adds to the precision of the layer's weights.
+
+    Yields
+    ------
+    inputs : Tensor (B, I), float64
+        Of the layer.
+    curvature : Tensor (B, O, O), float64
+        ``Dᵀ Λ D``, where D (C, O) is the Jacobian of the logits in the layer's outputs: image i adds ``curvature_i ⊗
+        inputs_i inputs_iᵀ``. Λ is of the detector's own model, whose logits are taken apart at two hooks.
+    """
+    suffix, module = problem.parts.suffix, problem.network.get_submodule(layer)
+    seen: dict[str, Tensor] = {}
+
+    def at_layer(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen["inputs"], seen["outputs"] = inputs[0].detach(), output.detach().requires_grad_()
+        return seen["outputs"].clone()  # what comes next may write into it
+
+    def at_end(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen["logits"], seen["given"] = output, output.detach().double().requires_grad_()
+        return seen["given"].clone()
+
+    handles = [module.register_forward_hook(at_layer), suffix.register_forward_hook(at_end)]
+    try:
+        for images, labels in batches(problem.train, problem.settings.batch_size, problem.device):
+            with torch.no_grad():
+                features = problem.parts.prefix(images)
+            density = joint.log_density(mode, suffix, features, labels, jacobian=False)
+            # The density of a batch is scaled to the whole data set.
+            slope = torch.autograd.grad(density * (len(labels) / problem.size), seen["given"], create_graph=True)[0]
+            curvature = -_jacobian(slope, seen["given"])
+            jacobian = _jacobian(seen["logits"], seen["outputs"]).double()
+            yield seen["inputs"].double(), jacobian.mT @ curvature @ jacobian
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _jacobian(values: Tensor, of: Tensor) -> Tensor:
+    """Derivatives (B, C, O) of values (B, C) in the same image's (B, O)."""
+    columns = values.unbind(1)
+    return torch.stack([torch.autograd.grad(column.sum(), of, retain_graph=True)[0] for column in columns], 1)

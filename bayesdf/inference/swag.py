@@ -1,0 +1,265 @@
+"""SWAG: a normal fitted to where stochastic gradient descent wanders around the maximum.
+
+Averages over T snapshots of the weights w, taken while SGD runs on at a constant rate, give
+
+    q(w) = N(w̄, ½ diag(mean(w²) - w̄²) + D Dᵀ / (2 (K - 1)))
+
+whose K columns D are the last K snapshots, each less the mean of those up to it (Maddox et al., "A Simple Baseline for
+Bayesian Uncertainty in Deep Learning", 2019, equation 1). Weights without a prior end at their average (SWA, Izmailov
+et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018).
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.map import Point
+from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.prediction import batches
+from bayesdf.inference.samplers import DeltaSampler, LowRankSampler, Sampler
+from bayesdf.inference.training import (
+    Clock,
+    History,
+    Problem,
+    Training,
+    minimise,
+    pose,
+    rescuing,
+    seeded,
+    set_modes,
+)
+from bayesdf.models.detector import Detector
+
+MOMENTUM = 0.9
+_CURVATURE_BATCHES, _POWER_STEPS = 4, 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SWAG(Training):
+    """Stochastic weight averaging, Gaussian.
+
+    What its spread means: near the maximum, where the loss of an image has the Hessian A and its gradient the
+    covariance C over images, SGD with the rate ε, the momentum μ and batches of S images ends up with the covariance Σ
+    of (for small ε; Mandt, Hoffman and Blei, "Stochastic Gradient Descent as Approximate Bayesian Inference", 2017)
+
+        A Σ + Σ A = ε / ((1 - μ) S) C,
+
+    so the spread is proportional to the rate. It is not the posterior's: where the model is true (C = A) it is the same
+    in every direction, where the posterior's is ``A⁻¹ / N``; and where training images are fitted perfectly their
+    gradients agree and nothing spreads, however little the images say. Batches that go through all images before one
+    comes again, as here, make it narrower; directions so flat that `collect_epochs` do not cross them have not spread
+    yet.
+
+    Parameters
+    ----------
+    collect_epochs : int
+        Passes over the training images, after the search of the maximum, in which snapshots are taken.
+    swag_lr : float
+        Rate of these passes as a share, above 0 and below 1, of the largest at which no batch makes SGD unstable, ``2
+        (1 + μ) / λ`` with λ the largest curvature of the loss of a batch at the maximum: a number without a unit, so
+        that it means the same for every prior, network and size of data. The momentum is the paper's, 0.9. Weights
+        without a prior that are trained have a λ of their own, and the two rates are then half as large, with which
+        they are stable together: how stiff those weights are does not decide how far the sites spread.
+    snapshots : int
+        How many, spread evenly over these passes.
+    rank : int
+        K above, at least 2.
+    epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
+        As for `bayesdf.inference.training.Training`, for the search of the maximum; all but `epochs`, `lr` and
+        `patience` hold for the collection too. It writes a checkpoint of its own.
+
+    Examples
+    --------
+    >>> posterior = SWAG(epochs=10).fit(detector, data.train)  # doctest: +SKIP
+    """
+
+    collect_epochs: int = 10
+    swag_lr: float = 0.2
+    snapshots: int = 40
+    rank: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.swag_lr < 1:
+            raise BayesdfError(f"SWAG: swag_lr is {self.swag_lr}, but must be above 0 and below 1")
+        if self.collect_epochs < 1:
+            raise BayesdfError(f"SWAG: collect_epochs is {self.collect_epochs}, but must be at least 1")
+        if not 2 <= self.rank <= self.snapshots:
+            raise BayesdfError(
+                f"SWAG: rank is {self.rank}, but must be at least 2 and no more than snapshots, {self.snapshots}"
+            )
+
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+        """Find the maximum, then collect.
+
+        Returns
+        -------
+        Posterior
+            With ``loss`` (step), the negative log density an image, ``collect_loss`` (collect_step) and ``rate``, that
+            of SGD for the sites, in ``sample_stats``.
+
+        Raises
+        ------
+        BayesdfError
+            There are fewer steps than snapshots, a batch holds all images (its gradient has no noise); and as
+            `bayesdf.SVI.fit`.
+        """
+        clock = Clock()
+        problem = pose(detector, self, train, validation)
+        steps = math.ceil(problem.size / self.batch_size)
+        if steps == 1:
+            raise BayesdfError(
+                f"SWAG: batch_size is {self.batch_size} for {problem.size} images: without noise in its gradient SGD "
+                "does not wander: lower it"
+            )
+        if self.collect_epochs * steps < self.snapshots:
+            raise BayesdfError(
+                f"SWAG: collect_epochs is {self.collect_epochs}, which makes {self.collect_epochs * steps} steps for "
+                f"{self.snapshots} snapshots: raise it, or lower snapshots"
+            )
+        with seeded(self.seed, problem.device):
+            joint = Joint(detector, problem)
+            point = Point(joint, problem)
+
+            def posterior(sampler: Sampler, history: History, collected: History, rate: float) -> Posterior:
+                settle(problem.network, sampler.point())
+                stats = history.dataset("loss")
+                stats["collect_loss"] = ("collect_step", torch.tensor(collected.loss, dtype=torch.float64).numpy())
+                stats["rate"] = rate
+                return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+
+            with rescuing(lambda history: posterior(DeltaSampler(point.values()), history, History(), math.nan)):
+                history = minimise(problem, point)
+            walk = _Walk(joint, problem, self, {name: value.detach() for name, value in point.z.items()})
+            rate = walk.rates[0]
+            with rescuing(lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)):
+                collected = minimise(problem, walk, phase=1, epochs=self.collect_epochs, lr=rate)
+            sampler = walk.sampler()
+            settle(problem.network, {**sampler.point(), **walk.averages})
+            if self.freeze is None:
+                update_bn(batches(problem.train, self.batch_size, problem.device), problem.network)
+            return posterior(sampler, history, collected, rate)
+
+
+class _Walk(Point):
+    """SGD at a constant rate, and the moments of where it has been."""
+
+    def __init__(self, joint: Joint, problem: Problem, settings: SWAG, start: dict[str, Tensor]) -> None:
+        super().__init__(joint, problem, start)
+        self.settings = settings
+        self.due: set[int] = set()
+        self.count = 0
+        self.mean = torch.zeros_like(self.flat())
+        self.squares = torch.zeros_like(self.mean)  # sum of squared deviations from the mean
+        self.deviations: deque[Tensor] = deque(maxlen=settings.rank)
+        self.averages = {name: value.detach().clone() for name, value in problem.trained(exclude=set(self.z)).items()}
+        trained = [[value for value in group["params"] if value.requires_grad] for group in super().groups()]
+        blocks = sum(bool(values) for values in trained)
+        largest = settings.swag_lr * 2 * (1 + MOMENTUM) / blocks  # two blocks of curvature 1 have at most 2 together
+        self.rates = [largest / _largest_curvature(problem, self, values) if values else 0.0 for values in trained]
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{**group, "lr": rate} for group, rate in zip(super().groups(), self.rates, strict=True)]
+
+    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
+        count = self.settings.snapshots
+        self.due = {math.ceil(number * total / count) - 1 for number in range(1, count + 1)}
+        optimiser = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM)
+        return optimiser, LambdaLR(optimiser, lambda step: 1.0)
+
+    @torch.no_grad()
+    def stepped(self, step: int) -> None:
+        if step not in self.due:
+            return
+        self.count += 1
+        value = self.flat()
+        before = value - self.mean
+        self.mean = self.mean + before / self.count
+        self.squares = self.squares + before * (value - self.mean)  # Welford (1962): no difference of large squares
+        self.deviations.append(value - self.mean)
+        for name, parameter in self.problem.trained(exclude=set(self.z)).items():
+            self.averages[name].lerp_(parameter.detach(), 1 / self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        moments = {"count": self.count, "mean": self.mean, "squares": self.squares}
+        return {**moments, "deviations": list(self.deviations), "averages": self.averages}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
+        self.deviations.extend(state["deviations"])
+        self.averages = state["averages"]
+
+    def flat(self) -> Tensor:
+        """All sites, unconstrained, one after another."""
+        return torch.cat([value.detach().flatten() for value in self.z.values()])
+
+    def sampler(self) -> LowRankSampler:
+        """Equation 1 of the paper."""
+        factor = torch.stack(list(self.deviations), 1) / math.sqrt(2 * (len(self.deviations) - 1))
+        diagonal = self.squares / (2 * self.count)
+        return LowRankSampler(self.mean, factor, diagonal, self.joint.shapes, self.joint.support)
+
+
+def _largest_curvature(problem: Problem, objective: Point, values: list[Tensor]) -> float:
+    """The largest eigenvalue, in size, of the Hessian H of a batch's loss in some of the weights, over a few batches.
+
+    By the power method, which each batch begins where the last one ended. ``H d`` is a difference of two gradients,
+    since not all operations of networks have second derivatives in torch. It is taken over a distance at which the loss
+    changes by about 0.005 nats, whatever the unit of the weights: so far that the kinks of ReLU, where the gradient
+    jumps, average out.
+    """
+    here = [value.detach().clone() for value in values]
+    buffers = [value.clone() for value in problem.network.buffers()]
+    noise = torch.Generator().manual_seed(problem.settings.seed)
+    order = torch.randperm(problem.size, generator=noise)[: _CURVATURE_BATCHES * problem.settings.batch_size]
+    direction = [torch.randn(value.shape, generator=noise).to(value) for value in values]
+    direction = _scaled(direction, 1 / _length(direction))
+    distance, largest = 1e-3 * (_length(here) or 1.0), 0.0
+    set_modes(problem, training=True)
+    for images, labels in batches(problem.train, problem.settings.batch_size, problem.device, order):
+        with torch.no_grad():
+            inputs = (images,) if problem.settings.freeze is None else problem.parts.prefix(images)
+        for _ in range(_POWER_STEPS):
+            slopes = []
+            for side in (distance, -distance):
+                _put(values, [torch.add(start, part, alpha=side) for start, part in zip(here, direction, strict=True)])
+                with seeded(problem.settings.seed, problem.device):  # the same dropout on both sides
+                    loss = objective.loss(problem.module, inputs, labels)
+                slopes.append(torch.autograd.grad(loss, values, materialize_grads=True))
+            product = [(plus - minus) / (2 * distance) for plus, minus in zip(*slopes, strict=True)]
+            size = _length(product)
+            if not (math.isfinite(size) and size > 0):
+                raise BayesdfError(
+                    f"SWAG: the curvature of the loss at the maximum is {size}: check the priors' scales"
+                )
+            direction, distance = _scaled(product, 1 / size), 0.1 / math.sqrt(size)
+        largest = max(largest, size)
+    set_modes(problem, training=False)
+    _put(values, here)
+    _put(problem.network.buffers(), buffers)  # the running statistics of normalisation
+    return largest
+
+
+@torch.no_grad()
+def _put(into: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    for old, new in zip(into, values, strict=True):
+        old.copy_(new)
+
+
+def _scaled(parts: list[Tensor], factor: float) -> list[Tensor]:
+    return [part * factor for part in parts]
+
+
+def _length(parts: list[Tensor]) -> float:
+    return math.sqrt(sum(float(part.square().sum()) for part in parts))
