@@ -11,15 +11,20 @@ __version__ = "0.1.0"
 from bayesdf import analysis, data, generators, inference, models
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.run import open_run
-from bayesdf.inference import MAP, SVI, MCDropout, Posterior, load_posterior
+from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior, load_posterior
 from bayesdf.models import Detector
 
 __all__ = [
     "MAP",
+    "NUTS",
+    "SGMCMC",
     "SVI",
+    "SWAG",
     "BayesdfError",
     "BayesdfWarning",
+    "DeepEnsemble",
     "Detector",
+    "Laplace",
     "MCDropout",
     "Posterior",
     "__version__",

@@ -11,9 +11,12 @@ from bayesdf.analysis.calibration import (
     reliability,
     reliability_table,
 )
+from bayesdf.analysis.convergence import convergence
 from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.recalibration import fit_scaling, rescale
+from bayesdf.analysis.selective import aurc, risk_coverage
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
@@ -21,11 +24,13 @@ __all__ = [
     "FEATURES",
     "Estimate",
     "attribute",
+    "aurc",
     "balanced_weights",
     "cluster_bootstrap",
     "combine",
     "compare",
     "confusion",
+    "convergence",
     "decompose",
     "describe",
     "estimate",
@@ -35,10 +40,12 @@ __all__ = [
     "flatten",
     "from_probability",
     "mean_probability",
+    "ood_auroc",
     "profile",
     "reliability",
     "reliability_table",
     "rescale",
+    "risk_coverage",
     "scalars",
     "score",
     "summarise",

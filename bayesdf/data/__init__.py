@@ -6,7 +6,7 @@ from typing import Literal
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
 from bayesdf.data.common import QUALITY, common_path, stored
-from bayesdf.data.dataset import Collection, ImageDataset, collect, relabel
+from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
@@ -24,6 +24,7 @@ __all__ = [
     "circles",
     "collect",
     "common_path",
+    "leave_out",
     "load",
     "relabel",
     "stored",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bayesdf.data.manifest import SPLITS, Task, check, classes, labels
+from bayesdf.data.manifest import REAL, SPLITS, Task, check, classes, labels
 from bayesdf.data.prepared import Images
+from bayesdf.errors import BayesdfError
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -57,7 +58,13 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Collection:
-    """A data set ready for a task: three splits that share no person, and the manifest of all."""
+    """A data set ready for a task: three splits that share no person, and the manifest of all.
+
+    Attributes
+    ----------
+    without
+        Generators that `leave_out` took away.
+    """
 
     train: ImageDataset
     val: ImageDataset
@@ -68,6 +75,7 @@ class Collection:
     name: str
     credit: str
     fingerprint: str
+    without: tuple[str, ...] = ()
 
 
 def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
@@ -79,10 +87,49 @@ def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credi
 def relabel(collection: Collection, task: Task) -> Collection:
     """The same images in the same splits, with the labels of another task; a split may lack some of its classes."""
     manifest = collection.manifest.drop(columns="label")
-    return _labelled(collection.train.images, manifest, task, collection.name, collection.credit)
+    images, without = collection.train.images, collection.without
+    return _labelled(images, manifest, task, collection.name, collection.credit, without)
 
 
-def _labelled(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
+def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDataset]:
+    """A data set as if a generator had not been invented yet, and what it then brings.
+
+    Parameters
+    ----------
+    source
+        The generator.
+
+    Returns
+    -------
+    rest
+        The collection without the images of that generator, in any split; its name is added to `without`.
+    unseen
+        The generator's images of the test people, with the labels that they have in `collection`.
+
+    Raises
+    ------
+    BayesdfError
+        There is no such generator, or no other.
+    """
+    generators = sorted(set(collection.manifest["source"]) - {REAL})
+    if source not in generators:
+        raise BayesdfError(f"no generator {source!r} to leave out: choose one of {', '.join(generators)}")
+    if len(generators) < 2:
+        raise BayesdfError(f"{source!r} is the only generator of {collection.name}: add another to leave it out")
+    images, test = collection.train.images, collection.test
+    own = (test.manifest["source"] == source).to_numpy()
+    unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes)
+    kept = np.flatnonzero((collection.manifest["source"] != source).to_numpy())
+    manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
+    check(manifest, collection.task)
+    without = tuple(sorted({*collection.without, source}))
+    task, name, credit = collection.task, collection.name, collection.credit
+    return _labelled(images[kept], manifest, task, name, credit, without), unseen
+
+
+def _labelled(
+    images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str, without: tuple[str, ...] = ()
+) -> Collection:
     names = classes(manifest["source"].unique().tolist(), task)
     labelled = manifest.assign(label=labels(manifest, task))
     parts = {}
@@ -98,4 +145,5 @@ def _labelled(images: Images, manifest: pd.DataFrame, task: Task, name: str, cre
         name=name,
         credit=credit,
         fingerprint=digest.hexdigest()[:16],
+        without=without,
     )

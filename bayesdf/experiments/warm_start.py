@@ -3,7 +3,8 @@
     python -m bayesdf.experiments.warm_start resnet18
 
 Training a network from scratch takes longer than finding a posterior over a part of it. Weights trained on the embedded
-data's 24 training people ship for the default detector; no picture of validation or test people went into them.
+data's 24 training people ship for the default detector; no picture of validation or test people went into them. A
+collection without a generator (`data.leave_out`) has weights of its own, which have not seen that generator either.
 """
 
 import hashlib
@@ -139,17 +140,22 @@ def default_priors(name: str, network: nn.Module) -> dict[str, Prior]:
     return chosen
 
 
+def shipped(name: str, without: tuple[str, ...] = ()) -> Path:
+    """Where the weights of a network that was trained without some generators lie, or would."""
+    return WEIGHTS / f"{'-without-'.join((name, *without))}.safetensors"
+
+
 def ships(name: str, collection: data.Collection) -> bool:
-    """Whether weights for this network and data, at this size, come with the package."""
+    """Whether weights for this network and data, at this size and without what was left out, come with the package."""
     size = collection.train[0][0].shape[-1]
-    return collection.name == "embedded" and size == SIZE and (WEIGHTS / f"{name}.safetensors").is_file()
+    return collection.name == "embedded" and size == SIZE and shipped(name, collection.without).is_file()
 
 
 def digest(name: str, collection: data.Collection) -> str:
     """Of the weights that ship, by which runs that began with others are told apart; nothing where none do."""
     if not ships(name, collection):
         return ""
-    return hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(shipped(name, collection.without).read_bytes()).hexdigest()[:16]
 
 
 def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, seed: int, device: str) -> nn.Module:
@@ -161,7 +167,7 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
         If a file of weights is damaged.
     """
     if ships(name, collection):
-        return load(WEIGHTS / f"{name}.safetensors", name, collection)
+        return load(shipped(name, collection.without), name, collection)
     if keep.is_file():
         return load(keep, name, collection)
     console.print("    no weights ship for this network and data: training the point estimate first")
@@ -169,7 +175,7 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
     network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device, checkpoint=checkpoint)
     write(network, keep)
     checkpoint.unlink(missing_ok=True)
-    return network
+    return load(keep, name, collection)  # in half precision, as a run that is taken up finds it
 
 
 def write(network: nn.Module, path: Path) -> None:
@@ -201,15 +207,18 @@ def load(path: Path, name: str, collection: data.Collection) -> nn.Module:
 def main(
     detector: Annotated[str, typer.Argument(help="Network: resnet18, xception, efficientnet, mobilenet, …")],
     epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = EPOCHS,
+    without: Annotated[str, typer.Option(help="A generator that the weights shall not have seen.")] = "",
     further: Annotated[bool, typer.Option("--further", help="Go on from the weights that ship.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the start and of every batch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a detector's point estimate on the embedded training people and write it into the package."""
     collection = data.collect(*embedded.read(variants=VARIANTS), "binary", "embedded", CREDIT)
-    target = WEIGHTS / f"{detector}.safetensors"
+    if without:
+        collection, _ = data.leave_out(collection, without)
+    target = shipped(detector, collection.without)
     begin = load(target, detector, collection) if further else None
-    checkpoint = cache_folder("training") / f"warm_start_{detector}_{epochs}_{seed}.pt"
+    checkpoint = cache_folder("training") / f"warm_start_{target.stem}_{epochs}_{seed}.pt"
     network = point_estimate(
         detector, collection, epochs=epochs, seed=seed, device=device, begin=begin, checkpoint=checkpoint
     )

@@ -1,9 +1,26 @@
 """Methods that turn a detector into a posterior, one file each and all of one shape, and what a posterior does."""
 
+from bayesdf.inference.ensemble import DeepEnsemble
+from bayesdf.inference.laplace import Laplace
 from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
+from bayesdf.inference.nuts import NUTS
 from bayesdf.inference.posterior import Posterior, load_posterior
+from bayesdf.inference.sgmcmc import SGMCMC
 from bayesdf.inference.svi import SVI
+from bayesdf.inference.swag import SWAG
 from bayesdf.inference.training import Diverged
 
-__all__ = ["MAP", "SVI", "Diverged", "MCDropout", "Posterior", "load_posterior"]
+__all__ = [
+    "MAP",
+    "NUTS",
+    "SGMCMC",
+    "SVI",
+    "SWAG",
+    "DeepEnsemble",
+    "Diverged",
+    "Laplace",
+    "MCDropout",
+    "Posterior",
+    "load_posterior",
+]

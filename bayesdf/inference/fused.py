@@ -21,6 +21,14 @@ def reparameterise(loc: Tensor, log_scale: Tensor) -> Tensor:
     return _Reparameterise.apply(loc, log_scale)
 
 
+def normal(loc: Tensor, scale: Tensor, noise: torch.Generator) -> Tensor:
+    """``loc + scale ε`` with ``ε`` from that generator, in the order in which the numbers lie in memory."""
+    value = torch.empty_like(loc)
+    for m, s, w in _pieces(loc, _as(scale, loc), value):
+        torch.addcmul(m, s, w.normal_(generator=noise), out=w)
+    return value
+
+
 def normal_divergence(loc: Tensor, log_scale: Tensor, prior_loc: Tensor, prior_scale: Tensor) -> Tensor:
     """``Σ KL(N(loc, exp(log_scale)²) || N(prior_loc, prior_scale²))``, a number.
 

@@ -14,7 +14,9 @@ from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader, Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.folding import folded
 from bayesdf.inference.samplers import Sampler
+from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
 
 FEATURE_BYTES = 1 << 29
@@ -50,13 +52,14 @@ class Predictor:
     def parts(self, images: Tensor) -> Split:
         """The network's prefix and suffix; the images are needed the first time."""
         if self._parts is None:
-            self._parts = split(self.network, self.names, images[:2])
+            parts = split(self.network, self.names, images[:2])
+            self._parts = Split(folded(parts.prefix), folded(parts.suffix), parts.traced)
         return self._parts
 
     def values(self, index: int, seed: int) -> dict[str, Tensor]:
         """A draw of the network's own tensors, on the device, laid out in memory as convolutions want them."""
         drawn = self.sampler.draw(index, seed)
-        return {name: _laid_out(drawn[name].to(self.device)) for name in self.names}
+        return {name: laid_out(drawn[name].to(self.device)) for name in self.names}
 
     def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept."""
@@ -117,10 +120,6 @@ class Predictor:
 
 def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor]) -> Tensor:
     return functional_call(suffix, values, features)
-
-
-def _laid_out(value: Tensor) -> Tensor:
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def room_for(draws: int, images: int, classes: int) -> np.ndarray:

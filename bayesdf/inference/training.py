@@ -144,6 +144,8 @@ class Problem:
     example: tuple[Tensor, Tensor]
     device: torch.device
     settings: Training
+    kept: dict[tuple[int, int | None], list[tuple[Tensor, ...]] | None] = field(default_factory=dict)
+    """Features of the frozen prefix, by views and, where they are augmented, seed: phases and members share them."""
 
     @property
     def size(self) -> int:
@@ -505,7 +507,12 @@ class _Feed:
         self.kept: list[tuple[Tensor, ...]] | None = None
         views = problem.settings.views if problem.settings.augment is not None else 1
         if self.prefix is not None and views is not None:
-            self.kept = self._keep(min(views, epochs))
+            views = min(views, epochs)
+            key = (views, None if augment is None else problem.settings.seed)
+            if key not in problem.kept:
+                problem.kept.clear()  # one set is enough room to take
+                problem.kept[key] = self._keep(views)
+            self.kept = problem.kept[key]
             self.labels = problem.labels.to(problem.device)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:

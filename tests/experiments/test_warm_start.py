@@ -50,6 +50,42 @@ def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.C
     assert not warm_start.ships("mobilenet", data.load("embedded"))
 
 
+def test_weights_that_saw_a_generator_do_not_serve_where_it_is_left_out(
+    collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest, _ = data.leave_out(data.load("embedded"), "diffusion")
+    assert not warm_start.ships("resnet18", rest) and warm_start.digest("resnet18", rest) == ""
+    monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
+    network = warm_start.blank("mobilenet", rest)
+    warm_start.write(network, warm_start.shipped("mobilenet", ("diffusion",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-without-diffusion.safetensors"]
+    assert warm_start.ships("mobilenet", rest) and len(warm_start.digest("mobilenet", rest)) == 16
+    assert not warm_start.ships("mobilenet", data.leave_out(data.load("embedded"), "vae")[0])
+    assert not warm_start.ships("mobilenet", data.load("embedded"))
+    given = warm_start.start("mobilenet", rest, keep=tmp_path / "none", epochs=9, seed=0, device="cpu")
+    torch.testing.assert_close(given.conv_stem.weight, network.conv_stem.weight, rtol=1e-3, atol=1e-6)
+
+
+def test_the_command_leaves_a_generator_out(
+    collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[data.Collection] = []
+
+    def train(name: str, given: data.Collection, **settings: object) -> torch.nn.Module:
+        trained.append(given)
+        return warm_start.blank(name, given)
+
+    monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(warm_start, "point_estimate", train)
+    manifest = collection.manifest.drop(columns="label")
+    monkeypatch.setattr(warm_start.embedded, "read", lambda variants: (collection.train.images, manifest))
+    warm_start.main("mobilenet", epochs=1, without="blur", further=False, seed=0, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-without-blur.safetensors"]
+    assert set(trained[0].manifest["source"]) == {"real", "edges"}
+    with pytest.raises(BayesdfError, match="no generator 'magic' to leave out"):
+        warm_start.main("mobilenet", epochs=1, without="magic", further=False, seed=0, device="cpu")
+
+
 def test_training_goes_on_from_given_weights(collection: data.Collection) -> None:
     """Without an epoch all is what it was but the head, which is new."""
     begin = warm_start.blank("mobilenet", collection)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP, SVI, MCDropout, load_posterior, prediction
+from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, MCDropout, load_posterior, prediction
 from bayesdf.inference.posterior import POSTERIOR_NUMBERS
 from bayesdf.models import Detector, build, priors
 from bayesdf.store import open_tree, write_tree
@@ -66,12 +66,20 @@ METHODS = {
     "lowrank": SVI(guide="lowrank", epochs=1, batch_size=5, rank=2, progress=False),
     "map": MAP(epochs=1, batch_size=5, progress=False),
     "mc_dropout": MCDropout(epochs=1, batch_size=5, progress=False),
+    "swag": SWAG(epochs=1, batch_size=5, collect_epochs=2, snapshots=4, rank=3, progress=False),
+    "ensemble": DeepEnsemble(members=6, epochs=1, batch_size=5, progress=False),
+    "sghmc": SGMCMC(epochs=1, batch_size=5, sampling_epochs=30, cycles=2, stored_draws=8, progress=False),
+    "sgld": SGMCMC(
+        dynamics="sgld", chains=2, epochs=1, batch_size=5, sampling_epochs=30, cycles=2, stored_draws=16, progress=False
+    ),
+    "nuts": NUTS(chains=2, warmup=10, samples=8, max_tree_depth=3, epochs=1, batch_size=5, progress=False),
 }
 
 
 @pytest.fixture(scope="module")
 def posteriors(detector):
-    return {name: method.fit(detector, Faces()) for name, method in METHODS.items()}
+    last_layer = Detector(detector.network, {"classifier": priors.normal(0.05)})  # NUTS refuses more
+    return {name: method.fit(last_layer if name == "nuts" else detector, Faces()) for name, method in METHODS.items()}
 
 
 def logits(posterior, **settings):
@@ -286,7 +294,7 @@ def test_data_that_does_not_fit(posteriors):
 
 
 def test_methods_have_one_shape():
-    for method in (MAP, SVI, MCDropout):
+    for method in (MAP, SVI, MCDropout, NUTS, SGMCMC):
         assert issubclass(method, nn.Module) is False and callable(method.fit)
         with pytest.raises(AttributeError):
             method().epochs = 3

@@ -312,6 +312,7 @@ def test_views_are_augmented_once_and_take_turns(monkeypatch):
     by_hand = short(freeze="prefix", augment=turns, epochs=4).fit(model, pictures())
     torch.testing.assert_close(kept.sampler.loc["3.weight"], by_hand.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
     short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
     assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
 

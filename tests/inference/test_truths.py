@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesdf.inference import MAP, SVI
+from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace
 from bayesdf.models import priors
 from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, simulate
 
@@ -23,8 +23,9 @@ class Truth:
     """A method, and how much of a normal posterior's covariance Λ⁻¹ its family can hold."""
 
     method: Any
-    covariance: Literal["full", "diagonal", "none"]
-    """``diagonal``: the closest family member (in KL(q || p)) has the variances 1 / Λ_ii."""
+    covariance: Literal["full", "diagonal", "none", "other"]
+    """``diagonal``: the closest family member (in KL(q || p)) has the variances 1 / Λ_ii. ``other``: the spread is not
+    meant to be the posterior's."""
 
 
 METHODS = {
@@ -36,6 +37,15 @@ METHODS = {
     "svi_matrix": Truth(SVI(guide="matrix", epochs=2500, scale_lr=0.05, **CLOSE), "full"),
     "svi_full": Truth(SVI(guide="full", epochs=2500, scale_lr=0.05, **CLOSE), "full"),
     "svi_lowrank": Truth(SVI(guide="lowrank", rank=2, epochs=2500, scale_lr=0.05, **CLOSE), "full"),
+    "laplace": Truth(Laplace(epochs=600, **CLOSE), "full"),
+    "laplace_kron": Truth(Laplace(structure="kron", epochs=600, **CLOSE), "full"),
+    "swag": Truth(SWAG(epochs=300, collect_epochs=100, **{**CLOSE, "batch_size": 20}), "other"),
+    "ensemble": Truth(DeepEnsemble(members=2, epochs=800, **{**CLOSE, "lr": 0.5}), "none"),
+    "sghmc": Truth(SGMCMC(epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"),
+    "sgld": Truth(
+        SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=12_000, stored_draws=1000, **CLOSE), "full"
+    ),
+    "nuts": Truth(NUTS(epochs=200, warmup=100, samples=200, **CLOSE), "full"),
 }
 
 

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out, layout, tensor, unpack
+from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out_in, layout, tensor, unpack
 
 
 class FullSampler(Sampler):
@@ -34,4 +34,4 @@ class FullSampler(Sampler):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        return cls(tensor(dataset["loc"]), tensor(dataset["factor"]), *laid_out(dataset))
+        return cls(tensor(dataset["loc"]), tensor(dataset["factor"]), *laid_out_in(dataset))

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out, layout, tensor, unpack
+from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out_in, layout, tensor, unpack
 
 
 class LowRankSampler(Sampler):
@@ -46,4 +46,4 @@ class LowRankSampler(Sampler):
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
         loc, factor, diagonal = (tensor(dataset[name]) for name in ("loc", "factor", "diagonal"))
-        return cls(loc, factor, diagonal, *laid_out(dataset))
+        return cls(loc, factor, diagonal, *laid_out_in(dataset))

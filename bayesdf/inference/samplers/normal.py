@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-import torch
 import xarray as xr
 from torch import Tensor
 
+from bayesdf.inference.fused import normal
 from bayesdf.inference.samplers.sampler import (
     Sampler,
     constrain,
@@ -32,7 +32,7 @@ class NormalSampler(Sampler):
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
         noise = generator(index, seed)
         return {
-            name: constrain(torch.addcmul(loc, self.scale[name], torch.randn(loc.shape, generator=noise)), support)
+            name: constrain(normal(loc, self.scale[name], noise), support)
             for (name, loc), support in zip(self.loc.items(), self.support.values(), strict=True)
         }
 

@@ -100,7 +100,7 @@ def layout(shapes: Mapping[str, tuple[int, ...]], support: Mapping[str, str]) ->
     return {"shapes": json.dumps(dict(shapes)), "support": json.dumps(dict(support))}
 
 
-def laid_out(dataset: xr.Dataset) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+def laid_out_in(dataset: xr.Dataset) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """What `layout` kept: shapes and supports."""
     shapes = {name: tuple(int(side) for side in shape) for name, shape in json.loads(dataset.attrs["shapes"]).items()}
     return shapes, {name: known_support(value) for name, value in json.loads(dataset.attrs["support"]).items()}
@@ -125,5 +125,10 @@ def tensor(variable: xr.DataArray) -> Tensor:
 
 
 def cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that belong to the sampler alone."""
-    return {name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in values.items()}
+    """Copies that belong to the sampler alone, their channels last where they are weights of convolutions."""
+    return {name: laid_out(value.detach().to("cpu", torch.float32)).clone() for name, value in values.items()}
+
+
+def laid_out(value: Tensor) -> Tensor:
+    """As convolutions want their weights in memory."""
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()

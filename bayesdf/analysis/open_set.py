@@ -1,0 +1,86 @@
+"""Is a detector less sure of images of a kind it has never seen?
+
+The uncertainty of an image is taken as evidence that its source is unknown. Its AUROC,
+
+    P(u(unseen image) > u(seen image)) + 1/2 P(u(unseen image) = u(seen image)),
+
+is 1 where every image of the unknown source is more uncertain than every other, 1/2 by chance, and below 1/2 where the
+detector is surer of what it does not know. It does not depend on how many of either there are. Epistemic uncertainty is
+what should rise where a detector has seen nothing; a detector of one draw has none, and gets exactly 1/2.
+
+References
+----------
+1. Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks",
+   ICLR 2017 (the figure).
+2. Malinin and Gales, "Predictive Uncertainty Estimation via Prior Networks", NeurIPS 2018 (mutual information as the
+   score).
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from bayesdf.analysis._groups import Predictions, image_coords, predictive_logits
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
+from bayesdf.analysis.uncertainty import entropies
+from bayesdf.errors import BayesdfError
+
+Array = NDArray[np.float64]
+Uncertainty = Literal["total", "aleatoric", "epistemic"]
+
+
+def ood_auroc(
+    seen: Predictions,
+    unseen: Predictions,
+    *,
+    by: Uncertainty = "epistemic",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """How often an image of an unknown source is more uncertain than one of a known source.
+
+    Parameters
+    ----------
+    seen, unseen
+        What `Posterior.predict` returns, with the same draws, for images of sources that the detector was trained on
+        and of others. Labels are not needed.
+    by
+        Which uncertainty.
+    resamples, seed
+        Of the interval over subjects, see `cluster_bootstrap`; one who is in both is drawn together.
+
+    Returns
+    -------
+    Estimate
+        0 … 1, with a 95 % interval.
+
+    Raises
+    ------
+    BayesdfError
+        An unknown uncertainty, or the draws differ in number.
+    """
+    if by not in ("total", "aleatoric", "epistemic"):
+        raise BayesdfError(f"unknown uncertainty {by!r}; use 'total', 'aleatoric' or 'epistemic'")
+    logits = [predictive_logits(part).values for part in (seen, unseen)]
+    if len(logits[0]) != len(logits[1]):
+        raise BayesdfError(
+            f"{len(logits[0])} draws of seen and {len(logits[1])} of unseen images: predict both with the same draws"
+        )
+    value = np.concatenate([getattr(entropies(part), by) for part in logits])
+    unknown = np.repeat([False, True], [part.shape[1] for part in logits])
+    subjects = [
+        image_coords(part)["subject"][1] if "subject" in image_coords(part) else np.full(values.shape[1], "")
+        for part, values in zip((seen, unseen), logits, strict=True)
+    ]
+    return cluster_bootstrap(area, [unknown, value], np.concatenate(subjects), resamples=resamples, seed=seed)
+
+
+def area(positive: NDArray[np.bool_], score: Array) -> float:
+    """Area under the ROC curve by ranks, ties counting half (Mann and Whitney); NaN where either class is empty."""
+    count = int(positive.sum())
+    others = len(positive) - count
+    if not count or not others:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))

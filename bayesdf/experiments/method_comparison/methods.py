@@ -1,0 +1,147 @@
+"""How is each method set, so that all work on the same part of the same detector?
+
+The network up to its classifier stays as the start has it. Methods with priors have the same one, over the classifier;
+those with masks have them right before it. None sees the validation images: what stops a fit is its number of epochs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
+from bayesdf.inference.training import Training
+from bayesdf.models import classifier, priors
+from bayesdf.models.priors import Prior
+
+PRIOR_SCALE = 0.3
+"""Standard deviation of the classifier's weights and biases before any image is seen."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much work the methods may do.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training images.
+    draws
+        Posterior draws that will be asked for.
+    quick
+        Whether figures may mean little.
+    """
+
+    epochs: int
+    draws: int
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is set by.
+
+    Parameters
+    ----------
+    network
+        Whose classifier is inferred.
+    image
+        One that it takes, (1, 3, H, W).
+    common
+        The settings that all methods share.
+    """
+
+    network: nn.Module
+    image: Tensor
+    budget: Budget
+    common: dict[str, Any]
+
+
+@torch.no_grad()
+def before_classifier(network: nn.Module, image: Tensor) -> str:
+    """The path of the last module that is done before the classifier begins: what follows it sees the features."""
+    done: list[str] = []
+    seen: list[str] = []
+    handles = [network.get_submodule(classifier(network)).register_forward_pre_hook(lambda *_: seen.extend(done[-1:]))]
+
+    def note(path: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, inputs, output: done.append(path)
+
+    handles += [module.register_forward_hook(note(path)) for path, module in network.named_modules() if path]
+    mode = network.training
+    try:
+        network.eval()(image)
+    finally:
+        network.train(mode)
+        for handle in handles:
+            handle.remove()
+    return seen[0]
+
+
+def _gradient_chain(dynamics: Literal["sgld", "sghmc"], given: Setting) -> SGMCMC:
+    budget = given.budget
+    epochs, cycles = (2, 1) if budget.quick else (100, 4)
+    return SGMCMC(
+        dynamics=dynamics,
+        sampling_epochs=epochs,
+        cycles=cycles,
+        stored_draws=max(budget.draws, 20 if budget.quick else 200),
+        **given.common,
+    )
+
+
+def _dropout(given: Setting, concrete: bool = False) -> MCDropout:
+    layers = before_classifier(given.network, given.image)
+    return MCDropout(rate=0.2, concrete=concrete, layers=layers, prior_scale=PRIOR_SCALE, **given.common)
+
+
+FACTORIES: dict[str, Callable[[Setting], Training]] = {
+    "map": lambda given: MAP(**given.common),
+    # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within the epochs.
+    "svi": lambda given: SVI(guide="normal", init_scale=1.0, scale_lr=0.05, **given.common),
+    "svi_lowrank": lambda given: SVI(guide="lowrank", init_scale=1.0, scale_lr=0.05, **given.common),
+    "mc_dropout": lambda given: _dropout(given),
+    "concrete_dropout": lambda given: _dropout(given, concrete=True),
+    "deep_ensemble": lambda given: DeepEnsemble(members=2 if given.budget.quick else 5, **given.common),
+    "swag": lambda given: SWAG(collect_epochs=2 if given.budget.quick else 10, **given.common),
+    "laplace_full": lambda given: Laplace(structure="full", **given.common),
+    "laplace_kron": lambda given: Laplace(structure="kron", **given.common),
+    "sgld": lambda given: _gradient_chain("sgld", given),
+    "sghmc": lambda given: _gradient_chain("sghmc", given),
+    "nuts": lambda given: NUTS(
+        chains=2 if given.budget.quick else 4,
+        warmup=10 if given.budget.quick else 200,
+        samples=max(5 if given.budget.quick else 100, given.budget.draws // 2),
+        **given.common,
+    ),
+}
+"""A method by its name on the command line."""
+
+
+def method(
+    name: str,
+    network: nn.Module,
+    image: Tensor,
+    budget: Budget,
+    *,
+    seed: int,
+    device: str,
+    checkpoint: Path | None = None,
+) -> Training:
+    """An inference method as this study uses it; `network`, `image` and `budget` as in `Setting`."""
+    common = {
+        "epochs": budget.epochs,
+        "freeze": "prefix",
+        "seed": seed,
+        "device": device,
+        "checkpoint": checkpoint,
+    }
+    return FACTORIES[name](Setting(network, image, budget, common))
+
+
+def shared_priors(network: nn.Module) -> dict[str, Prior]:
+    """The priors of all methods."""
+    return {classifier(network): priors.normal(scale=PRIOR_SCALE)}

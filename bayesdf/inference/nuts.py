@@ -1,0 +1,289 @@
+"""The No-U-Turn Sampler: draws of the posterior itself, over a small set of sites, as a truth for other methods.
+
+Hamiltonian Monte Carlo that turns back by itself (Hoffman and Gelman, "The No-U-Turn Sampler", 2014, algorithm 6, in
+Pyro's version with multinomial draws from the trajectory), on the unconstrained numbers of all sites in coordinates in
+which the posterior is about as wide in every direction (see `bayesdf.inference.whitening`; by the Hessian at the
+maximum a posteriori), so that trees stay shallow where numbers are strongly correlated.
+"""
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.infer import MCMC
+from pyro.infer import NUTS as PyroNUTS
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.files import replacing
+from bayesdf.inference import whitening
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.map import Point
+from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.samplers import DeltaSampler, StoredSampler
+from bayesdf.inference.training import Clock, History, Problem, Training, _bar, minimise, pose, rescuing, seeded
+from bayesdf.inference.whitening import Batch, Whitening
+from bayesdf.models.detector import Detector
+
+NUMBERS = 50_000
+"""More numbers than these are refused."""
+SPREAD = 1.5
+"""How far chains start from the mode, in standard deviations by that of the whitening."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NUTS(Training):
+    """The No-U-Turn Sampler.
+
+    Every step looks at all training images: priors on the last layer are what this is for. Weights without a prior are
+    found by maximum a posteriori, together with the start, and then stay. Images are not augmented while sampling.
+
+    Parameters
+    ----------
+    chains : int
+        Run one after another, each from its own place around the mode. `bayesdf.analysis.convergence` compares them.
+    warmup, samples : int
+        Steps of each chain that adapt the step size and are forgotten, and draws that are stored.
+    target_accept : float
+        Mean acceptance that the step size is adapted to, above 0 and below 1. Nearer to 1: smaller steps, fewer
+        divergences.
+    max_tree_depth : int
+        A trajectory doubles at most so often: it has at most ``2^depth - 1`` steps.
+    epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
+        As for `bayesdf.inference.training.Training`, for the maximum a posteriori. With 0 epochs that is where the
+        network is. A fit that is stopped goes on with the chain that was not finished.
+
+    Examples
+    --------
+    >>> posterior = NUTS(epochs=10, freeze="prefix").fit(detector, data.train)  # doctest: +SKIP
+    >>> bayesdf.analysis.convergence(posterior.draws())  # doctest: +SKIP
+    """
+
+    chains: int = 4
+    warmup: int = 300
+    samples: int = 500
+    target_accept: float = 0.8
+    max_tree_depth: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("chains", "warmup", "samples", "max_tree_depth"):
+            if getattr(self, name) < 1:
+                raise BayesdfError(f"NUTS: {name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 < self.target_accept < 1:
+            raise BayesdfError(f"NUTS: target_accept is {self.target_accept}, but must be above 0 and below 1")
+
+    def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
+        """Find the mode, and sample around it.
+
+        Returns
+        -------
+        Posterior
+            Of stored draws (chain, draw). ``sample_stats`` has, by (chain, draw), ``diverging``, ``acceptance_rate``
+            (mean over the trajectory), ``lp`` (log density of the unconstrained numbers, up to a constant), ``n_steps``
+            and ``tree_depth`` (doublings completed), and ``loss`` (step) of the maximum a posteriori.
+
+        Raises
+        ------
+        BayesdfError
+            There are more than 50,000 numbers, a site's support has no transform; and as `bayesdf.SVI.fit`.
+
+        Warns
+        -----
+        BayesdfWarning
+            Trajectories diverged: parts of the posterior may be missing.
+        """
+        clock = Clock()
+        problem = pose(detector, self, train, validation)
+        with seeded(self.seed, problem.device):
+            joint = Joint(detector, problem)
+            _refuse_many(joint)
+            point = Point(joint, problem)
+
+            def at_mode(history: History) -> Posterior:
+                sampler = DeltaSampler(point.values())
+                settle(problem.network, sampler.point())
+                attrs = fitted_by(self, detector, train, clock())
+                return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+
+            with rescuing(at_mode):
+                history = minimise(problem, point)
+            settle(problem.network, point.values())
+            chains = _sample(joint, problem, point, self)
+        sampler = StoredSampler({name: torch.stack([chain.values[name] for chain in chains]) for name in point.z})
+        settle(problem.network, sampler.point())
+        stats = history.dataset("loss").assign_coords(chain=np.arange(self.chains), draw=np.arange(self.samples))
+        for name in chains[0].stats:
+            stats[name] = (("chain", "draw"), torch.stack([chain.stats[name] for chain in chains]).numpy())
+        _warn(int(stats["diverging"].sum()), self)
+        return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+
+
+@dataclass
+class _Chain:
+    """What a chain leaves: sites (draw, *site) as the priors write them, and what happened on the way (draw,)."""
+
+    values: dict[str, Tensor]
+    stats: dict[str, Tensor]
+
+
+class _Space(Whitening):
+    """The coordinates u, and the potential there: minus the log density of z, over all training images."""
+
+    def __init__(self, joint: Joint, problem: Problem, mode: dict[str, Tensor]) -> None:
+        self.problem = problem
+        self.data = _together(list(whitening.features(problem, problem.settings.batch_size)))
+        centre = whitening.flat(mode)
+        prior = whitening.prior_information(joint, problem, centre)
+        if joint.numbers <= whitening.DENSE:
+            precision = whitening.hessian(joint, problem, centre, self.data) + prior.diag()
+        else:
+            precision = whitening.image_information(joint, problem, centre) + prior
+        super().__init__(joint, centre, precision)
+
+    def potential(self, u: Tensor) -> Tensor:
+        z, total = self.sites(u), u.new_zeros(())
+        for inputs, labels in self.data:
+            density = self.joint.log_density(z, self.problem.parts.suffix, inputs, labels, jacobian=True)
+            # Each batch has its share of the prior, and its likelihood is scaled to the whole data set.
+            total = total - density * (len(labels) / self.problem.size)
+        return total
+
+
+class _Kernel(PyroNUTS):
+    """Pyro's sampler, which also notes what each step after the warm-up did."""
+
+    def __init__(self, potential: Callable[[Tensor], Tensor], settings: NUTS) -> None:
+        self.gradients = 0
+        self.notes: list[tuple[bool, float, float, int, int]] = []
+
+        def counted(parameters: dict[str, Tensor]) -> Tensor:
+            self.gradients += 1
+            return potential(parameters["u"])
+
+        depth = settings.max_tree_depth
+        super().__init__(potential_fn=counted, target_accept_prob=settings.target_accept, max_tree_depth=depth)
+
+    def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
+        mean, diverged, self.gradients = self._mean_accept_prob, len(self._divergences), 0
+        params = super().sample(params)
+        draw = self._t - self._warmup_steps
+        if draw > 0:
+            acceptance = mean + (self._mean_accept_prob - mean) * draw  # Pyro keeps the mean over draws alone
+            self.notes.append(
+                (
+                    len(self._divergences) > diverged,
+                    acceptance,
+                    -float(self._potential_energy_last),
+                    self.gradients,
+                    (self.gradients + 1).bit_length() - 1,
+                )
+            )
+        return params
+
+    def stats(self) -> dict[str, Tensor]:
+        names = ("diverging", "acceptance_rate", "lp", "n_steps", "tree_depth")
+        return {name: torch.tensor(column) for name, column in zip(names, zip(*self.notes, strict=True), strict=True)}
+
+
+def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> list[_Chain]:
+    """All chains, those of the checkpoint first."""
+    paths: list[Path | None] = [None] * settings.chains
+    if settings.checkpoint is not None:
+        first = Path(settings.checkpoint)
+        paths = [first.with_name(f"{first.name}.{1 + number}") for number in range(settings.chains)]
+    key = _key(problem, point)
+    found = [None if path is None else _read(path, key) for path in paths]
+    if None in found:
+        space = _Space(joint, problem, point.z)
+    steps = settings.warmup + settings.samples
+    with _bar(settings, steps * settings.chains) as report:
+        for number, path in enumerate(paths):
+            chain = found[number]
+            if chain is None:
+                found[number] = chain = _run(space, settings, number, report)
+                if path is not None:
+                    with replacing(path) as beside:
+                        torch.save({"key": key, "values": chain.values, "stats": chain.stats}, beside)
+            else:
+                report("", steps)
+    return [chain for chain in found if chain is not None]
+
+
+def _run(space: _Space, settings: NUTS, number: int, report: Callable[[str, int], None]) -> _Chain:
+    """One chain, with random numbers of its own."""
+    seed = np.random.SeedSequence((settings.seed, number)).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(seed) & 0x7FFF_FFFF_FFFF_FFFF)
+    start = SPREAD * torch.randn_like(space.centre)
+    kernel = _Kernel(space.potential, settings)
+    sampling = MCMC(
+        kernel,
+        num_samples=settings.samples,
+        warmup_steps=settings.warmup,
+        initial_params={"u": start},
+        hook_fn=lambda kernel, parameters, stage, step: report(f"chain {number + 1}, {stage.lower()}", 1),
+        disable_progbar=True,
+    )
+    sampling.run()
+    with torch.no_grad():
+        draws = [space.values(u) for u in sampling.get_samples()["u"]]
+    values = {name: torch.stack([draw[name] for draw in draws]).cpu() for name in space.joint.shapes}
+    return _Chain(values, kernel.stats())
+
+
+def _together(batches: list[Batch]) -> list[Batch]:
+    """One batch of all, where what crosses into the suffix is a value an image."""
+    if not all(isinstance(part, Tensor) and len(part) == len(labels) for inputs, labels in batches for part in inputs):
+        return batches
+    inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
+    return [(inputs, torch.cat([labels for _, labels in batches]))]
+
+
+def _key(problem: Problem, point: Point) -> str:
+    """What a chain depends on; of images their fingerprint alone, where the data set has one."""
+    settings = {**problem.settings.settings(), "progress": None}
+    digest = hashlib.sha256(repr((settings, problem.priors, str(getattr(problem.train, "fingerprint", "")))).encode())
+    for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *point.z.values()):
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str) -> _Chain | None:
+    """The chain that a checkpoint holds."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        known, chain = state["key"], _Chain(state["values"], state["stats"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+        raise BayesdfError(f"{path} is not a checkpoint of a chain ({type(error).__name__}): delete it") from None
+    if known != key:
+        raise BayesdfError(f"{path} is of other data, settings or weights: delete it, or give another path")
+    return chain
+
+
+def _refuse_many(joint: Joint) -> None:
+    if joint.numbers > NUMBERS:
+        sizes = {name: value.numel() for name, value in joint.start.items()}
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise BayesdfError(
+            f"NUTS: the sites have {joint.numbers} numbers, {sizes[largest]} of them in {largest}, but at most "
+            f"{NUMBERS} can be sampled: give priors to the last layer alone, or use SGMCMC or SVI"
+        )
+
+
+def _warn(diverged: int, settings: NUTS) -> None:
+    if diverged:
+        warnings.warn(
+            f"NUTS: {diverged} of {settings.chains * settings.samples} trajectories diverged, so parts of the "
+            f"posterior may be missing: raise target_accept above {settings.target_accept}, or change the prior",
+            BayesdfWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,155 @@
+"""Coordinates in which a posterior is about as wide in every direction, for samplers to walk in.
+
+    z = ẑ + L u,    L Lᵀ = (H + F)⁻¹
+
+z are the unconstrained numbers of all sites, ẑ where they are at the maximum a posteriori. H is how the negative
+log-likelihood is curved there: its Hessian, or Fisher's information as the images have it (the empirical one),
+
+    H = Σ_i s_i s_iᵀ,    s_i = ∂ log p(label_i | image_i, z) / ∂z,
+
+which needs a gradient an image, and is never negative. F is the information of the priors,
+
+    F_j = E_prior[(∂ log p(z) / ∂z_j)²],
+
+for normal priors one over their variance. The parents in a hierarchy of priors are where they are, and their
+information is also that of their children. Up to `DENSE` numbers L has all its entries; beyond, H is its diagonal and
+so is L. A change of coordinates leaves a distribution as it is, so that L need not be exact.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import pyro
+import torch
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.distributions import biject_to
+
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.prediction import batches
+from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
+from bayesdf.inference.training import Problem
+
+DENSE = 4_096
+"""Up to so many numbers coordinates are turned, not stretched alone."""
+IMAGES = 4_096
+"""At most so many training images, drawn at random, stand for all where each is looked at alone; where L is diagonal,
+an eighth of them."""
+PRIOR_DRAWS = 128
+_FLATTEST = 1e-6  # of the largest curvature: what is less is rounding
+
+Batch = tuple[tuple[Tensor, ...], Tensor]
+
+
+class Whitening:
+    """The coordinates u.
+
+    Attributes
+    ----------
+    centre : Tensor (D,)
+        ẑ, all sites one after another.
+    scale : Tensor (D, D) or (D,)
+        L, or its diagonal.
+    """
+
+    def __init__(self, joint: Joint, centre: Tensor, precision: Tensor) -> None:
+        """Precision (D, D) or (D,): H + F."""
+        self.joint, self.centre = joint, centre
+        if precision.dim() == 1:
+            self.scale = precision.clamp_min(_FLATTEST * float(precision.max())).rsqrt()
+        else:
+            curvature, axes = torch.linalg.eigh(precision.double())
+            # Away from a maximum, or where a network is not linear in its sites, a Hessian can be negative: its size
+            # still tells the distance over which the density changes.
+            curvature = curvature.abs()
+            self.scale = (axes * curvature.clamp_min(_FLATTEST * float(curvature.max())).rsqrt()).to(centre.dtype)
+
+    def sites(self, u: Tensor) -> dict[str, Tensor]:
+        """The unconstrained sites at coordinates u (D,)."""
+        return sites(self.joint, self.centre + (self.scale @ u if self.scale.dim() == 2 else self.scale * u))
+
+    def values(self, u: Tensor) -> dict[str, Tensor]:
+        """The sites as the priors write them."""
+        return self.joint.values(self.sites(u))
+
+
+def flat(z: dict[str, Tensor]) -> Tensor:
+    """All sites one after another (D,)."""
+    return torch.cat([value.detach().flatten() for value in z.values()])
+
+
+def sites(joint: Joint, vector: Tensor) -> dict[str, Tensor]:
+    """What `flat` flattened."""
+    return unpack(vector, joint.shapes, dict.fromkeys(joint.shapes, "real"))
+
+
+def features(problem: Problem, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
+    """What the suffix takes, and the labels, of training images that are not augmented."""
+    for images, labels in batches(problem.train, batch_size, problem.device, order):
+        with torch.no_grad():
+            inputs = problem.parts.prefix(images)
+        yield inputs, labels
+
+
+def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -> Tensor:
+    """Of the negative log-likelihood of all images (D, D)."""
+    centre = centre.clone().requires_grad_()
+    total = centre.new_zeros(len(centre), len(centre))
+    for batch in data:
+        density = _log_likelihood(joint, problem, centre, batch) * (len(batch[1]) / problem.size)
+        slope = torch.autograd.grad(-density, centre, create_graph=True)[0]
+        for row, value in zip(total, slope, strict=True):
+            row += torch.autograd.grad(value, centre, retain_graph=True)[0]
+    return (total + total.T) / 2
+
+
+def image_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
+    """H by the slopes of single images (D, D), or beyond `DENSE` numbers its diagonal (D,)."""
+    centre, dense = centre.clone().requires_grad_(), len(centre) <= DENSE
+    order = torch.randperm(problem.size)[: IMAGES if dense else IMAGES // 8]
+    total = centre.new_zeros(len(centre), len(centre)) if dense else torch.zeros_like(centre, requires_grad=False)
+    for batch in features(problem, 1, order):
+        slope = torch.autograd.grad(_log_likelihood(joint, problem, centre, batch), centre)[0]
+        if dense:
+            total.addr_(slope, slope)
+        else:
+            total.addcmul_(slope, slope)
+    # The likelihood of one image counts N times here, and some images stand for N.
+    return total / (problem.size * len(order))
+
+
+def prior_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
+    """F (D,), by draws of each site from its prior."""
+    z = {name: value.clone().requires_grad_() for name, value in sites(joint, centre).items()}
+    total = {name: torch.zeros_like(value, requires_grad=False) for name, value in z.items()}
+    batch = next(features(problem, 2, torch.arange(min(2, problem.size))))
+    with pyro.validation_enabled(False):
+        trace = _trace(joint, problem, z, batch)
+        for name in z:
+            prior, transform = trace.nodes[name]["fn"], biject_to(CONSTRAINTS[joint.support[name]])
+            for _ in range(PRIOR_DRAWS):
+                fresh = transform.inv(prior.sample()).detach().requires_grad_()
+                value = transform(fresh)
+                density = prior.log_prob(value).sum()
+                if joint.support[name] != "real":
+                    density = density + transform.log_abs_det_jacobian(fresh, value).sum()
+                # A site's own slope is at the draw, those of its parents where they are.
+                targets = {**z, name: fresh}
+                slopes = torch.autograd.grad(density, list(targets.values()), allow_unused=True, retain_graph=True)
+                for target, slope in zip(targets, slopes, strict=True):
+                    if slope is not None:
+                        total[target] += slope.square().nan_to_num(0.0, 0.0, 0.0)  # a draw on the edge of the support
+    return flat(total) / PRIOR_DRAWS
+
+
+def _log_likelihood(joint: Joint, problem: Problem, vector: Tensor, batch: Batch) -> Tensor:
+    """The part of `Joint.log_density` that knows the images: of a batch, scaled to the whole data set."""
+    with pyro.validation_enabled(False):
+        trace = _trace(joint, problem, sites(joint, vector), batch)
+        return trace.log_prob_sum(lambda name, _: name not in joint.shapes)
+
+
+def _trace(joint: Joint, problem: Problem, z: dict[str, Tensor], batch: Batch) -> pyro.poutine.Trace:
+    inputs, labels = batch
+    model = pyro.poutine.condition(partial(joint.model, network=problem.parts.suffix), data=joint.values(z))
+    return prune_subsample_sites(pyro.poutine.trace(model).get_trace(inputs[0] if len(inputs) == 1 else inputs, labels))

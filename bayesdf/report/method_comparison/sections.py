@@ -1,0 +1,181 @@
+"""What does the page say?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from bayesdf.report.method_comparison.names import COST, METHODS, QUALITY
+from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+
+WORDS = {
+    **GLOSSARY,
+    "method": "A way to a posterior.",
+    "left out": "A generator none of whose images any method, nor the start of all, was trained on.",
+    "AUROC": "How often an image of the one kind gets the higher score than one of the other: 0.5 by chance.",
+    "negative log-likelihood": "Mean of minus the logarithm of the probability given to the truth, in nats; 0 is "
+    "perfect, 0.693 is what always answering one half would get.",
+    "Brier score": "Mean squared distance of the probabilities from the truth, summed over both classes: 0 to 2.",
+    "risk and coverage": "A detector that may decline answers the images it is surest of: coverage is the share it "
+    "answers, risk the share of these that is wrong.",
+    "area under risk-coverage": "Mean risk over all coverages (AURC): 0 is perfect, lower is better.",
+    "interval over seeds": "Student's t interval (95 %) of the mean over fits that differ in their seed alone. It says "
+    "how much is luck in fitting, for these people and this start.",
+    "interval over people": "From drawing the people of the test set again and again with replacement (bootstrap), for "
+    "one fit: the range in which 95 % of the results lie. It says how much is luck in who was tested.",
+}
+del WORDS["95 % interval"], WORDS["epistemic profile"], WORDS["chance"]
+
+
+def page(
+    path: Path,
+    tree: xr.DataTree,
+    figures: Mapping[str, Figure],
+    tables: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+    notes: Sequence[str],
+    credit: str,
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    notes
+        What a reader must know of how this run was made, a sentence or two each.
+    """
+    left_out = str(settings["left_out"])
+    write_page(
+        path,
+        "Which way to a posterior?",
+        [
+            Section(
+                "What was compared",
+                [
+                    *notes,
+                    Table(tables["methods"], "The methods."),
+                    Table(tables["images"], "Images by source and split, and the number of people in each split."),
+                ],
+            ),
+            _quality(figures, tables, int(settings["seeds"])),
+            _left_out(figures, tables, left_out),
+            _cost(figures, tables),
+            Section("Every fit", [Table(_named(tables["seeds"]), "With 95 % intervals over people. Seconds.")]),
+        ],
+        question="Many methods turn the same detector into one that knows how sure it is. Which is right most often, "
+        "which knows when it errs, which doubts what it has never seen, and at what price?",
+        answer=answer(tables, left_out),
+        settings=settings,
+        credits=[f"Photographs: {credit}."] if credit else [],
+        glossary=WORDS,
+    )
+
+
+def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
+    """The result, and how sure it is."""
+    means = tables["comparison"]
+    nll, found = means["nll"], means["ood_auroc_epistemic"]
+    best, doubts = str(nll.idxmin()), str(found.idxmax())
+    text = (
+        f"People never seen before are judged best by {METHODS[best]} (negative log-likelihood {nll[best]:.3f} nats, "
+        f"balanced accuracy {means['balanced_accuracy'][best]:.2f}). The epistemic uncertainty of "
+        f"{METHODS[doubts]} tells the generator it never saw ({left_out}) best from all others: "
+        f"AUROC {found[doubts]:.2f}, where 0.5 is chance."
+    )
+    gaps = tables["differences"]
+    if not len(gaps):
+        return text
+    surely = [METHODS[str(name)] for name, row in gaps.iterrows() if row["nll.high"] < 0]
+    worse = [METHODS[str(name)] for name, row in gaps.iterrows() if row["nll.low"] > 0]
+    said = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} surely {way} than MAP"
+        for names, way in ((surely, "better"), (worse, "worse"))
+        if names
+    ]
+    if not said:
+        return f"{text} Over people, no method's negative log-likelihood is surely other than MAP's."
+    return f"{text} In negative log-likelihood, with 95 % intervals over people, {'; '.join(said)}."
+
+
+def _quality(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame], seeds: int) -> Section:
+    means = tables["comparison"]
+    first, second = ["balanced_accuracy", "accuracy", "auroc", "nll"], ["brier", "ece", "aurc"]
+    over = (
+        f"Mean over {seeds} seeds, in brackets its 95 % interval over seeds (Student's t)."
+        if seeds > 1
+        else "One seed, so no interval over seeds; those over people stand below, under `Every fit`."
+    )
+    content: list[str | Picture | Table] = [
+        "Figures of the test images of sources that the detector has learnt, of people it has not seen. Intervals over "
+        "seeds are of luck in fitting; they are short where methods find nearly the same weights whatever the seed, "
+        "and say nothing of other people. Intervals over people are wider, but methods judge the same images: whether "
+        "two of them differ is told by the interval of their difference, in the last table.",
+        Table(_named(means[_with_ends(first)]), over),
+        Table(_named(means[_with_ends(second)]), "The same, continued."),
+        Picture(figures["quality"], "Rows: methods. Where thick lines part, seeds do not explain the difference."),
+        Picture(figures["reliability"], "On the dashed line a method is right as often as it claims."),
+        Picture(figures["risk_coverage"], "The area below the line is what the table calls area under risk-coverage."),
+    ]
+    if len(tables["differences"]):
+        content.append(
+            Table(
+                _named(tables["differences"]),
+                "How much higher than MAP's: mean over seeds, 95 % interval over people, on the same images. An "
+                "interval without 0 is a sure difference.",
+            )
+        )
+    return Section("How good", content)
+
+
+def _left_out(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame], left_out: str) -> Section:
+    means = tables["comparison"]
+    keys = ["ood_auroc_epistemic", "ood_auroc_total", "caught"]
+    return Section(
+        "The generator that was left out",
+        [
+            f"No image of {left_out} was seen in training. A detector that knows what it does not know should be in "
+            "more doubt about its images than about others: epistemic doubt, since the draws were never made to agree "
+            "on them. A single point, as MAP is, has no epistemic uncertainty, and 0.5. Whether its images are called "
+            "fake all the same is another matter: the last column.",
+            Table(_named(means[_with_ends(keys)]), "Mean over seeds, in brackets its 95 % interval over seeds."),
+            Picture(figures["left_out"], "A left-out box far to the right of the others: the generator is noticed."),
+            Table(_named(tables["uncertainty"]), "Median epistemic uncertainty (nats) by source, all seeds together."),
+        ],
+    )
+
+
+def _cost(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+    means = tables["comparison"]
+    frame = means[[*_with_ends([key for key in COST if means[key].notna().any()]), "draws"]].assign(
+        draws=means["draws"].astype(int)
+    )
+    frame = frame.assign(**{key: frame[key] * 1000 for key in _with_ends(["draw_seconds"])})
+    return Section(
+        "What it costs",
+        [
+            "Training is everything from the call of `fit` to its return, the features of the training images among "
+            "it: they are computed once a fit and take the same for every method. A draw is made, and run through what "
+            "follows the features; whoever asks for S draws pays one run of the network and S times that. Measured on "
+            "this machine, beside whatever else it did.",
+            Table(
+                _named(frame),
+                "Mean over seeds, in brackets its 95 % interval over seeds. Training in seconds, a draw in "
+                "milliseconds.",
+            ),
+            Picture(figures["cost"], "Left and good: cheap and good."),
+            Picture(figures["draw_cost"], "A draw that costs a hundredth lets fifty draws cost half a run more."),
+        ],
+    )
+
+
+def _with_ends(keys: Sequence[str]) -> list[str]:
+    return [name for key in keys for name in (key, f"{key}.low", f"{key}.high")]
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Methods and figures as they are called in text."""
+    labels = {key: named.label for key, named in {**QUALITY, **COST}.items()}
+    labels |= {f"{key}.{end}": f"{label}.{end}" for key, label in labels.items() for end in ("low", "high")}
+    return frame.rename(index=METHODS, columns=labels).rename_axis("method")
