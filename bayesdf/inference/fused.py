@@ -5,15 +5,18 @@ read and write every number when autograd does them one after another. Here they
 with their gradients written out.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-CHUNK = 1 << 16
-"""Numbers at once: a handful of such pieces stay in a core's own cache."""
+CHUNK = 1 << 15
+"""Numbers at once: a handful of such pieces stay in a core's own cache, and torch runs them in one thread."""
 
 
 def reparameterise(loc: Tensor, log_scale: Tensor) -> Tensor:
@@ -42,9 +45,16 @@ class _Reparameterise(Function):
     @staticmethod
     def forward(ctx: Any, loc: Tensor, log_scale: Tensor) -> Tensor:
         value, deviation = torch.empty_like(loc), torch.empty_like(loc)
-        for m, ls, w, d in _pieces(loc, _as(log_scale, loc), value, deviation):
-            d.normal_().mul_(ls.exp())
+        tensors = (loc, _as(log_scale, loc), value, deviation)
+        # Pieces that run side by side have generators of their own, so that their number of threads changes nothing.
+        many = loc.device.type == "cpu" and loc.numel() > CHUNK
+        seeds = torch.randint(1 << 62, (-(-loc.numel() // CHUNK),)).tolist() if many else []
+
+        def sample(index: int, m: Tensor, ls: Tensor, w: Tensor, d: Tensor) -> None:
+            d.normal_(generator=torch.Generator().manual_seed(seeds[index]) if many else None).mul_(ls.exp())
             torch.add(m, d, out=w)
+
+        _each(sample, *tensors)
         ctx.save_for_backward(deviation)
         return value
 
@@ -59,27 +69,33 @@ class _Divergence(Function):
     @staticmethod
     def forward(ctx: Any, loc: Tensor, log_scale: Tensor, prior_loc: Tensor, prior_scale: Tensor) -> Tensor:
         ctx.save_for_backward(loc, log_scale, prior_loc, prior_scale)
-        total = loc.new_zeros((), dtype=torch.float64)
-        log_scale = _as(log_scale, loc)
-        for m, ls, mp, sp in _pieces(loc, log_scale, _like(prior_loc, loc), _like(prior_scale, loc)):
-            distance = (m - mp).square_().add_((2 * ls).exp_()).div_(sp * sp)
-            log_ratio = sp.log() - ls if sp.numel() > 1 else -ls
-            total += 0.5 * distance.sum().double() + log_ratio.sum().double()
+
+        def part(index: int, m: Tensor, ls: Tensor, mp: Tensor, sp: Tensor) -> Tensor:
+            apart, variance = m - mp, (2 * ls).exp_()
             if sp.numel() == 1:
-                total += sp.double().log().squeeze() * m.numel()
-        return (total - 0.5 * loc.numel()).to(loc.dtype)
+                squares = (torch.dot(apart, apart) + variance.sum()) / (sp * sp)
+                log_ratio = sp.log() * m.numel() - ls.sum()
+            else:
+                squares = apart.square_().add_(variance).div_(sp * sp).sum()
+                log_ratio = (sp.log() - ls).sum()
+            return (0.5 * squares + log_ratio).squeeze()
+
+        parts = _each(part, loc, _as(log_scale, loc), _like(prior_loc, loc), _like(prior_scale, loc))
+        return (torch.stack(parts).double().sum() - 0.5 * loc.numel()).to(loc.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         loc, log_scale, prior_loc, prior_scale = ctx.saved_tensors
         (grad,) = grads
         to_loc, to_log_scale = torch.empty_like(loc), torch.empty_like(loc)
-        log_scale = _as(log_scale, loc)
-        parts = (_like(prior_loc, loc), _like(prior_scale, loc), to_loc, to_log_scale)
-        for m, ls, mp, sp, gm, gs in _pieces(loc, log_scale, *parts):
+
+        def part(index: int, m: Tensor, ls: Tensor, mp: Tensor, sp: Tensor, gm: Tensor, gs: Tensor) -> None:
             precision = grad / (sp * sp)
             torch.sub(m, mp, out=gm).mul_(precision)
             torch.mul(ls, 2, out=gs).exp_().mul_(precision).sub_(grad)
+
+        prior = (_like(prior_loc, loc), _like(prior_scale, loc))
+        _each(part, loc, _as(log_scale, loc), *prior, to_loc, to_log_scale)
         to_prior_loc = to_prior_scale = None
         if ctx.needs_input_grad[2]:
             to_prior_loc = -to_loc
@@ -88,6 +104,31 @@ class _Divergence(Function):
             squares = (2 * log_scale).exp_().add_((loc - prior_loc).square_())
             to_prior_scale = grad * (1 / prior_scale - squares / prior_scale**3)
         return to_loc, to_log_scale, to_prior_loc, to_prior_scale
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), "bayesdf-fused")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def _each(work: Callable[..., Any], *tensors: Tensor) -> list[Any]:
+    """``work(index, *piece)`` for all pieces: on a CPU by as many threads as torch has, each at its own run of them."""
+    pieces = list(enumerate(_pieces(*tensors)))
+    threads = torch.get_num_threads()
+    if threads == 1 or tensors[0].device.type != "cpu" or len(pieces) < 2 * threads:
+        return [work(index, *piece) for index, piece in pieces]
+
+    def run(lot: list[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
+        with torch.no_grad():  # which a thread has to say for itself
+            return [work(index, *piece) for index, piece in lot]
+
+    size = -(-len(pieces) // threads)
+    lots = [pieces[begin : begin + size] for begin in range(0, len(pieces), size)]
+    return [result for lot in _pool().map(run, lots) for result in lot]
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
