@@ -8,10 +8,10 @@ h and standard normal noise ξ:
     sghmc    v ← v - h ∇U;   u ← u + h/2 v;   v ← c v + sqrt(1 - c²) ξ,  c = exp(-γ h);   u ← u + h/2 v
 
 sgld is Welling and Teh, "Bayesian Learning via Stochastic Gradient Langevin Dynamics", 2011, equation 4. sghmc has the
-friction γ and the noise of Chen, Fox and Guestrin, "Stochastic Gradient Hamiltonian Monte Carlo", 2014, in
-steps that solve friction and noise exactly (the order "BAOAB" of Leimkuhler and Matthews, "Rational Construction of
-Stochastic Numerical Methods for Molecular Sampling", 2013, of one gradient a step). Where U is quadratic with curvature
-λ along u and gradients are of all images, the variance of the draws is
+friction γ and the noise of Chen, Fox and Guestrin, "Stochastic Gradient Hamiltonian Monte Carlo", 2014, in steps that
+solve friction and noise exactly (the order "BAOAB" of Leimkuhler and Matthews, "Rational Construction of Stochastic
+Numerical Methods for Molecular Sampling", 2013, with one gradient a step). Where U is quadratic with curvature λ along
+u and gradients are of all images, the variance of the draws is
 
     sgld     1/λ · 1 / (1 - h² λ / 4): too wide, 7 % in the narrowest direction at h = 0.5
     sghmc    1/λ, exactly, while h sqrt(λ) < 2; elsewhere the error falls with h²

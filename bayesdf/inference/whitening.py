@@ -36,6 +36,7 @@ IMAGES = 4_096
 """At most so many training images, drawn at random, stand for all where each is looked at alone; where L is diagonal,
 an eighth of them."""
 PRIOR_DRAWS = 128
+_TOGETHER = 256  # outer products of so many slopes are one product of matrices, which reads the sum once
 _FLATTEST = 1e-6  # of the largest curvature: what is less is rounding
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
@@ -108,12 +109,17 @@ def image_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
     centre, dense = centre.clone().requires_grad_(), len(centre) <= DENSE
     order = torch.randperm(problem.size)[: IMAGES if dense else IMAGES // 8]
     total = centre.new_zeros(len(centre), len(centre)) if dense else torch.zeros_like(centre, requires_grad=False)
-    for batch in features(problem, 1, order):
+    slopes: list[Tensor] = []
+    for count, batch in enumerate(features(problem, 1, order), start=1):
         slope = torch.autograd.grad(_log_likelihood(joint, problem, centre, batch), centre)[0]
-        if dense:
-            total.addr_(slope, slope)
-        else:
+        if not dense:
             total.addcmul_(slope, slope)
+            continue
+        slopes.append(slope)
+        if len(slopes) == _TOGETHER or count == len(order):
+            together = torch.stack(slopes)
+            total.addmm_(together.T, together)
+            slopes.clear()
     # The likelihood of one image counts N times here, and some images stand for N.
     return total / (problem.size * len(order))
 
