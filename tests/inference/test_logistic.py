@@ -16,10 +16,8 @@ CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False,
 
 METHODS = {
     "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=2000, scale_lr=0.05, **CLOSE),
-    "svi_full": SVI(guide="full", epochs=2000, scale_lr=0.05, **CLOSE),
     "laplace_full": Laplace(structure="full", epochs=400, **CLOSE),
     "sghmc": SGMCMC(epochs=200, sampling_epochs=1600, stored_draws=1000, **{**CLOSE, "batch_size": 40}),
-    "sgld": SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=8000, stored_draws=1000, **CLOSE),
 }
 
 
