@@ -28,7 +28,7 @@ from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior, fitted_by, settle
 from bayesdf.inference.samplers import DeltaSampler, StoredSampler
-from bayesdf.inference.training import Clock, History, Problem, Training, _bar, minimise, pose, rescuing, seeded
+from bayesdf.inference.training import Clock, History, Problem, Training, bar, minimise, pose, rescuing, seeded
 from bayesdf.inference.whitening import Batch, Whitening
 from bayesdf.models.detector import Detector
 
@@ -204,7 +204,7 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
     if None in found:
         space = _Space(joint, problem, point.z)
     steps = settings.warmup + settings.samples
-    with _bar(settings, steps * settings.chains) as report:
+    with bar(settings, steps * settings.chains) as report:
         for number, path in enumerate(paths):
             chain = found[number]
             if chain is None:

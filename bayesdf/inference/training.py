@@ -361,7 +361,7 @@ def minimise(
     optimiser, schedule = objective.optimiser(groups, settings.lr if lr is None else lr, total)
     held_out = _HeldOut(problem)
     best: _Best | None = None
-    with _bar(settings, total) as report:
+    with bar(settings, total) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
         feed = _Feed(problem, epochs)
         kept = None
@@ -454,8 +454,8 @@ class _Good:
         )
         return Diverged(
             f"{type(problem.settings).__name__}: {unsound} at step {step} (epoch {epoch}), {where}: lower lr (or "
-            "init_scale), or check the images and the priors' scales; what was fitted before this epoch is in the "
-            "error's `posterior`",
+            "init_scale, swag_lr, step_size, where the method has it), or check the images and the priors' scales; "
+            "what was fitted before this epoch is in the error's `posterior`",
             history,
         )
 
@@ -731,7 +731,8 @@ def _rate(step: int, total: int) -> float:
 
 
 @contextmanager
-def _bar(settings: Training, total: int) -> Iterator[Callable[[str, int], None]]:
+def bar(settings: Training, total: int) -> Iterator[Callable[[str, int], None]]:
+    """A progress bar of so many steps; what it gives takes the state to show and how many steps were made."""
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),

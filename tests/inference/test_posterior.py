@@ -16,7 +16,18 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, MCDropout, load_posterior, prediction
+from bayesdf.inference import (
+    MAP,
+    NUTS,
+    SGMCMC,
+    SVI,
+    SWAG,
+    DeepEnsemble,
+    Laplace,
+    MCDropout,
+    load_posterior,
+    prediction,
+)
 from bayesdf.inference.posterior import POSTERIOR_NUMBERS
 from bayesdf.models import Detector, build, priors
 from bayesdf.store import open_tree, write_tree
@@ -294,7 +305,7 @@ def test_data_that_does_not_fit(posteriors):
 
 
 def test_methods_have_one_shape():
-    for method in (MAP, SVI, MCDropout, NUTS, SGMCMC):
+    for method in (MAP, SVI, MCDropout, DeepEnsemble, SWAG, Laplace, SGMCMC, NUTS):
         assert issubclass(method, nn.Module) is False and callable(method.fit)
         with pytest.raises(AttributeError):
             method().epochs = 3
