@@ -41,17 +41,22 @@ CPU = torch.device("cpu")
 PARTS = ("last layer", "last block", "full")
 LAST_BLOCK = {"resnet18": "layer4.1", "efficientnet": "blocks.6"}
 Calls = dict[str, Callable[[], Any]]
+LONG = 5.0
+"""Seconds beyond which a call needs no second run."""
 
 
 def seconds(calls: Calls, repeats: int) -> dict[str, float]:
-    """The best of several runs of each, taken in turns after one that does not count."""
-    best = dict.fromkeys(calls, float("inf"))
+    """The best of several runs of each, taken in turns; the first counts only where it took so long that no second
+    follows."""
+    best: dict[str, float] = {}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            if best.get(name, 0.0) > LONG:
+                continue
             begun = time.perf_counter()
             call()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - begun)
+            taken = time.perf_counter() - begun
+            best[name] = taken if turn < 2 else min(best[name], taken)
     return best
 
 
