@@ -58,20 +58,26 @@ def logit_moments(
             f"logits have a closed form for sites of the last linear layer ({head}) alone, but {elsewhere[0]} is "
             "random too: use draws"
         )
+    support = getattr(posterior.sampler, "support", {})
+    if any(name != "real" for name in support.values()):
+        raise BayesdfError("a site of the last layer is not on the real line, so logits are not normal: use draws")
     predictor = posterior.predictor(device)
     layer = predictor.network.get_submodule(head)
     fixed = {name: value.detach().double() for name, value in layer.named_parameters()}
     point = {name: value.double().to(predictor.device) for name, value in posterior.sampler.point().items()}
     mean_weight = point.get(weight, fixed["weight"])
-    mean_bias = point.get(bias, fixed.get("bias", torch.zeros(len(mean_weight), dtype=torch.float64)))
+    mean_bias = point.get(bias, fixed.get("bias", mean_weight.new_zeros(len(mean_weight))))
     means, covariances = [], []
     with torch.no_grad():
         for features, _ in predictor.features(dataset, batch_size):
             for batch in features:
-                if len(batch) != 1 or batch[0].dim() != 2:
-                    raise BayesdfError("the network does more than its last linear layer after it: use draws")
                 phi = batch[0].double()
-                means.append((phi @ mean_weight.T + mean_bias).cpu())
+                if len(batch) == 1 and phi.dim() == 2:
+                    mean = phi @ mean_weight.T + mean_bias
+                    at_point = predictor.logits_at(batch, posterior.sampler.point()).double()
+                if len(batch) != 1 or phi.dim() != 2 or not torch.allclose(mean, at_point, rtol=1e-3, atol=1e-4):
+                    raise BayesdfError("the network does more than a linear layer with its features: use draws")
+                means.append(mean.cpu())
                 covariances.append(_covariance(posterior.sampler, phi.cpu(), weight, bias))
     image = np.arange(sum(len(part) for part in means))
     return xr.Dataset(

@@ -19,13 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bayesdf.models.modes import evaluating
+
 Estimator = Literal["plain", "local", "flipout"]
 Parameters = Callable[[str], tuple[Tensor, Tensor]]
 """Site to its locations and log scales."""
 
 
-def eligible(network: nn.Module, sites: list[str]) -> dict[str, nn.Module]:
-    """The sites that are the weight of a linear layer or a plain convolution, and these layers.
+def eligible(network: nn.Module, sites: list[str], images: Tensor) -> dict[str, nn.Module]:
+    """The sites that are the weight of a linear layer or a plain convolution that runs once, and these layers.
 
     Other sites (biases, gains, convolutions with a forward of their own) are sampled as ever: an estimate may mix both.
     """
@@ -34,12 +36,31 @@ def eligible(network: nn.Module, sites: list[str]) -> dict[str, nn.Module]:
     for site in sites:
         path, _, name = site.rpartition(".")
         module = modules.get(path)
-        linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-        convolution = isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
-        zeros = convolution and isinstance(module, nn.Conv2d) and module.padding_mode == "zeros"
-        if name == "weight" and module is not None and (linear or zeros):
+        plain = type(module) is nn.Linear or (type(module) is nn.Conv2d and module.padding_mode == "zeros")
+        if name == "weight" and module is not None and plain:
             found[site] = module
-    return found
+    return _run_once(network, found, images)
+
+
+@torch.no_grad()
+def _run_once(network: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> dict[str, nn.Module]:
+    """Those layers whose forward the network calls exactly once: the noise of others would be lacking, or another."""
+    calls = dict.fromkeys(layers, 0)
+
+    def counting(site: str) -> Callable[..., None]:
+        def count(*_: object) -> None:
+            calls[site] += 1
+
+        return count
+
+    handles = [module.register_forward_hook(counting(site)) for site, module in layers.items()]
+    try:
+        with evaluating(network):
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {site: module for site, module in layers.items() if calls[site] == 1}
 
 
 @contextmanager

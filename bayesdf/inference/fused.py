@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 CHUNK = 1 << 15
 """Numbers at once: a handful of such pieces stay in a core's own cache, and torch runs them in one thread."""
@@ -25,11 +26,26 @@ def reparameterise(loc: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def normal(loc: Tensor, scale: Tensor, noise: torch.Generator) -> Tensor:
-    """``loc + scale ε`` with ``ε`` from that generator, in the order in which the numbers lie in memory."""
+    """``loc + scale ε`` with ``ε`` from that generator, in the order in which the numbers lie in memory; on the CPU."""
     value = torch.empty_like(loc)
-    for m, s, w in _pieces(loc, _as(scale, loc), value):
-        torch.addcmul(m, s, w.normal_(generator=noise), out=w)
+    sources = _generators(loc.numel(), noise)
+
+    def sample(index: int, m: Tensor, s: Tensor, w: Tensor) -> None:
+        torch.addcmul(m, s, w.normal_(generator=sources(index)), out=w)
+
+    _each(sample, loc, _as(scale, loc), value)
     return value
+
+
+def _generators(numbers: int, noise: torch.Generator | None) -> Callable[[int], torch.Generator | None]:
+    """Where each piece of so many numbers has its noise from: that generator, or, of several pieces, one of its own.
+
+    Pieces run side by side, and by how many threads shall change nothing.
+    """
+    if numbers <= CHUNK:
+        return lambda index: noise
+    seeds = torch.randint(1 << 62, (-(-numbers // CHUNK),), generator=noise).tolist()
+    return lambda index: torch.Generator().manual_seed(seeds[index])
 
 
 def normal_divergence(loc: Tensor, log_scale: Tensor, prior_loc: Tensor, prior_scale: Tensor) -> Tensor:
@@ -46,19 +62,17 @@ class _Reparameterise(Function):
     def forward(ctx: Any, loc: Tensor, log_scale: Tensor) -> Tensor:
         value, deviation = torch.empty_like(loc), torch.empty_like(loc)
         tensors = (loc, _as(log_scale, loc), value, deviation)
-        # Pieces that run side by side have generators of their own, so that their number of threads changes nothing.
-        many = loc.device.type == "cpu" and loc.numel() > CHUNK
-        seeds = torch.randint(1 << 62, (-(-loc.numel() // CHUNK),)).tolist() if many else []
+        sources = _generators(loc.numel() if loc.device.type == "cpu" else 0, None)
 
         def sample(index: int, m: Tensor, ls: Tensor, w: Tensor, d: Tensor) -> None:
-            d.normal_(generator=torch.Generator().manual_seed(seeds[index]) if many else None).mul_(ls.exp())
-            torch.add(m, d, out=w)
+            torch.add(m, d.normal_(generator=sources(index)).mul_(ls.exp()), out=w)
 
         _each(sample, *tensors)
         ctx.save_for_backward(deviation)
         return value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         (deviation,) = ctx.saved_tensors
         grad = _as(grads[0], deviation)
@@ -84,6 +98,7 @@ class _Divergence(Function):
         return (torch.stack(parts).double().sum() - 0.5 * loc.numel()).to(loc.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         loc, log_scale, prior_loc, prior_scale = ctx.saved_tensors
         (grad,) = grads
@@ -135,8 +150,9 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The tensors' numbers in the order in which they lie in memory, so many at a time; single numbers as they are."""
     flat = [value.as_strided((value.numel(),), (1,)) if value.numel() > 1 else value.reshape(1) for value in tensors]
     size = flat[0].numel()
-    for begin in range(0, size, CHUNK):
-        yield tuple(value[begin : begin + CHUNK] if value.numel() > 1 else value for value in flat)
+    chunk = CHUNK if flat[0].device.type == "cpu" else max(size, 1)  # a GPU would rather have one large piece
+    for begin in range(0, size, chunk):
+        yield tuple(value[begin : begin + chunk] if value.numel() > 1 else value for value in flat)
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:

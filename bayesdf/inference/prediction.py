@@ -1,8 +1,8 @@
 """The loop over draws: the prefix once an image, the suffix once a draw, in bounded memory."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,6 +61,11 @@ class Predictor:
         drawn = self.sampler.draw(index, seed)
         return {name: laid_out(drawn[name].to(self.device)) for name in self.names}
 
+    def logits_at(self, features: tuple[Any, ...], point: Mapping[str, Tensor]) -> Tensor:
+        """(N, C): what the suffix makes of features with these values in the random tensors."""
+        assert self._parts is not None
+        return _call(self._parts.suffix, features, {name: point[name].to(self.device) for name in self.names})
+
     def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept."""
         features: list[tuple[Any, ...]] = []
@@ -82,14 +87,13 @@ class Predictor:
         Images come in order; for each lot of them all draws come in order.
         """
         begin = 0
-        with torch.no_grad():
-            for features, labels in _autocast_each(self.features(dataset, batch_size), self.device, mixed):
-                images = slice(begin, begin + len(labels))
-                begin = images.stop
-                for lot in self._lots(features, draws):
-                    with _precision(self.device, mixed):
-                        logits = self._suffix(features, lot, seed)
-                    yield Piece(images, lot, logits.float().cpu().numpy(), labels)
+        for features, labels in _each_within(self.features(dataset, batch_size), self.device, mixed):
+            images = slice(begin, begin + len(labels))
+            begin = images.stop
+            for lot in self._lots(features, draws, mixed):
+                with _precision(self.device, mixed):
+                    logits = self._suffix(features, lot, seed)
+                yield Piece(images, lot, logits.float().cpu().numpy(), labels)
         if begin == 0:
             raise BayesdfError("the data set to predict is empty")
 
@@ -103,16 +107,21 @@ class Predictor:
             return torch.cat([vmap(partial(_call, suffix, batch))(together) for batch in features], dim=1)
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
-    def _lots(self, features: list[tuple[Any, ...]], draws: int) -> Iterator[slice]:
+    def _lots(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
         """Which draws run at once: one, or, where all features are vectors, as many as fit.
 
-        Measured (benchmarks/prediction.py): a linear suffix runs several times faster over many draws at once,
+        Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
         convolutions do not.
         """
         size = 1
-        if self.names and all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0]):
+        assert self._parts is not None
+        vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
+        if vectors and self.names and self._parts.traced:
+            with _precision(self.device, mixed):
+                classes = _call(self._parts.suffix, features[0], {}).shape[-1]
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
             numbers += max(sum(part.numel() for part in batch) for batch in features)
+            numbers += classes * sum(len(batch[0]) for batch in features)
             size = max(1, DRAW_BYTES // (4 * numbers))
         for begin in range(0, draws, size):
             yield slice(begin, min(begin + size, draws))
@@ -132,15 +141,14 @@ def room_for(draws: int, images: int, classes: int) -> np.ndarray:
 
 @contextmanager
 def _precision(device: torch.device, mixed: bool) -> Iterator[None]:
-    if not mixed:
-        yield
-        return
-    with torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16):
+    """Without gradients, and in mixed precision where that is asked for."""
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    with torch.no_grad(), torch.autocast(device.type, half) if mixed else nullcontext():
         yield
 
 
-def _autocast_each(made: Iterator[Any], device: torch.device, mixed: bool) -> Iterator[Any]:
-    """What an iterator makes, each made in mixed precision: the context is left while others work with it."""
+def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iterator[Any]:
+    """What an iterator makes, each made within `_precision`, which is left while others work with it."""
     while True:
         try:
             with _precision(device, mixed):

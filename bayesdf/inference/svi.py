@@ -157,7 +157,9 @@ class _Objective(Objective):
         self.own = {
             name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"
         }
-        self.layers = eligible(problem.network, list(start)) if settings.estimator != "plain" else {}
+        self.layers = (
+            eligible(problem.network, list(start), problem.example[0]) if settings.estimator != "plain" else {}
+        )
         if settings.estimator != "plain" and not self.layers:
             raise BayesdfError(
                 f"SVI: estimator {settings.estimator!r} is for the weights of linear and plain convolutional layers, "

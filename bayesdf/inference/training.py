@@ -4,6 +4,7 @@ A method brings an `Objective`: the loss of a batch, its own parameters, and dra
 """
 
 import copy
+import glob
 import hashlib
 import math
 import os
@@ -11,6 +12,7 @@ import pickle
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -29,7 +31,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import replacing
 from bayesdf.inference.prediction import batches, place, resolve_device
 from bayesdf.inference.split import Split, split
@@ -41,7 +43,7 @@ CACHE_BYTES = 1 << 30
 """Features of the training images that are kept in memory between epochs; beyond it they go to a file."""
 VALIDATION_DRAWS = 8
 EXPLODED = 1e3
-"""A loss so many times as large as the first one, and as 1, has exploded."""
+"""A loss so many times as large as the hundred before, and as 1, has exploded."""
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
@@ -121,8 +123,10 @@ class Training:
         """Delete what `checkpoint` noted."""
         if self.checkpoint is not None:
             path = Path(self.checkpoint)
-            for phase in (path, *path.parent.glob(f"{path.name}.*")):
-                phase.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            for phase in path.parent.glob(f"{glob.escape(path.name)}.*"):
+                if phase.suffix[1:].isdigit() and phase.is_file():
+                    phase.unlink()
 
     def settings(self) -> dict[str, Any]:
         """All settings that the result depends on, as JSON knows them; functions and classes by name."""
@@ -313,7 +317,7 @@ class Diverged(BayesdfError):
     history : History
         Up to the last good epoch.
     posterior : Posterior or None
-        As it was after the last good epoch.
+        Made of the parameters after the last good epoch (of SGMCMC's chains: the point they start from).
     """
 
     def __init__(self, message: str, history: History) -> None:
@@ -347,7 +351,8 @@ def minimise(
     Raises
     ------
     Diverged
-        With the problem and the objective as they were after the last good epoch.
+        With the network and the method's parameters as they were after the last good epoch. What `stepped` has gathered
+        since then stays.
     """
     settings, history = problem.settings, History()
     validated = problem.validation is not None and epochs is None
@@ -372,7 +377,7 @@ def minimise(
         begun = 0
         if kept is not None:
             begun, best = kept.read()
-        good = _Good(_Best.of(problem, groups, math.inf, -1), len(history.loss))
+        good = _Good(_Best.of(problem, groups, math.inf, begun - 1), len(history.loss))
         report("", begun * batch_count)
         for epoch in range(begun, epochs):
             set_modes(problem, training=True)
@@ -419,8 +424,9 @@ class _Unsound(Exception):
 def _sound(value: float, name: str, history: History, settings: Training) -> None:
     if not math.isfinite(value):
         raise _Unsound(f"the {name} is {value}")
-    if name == "loss" and history.loss and abs(value) > EXPLODED * max(1.0, abs(history.loss[0])):
-        raise _Unsound(f"the {name} has exploded to {value:.3g} from {history.loss[0]:.3g}")
+    before = max(map(abs, history.loss[-100:]), default=math.inf)
+    if name == "loss" and abs(value) > EXPLODED * max(1.0, before):
+        raise _Unsound(f"the {name} has exploded to {value:.3g} from {history.loss[-1]:.3g}")
 
 
 def _size(groups: list[dict[str, Any]]) -> float:
@@ -522,7 +528,8 @@ class _Feed:
             features = self.kept[self.epoch % len(self.kept)]
             self.epoch += 1
             for part in order.to(problem.device).tensor_split(math.ceil(problem.size / settings.batch_size)):
-                yield tuple(feature[part] for feature in features), self.labels[part]
+                rows = part.to(features[0].device)
+                yield tuple(feature[rows].to(problem.device) for feature in features), self.labels[part]
             return
         for images, labels in batches(problem.train, settings.batch_size, problem.device, order, self.augment):
             if self.prefix is None:
@@ -535,8 +542,8 @@ class _Feed:
     def _keep(self, views: int) -> list[tuple[Tensor, ...]] | None:
         """The features of every training image in its order, a tuple a view; None where they take too much room.
 
-        Beyond `CACHE_BYTES` they are in a temporary file, if the disk has twice the room and the features are on the
-        CPU; else the prefix runs again in every epoch.
+        Beyond `CACHE_BYTES` they are in a temporary file, if the disk has twice the room; else the prefix runs again in
+        every epoch.
         """
         problem, size = self.problem, self.problem.settings.batch_size
         assert self.prefix is not None
@@ -553,7 +560,14 @@ class _Feed:
                         needed = sum(part[0].nbytes for part in features) * problem.size * views
                         on_disk = needed > CACHE_BYTES
                         free = shutil.disk_usage(tempfile.gettempdir()).free
-                        if on_disk and (problem.device.type != "cpu" or free < 2 * needed):
+                        if on_disk and free < 2 * needed:
+                            if problem.settings.augment is not None:
+                                warnings.warn(
+                                    f"features of {views} views take {needed / 1e9:.1f} GB, and the disk has not twice "
+                                    "that: every epoch sees new versions of the images instead",
+                                    BayesdfWarning,
+                                    stacklevel=2,
+                                )
                             return None
                         kept.append(tuple(_room(part, problem.size, on_disk) for part in features))
                     for whole, part in zip(kept[-1], features, strict=True):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
+from torch import nn
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import Posterior
@@ -43,4 +43,7 @@ def test_what_has_no_closed_form_says_so():
     posterior = Posterior(network, samplers(network, ["layer4.1.bn2.weight", "fc.bias"])["normal"], xr.Dataset(), {})
     with pytest.raises(BayesdfError, match=r"layer4\.1\.bn2\.weight is random too"):
         logit_moments(posterior, images())
-    assert torch.is_grad_enabled()
+    squashed = nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.Tanh()).eval()
+    posterior = Posterior(squashed, samplers(squashed, ["1.weight"])["normal"], xr.Dataset(), {})
+    with pytest.raises(BayesdfError, match="more than a linear layer"):
+        logit_moments(posterior, images(side=2))

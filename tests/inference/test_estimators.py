@@ -83,7 +83,22 @@ def test_gradients_of_local_reparameterisation_are_less_noisy():
 
 def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
     data, network = images_and_network()
-    assert list(eligible(network, ["0.weight", "0.bias", "3.weight"])) == ["0.weight", "3.weight"]
+    images = data.tensors[0]
+    assert list(eligible(network, ["0.weight", "0.bias", "3.weight"], images)) == ["0.weight", "3.weight"]
+
+    class Unusual(nn.Module):
+        """A layer that runs twice, one whose weight is used without it, and one as usual."""
+
+        def __init__(self):
+            super().__init__()
+            self.twice, self.weight_alone, self.once = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, images):
+            seen = self.twice(self.twice(images.mean((2, 3)).repeat(1, 2)[:, :4]))
+            return self.once(nn.functional.linear(seen, self.weight_alone.weight))
+
+    sites = ["twice.weight", "weight_alone.weight", "once.weight"]
+    assert list(eligible(Unusual(), sites, images)) == ["once.weight"]
     with pytest.raises(BayesdfError, match="no site is one"):
         SVI(estimator="local", epochs=1, progress=False).fit(Detector(network, {"3.bias": priors.normal(1.0)}), data)
     with pytest.raises(BayesdfError, match="needs guide 'normal'"):

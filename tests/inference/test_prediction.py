@@ -188,3 +188,11 @@ def test_a_network_is_split_once():
             found = posterior.predict(data, draws=2)["posterior_predictive/logits"].values
     assert len(caught) == 1
     np.testing.assert_allclose(found, naive(posterior, data, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_streams_leave_gradients_as_they_are():
+    _, posteriors = vectors()
+    pieces = zip(*(posteriors["stored"].stream(images(side=16), draws=1) for _ in range(2)), strict=True)
+    for _ in pieces:
+        assert torch.is_grad_enabled()
+    assert torch.is_grad_enabled()

@@ -12,7 +12,7 @@ from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariate
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference import SVI, Diverged, training
 from bayesdf.inference.guides import full
 from bayesdf.models import Detector, priors
@@ -313,7 +313,8 @@ def test_views_are_augmented_once_and_take_turns(monkeypatch):
     torch.testing.assert_close(kept.sampler.loc["3.weight"], by_hand.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(training, "CACHE_BYTES", 1)
     monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
-    short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
+    with pytest.warns(BayesdfWarning, match="new versions"):
+        short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
     assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
 
 
@@ -378,6 +379,17 @@ def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BayesdfError, match=r"fit\.pt is not a checkpoint of a fit"):
         short(checkpoint=path).fit(model, pictures())
+
+
+def test_forgetting_deletes_what_the_fit_noted_and_nothing_else(tmp_path):
+    method = short(checkpoint=tmp_path / "fit")
+    others = [tmp_path / name for name in ("fit.csv", "fit.zarr", "fitting")]
+    for path in others:
+        path.mkdir() if path.suffix == ".zarr" else path.write_text("")
+    method.fit(Detector(convolutional(), {"3": priors.normal(0.1)}), pictures())
+    (tmp_path / "fit.1").write_text("")
+    method.forget()
+    assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
 def test_validation_restores_the_best_epoch_and_patience_stops():

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, cpu, dims, generator, order, ordered, tensor
+from bayesdf.inference.samplers.sampler import Sampler, dims, generator, order, ordered, tensor
 
 
 class StoredSampler(Sampler):
@@ -17,7 +17,7 @@ class StoredSampler(Sampler):
     kind: ClassVar[str] = "stored"
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self.values = cpu(values)
+        self.values = {name: value.detach().cpu().float().contiguous().clone() for name, value in values.items()}
         self.shapes = {name: tuple(value.shape[2:]) for name, value in self.values.items()}
         sizes = {tuple(value.shape[:2]) for value in self.values.values()}
         if len(sizes) != 1 or min(next(iter(sizes))) < 1:
