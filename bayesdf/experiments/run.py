@@ -21,6 +21,7 @@ from rich.table import Table
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.files import BESIDE
+from bayesdf.inference import Posterior, load_posterior
 from bayesdf.store import open_tree
 
 TREE = "run.zarr"
@@ -156,3 +157,18 @@ def announce(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], 
     console.print(table)
     text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def finished(path: Path) -> Posterior | None:
+    """The posterior that a stopped run left here; None where there is none, or a damaged one, which is deleted."""
+    if not path.exists():
+        return None
+    try:
+        posterior = load_posterior(path)
+    except BayesdfError as error:
+        console.print(f"    found in the stopped run, but damaged, so fitted again: {error}", markup=False)
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        return None
+    console.print("    found finished in the stopped run")
+    return posterior

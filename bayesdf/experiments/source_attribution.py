@@ -9,7 +9,6 @@ of training people's pictures (`warm_start`). The question is that of Kose, Rhod
 Deepfake?" (2025).
 """
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,9 +25,18 @@ import bayesdf.data as data
 from bayesdf import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments import warm_start
-from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
-from bayesdf.inference import SVI, MCDropout, Posterior, load_posterior
+from bayesdf.experiments import options, warm_start
+from bayesdf.experiments.run import (
+    TREE,
+    announce,
+    finished,
+    refuse_used,
+    workspace,
+    write_figures,
+    write_metrics,
+    write_tables,
+)
+from bayesdf.inference import SVI, MCDropout, Posterior
 from bayesdf.models import Detector, penultimate
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
@@ -55,38 +63,23 @@ def method(name: str, *, epochs: int, seed: int, device: str, checkpoint: Path |
 
 
 def main(
-    data_: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="`embedded`, or a folder <root>/<source>/** with the photographs in <root>/real and each "
-            "generator's images in a folder of its name.",
-        ),
-    ] = "embedded",
-    detector: Annotated[
-        str,
-        typer.Option(help="Network: resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."),
-    ] = "resnet18",
+    data_: options.Data = "embedded",
+    detector: options.Network = "resnet18",
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(METHODS)}.")
     ] = ",".join(METHODS),
-    draws: Annotated[int, typer.Option(help="Posterior draws for each image; 2 to 1000.")] = 50,
+    draws: options.Draws = 50,
     epochs: Annotated[int, typer.Option(help="Passes over the training images for each posterior.")] = 5,
-    warm_epochs: Annotated[
-        int,
-        typer.Option(help="Passes for the point estimate the posteriors start from, where none ships (your own data)."),
-    ] = 30,
-    size: Annotated[int, typer.Option(help="Side in pixels to which every image is cropped and resized.")] = 64,
+    warm_epochs: options.WarmEpochs = 30,
+    size: options.Size = 64,
     out: Annotated[Path, typer.Option(help="Folder of the run; must be new or empty.")] = Path(
         "runs/source_attribution"
     ),
     seed: Annotated[
         int, typer.Option(help="Seed of everything random. The same seed gives the same run.", min=0, max=2**32 - 1)
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
-    skip_unreadable: Annotated[
-        float, typer.Option(help="Share of unreadable images that may be left out, 0 to 1.")
-    ] = 0.0,
+    device: options.Device = "auto",
+    skip_unreadable: options.SkipUnreadable = 0.0,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A quick look: one epoch, ten draws. Its figures mean little."),
@@ -100,13 +93,8 @@ def main(
     The run folder holds run.zarr (all draws and results, for xarray), metrics.json, tables/, figures/ and report.html.
     A run that was stopped goes on where it was when the same command is given again.
     """
-    names = _known_methods(methods)
-    if not 2 <= draws <= 1000:
-        raise BayesdfError(f"--draws {draws}: uncertainty needs at least 2 draws, and 1000 are plenty")
-    if epochs < 1 or warm_epochs < 0:
-        raise BayesdfError("--epochs must be at least 1, --warm-epochs at least 0")
-    if size > 1024:
-        raise BayesdfError(f"--size {size}: give at most 1024 pixels")
+    names = options.known_methods(methods, METHODS)
+    options.check(draws, epochs, warm_epochs, size)
     if quick:
         epochs, warm_epochs, draws = min(epochs, 1), min(warm_epochs, 2), min(draws, 10)
     started = time.monotonic()
@@ -216,16 +204,9 @@ def _posterior(
 ) -> Posterior:
     """The posterior by one method; from the folder where a stopped run left it."""
     path = folder / "posteriors" / f"{name}.zarr"
-    if path.exists():
-        try:
-            posterior = load_posterior(path)
-        except BayesdfError as error:
-            console.print(f"    found in the stopped run, but damaged, so fitted again: {error}", markup=False)
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)
-        else:
-            console.print("    found finished in the stopped run")
-            return posterior
+    posterior = finished(path)
+    if posterior is not None:
+        return posterior
     network = warm_start.start(
         detector,
         collection,
@@ -244,16 +225,6 @@ def _posterior(
     posterior.save(path)
     fitting.forget()
     return posterior
-
-
-def _known_methods(methods: str) -> list[str]:
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    for name in names:
-        if name not in METHODS:
-            raise BayesdfError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    if not names:
-        raise BayesdfError(f"--method is empty: choose from {', '.join(METHODS)}")
-    return list(dict.fromkeys(names))
 
 
 def _enough_generators(collection: data.Collection) -> None:

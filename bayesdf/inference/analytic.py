@@ -24,6 +24,7 @@ from bayesdf.inference.samplers import (
     Sampler,
 )
 from bayesdf.inference.samplers.matrix import transformed
+from bayesdf.inference.samplers.sampler import unpack
 from bayesdf.models.features import classifier
 
 
@@ -101,7 +102,7 @@ def _covariance(sampler: Sampler, phi: Tensor, weight: str, bias: str) -> Tensor
         return _of_factor(sampler.factor.double(), sampler.shapes, phi, weight, bias)
     if isinstance(sampler, LowRankSampler):
         common = _of_factor(sampler.factor.double(), sampler.shapes, phi, weight, bias)
-        return common + _diagonal(_parts(sampler.diagonal.double(), sampler.shapes), phi, weight, bias)
+        return common + _diagonal(unpack(sampler.diagonal.double(), sampler.shapes, sampler.support), phi, weight, bias)
     if isinstance(sampler, MatrixSampler):
         total: Tensor = torch.zeros((), dtype=torch.float64)
         for name, site in sampler.sites.items():
@@ -115,11 +116,6 @@ def _covariance(sampler: Sampler, phi: Tensor, weight: str, bias: str) -> Tensor
             total = total + spread @ spread.mT
         return total
     raise BayesdfError(f"the posterior keeps its draws as {sampler.kind!r}, not as a normal distribution: use draws")
-
-
-def _parts(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    pieces = flat.split([int(np.prod(shape)) for shape in shapes.values()])
-    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
 def _diagonal(variance: dict[str, Tensor], phi: Tensor, weight: str, bias: str) -> Tensor:

@@ -67,10 +67,7 @@ class MAP(Training):
             point = Point(Joint(detector, problem), problem)
 
             def posterior(history: History) -> Posterior:
-                sampler = DeltaSampler(point.values())
-                settle(problem.network, sampler.point())
-                attrs = fitted_by(self, detector, train, clock())
-                return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+                return point.posterior(history, fitted_by(self, detector, train, clock()))
 
             with rescuing(posterior):
                 return posterior(minimise(problem, point))
@@ -98,6 +95,12 @@ class Point(Objective):
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {name: [value] for name, value in self.z.items()}
+
+    def posterior(self, history: History, attrs: dict[str, Any]) -> Posterior:
+        """That has no other value."""
+        sampler = DeltaSampler(self.values())
+        settle(self.problem.network, sampler.point())
+        return Posterior(self.problem.network, sampler, history.dataset("loss"), attrs)
 
     @torch.no_grad()
     def values(self) -> dict[str, Tensor]:

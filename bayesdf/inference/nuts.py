@@ -6,8 +6,6 @@ which the posterior is about as wide in every direction (see `bayesdf.inference.
 maximum a posteriori), so that trees stay shallow where numbers are strongly correlated.
 """
 
-import hashlib
-import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +25,20 @@ from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior, fitted_by, settle
-from bayesdf.inference.samplers import DeltaSampler, StoredSampler
-from bayesdf.inference.training import Clock, History, Problem, Training, bar, minimise, pose, rescuing, seeded
+from bayesdf.inference.samplers import StoredSampler
+from bayesdf.inference.training import (
+    Clock,
+    History,
+    Problem,
+    Training,
+    bar,
+    key_of,
+    minimise,
+    noted,
+    pose,
+    rescuing,
+    seeded,
+)
 from bayesdf.inference.whitening import Batch, Whitening
 from bayesdf.models.detector import Detector
 
@@ -108,10 +118,7 @@ class NUTS(Training):
             point = Point(joint, problem)
 
             def at_mode(history: History) -> Posterior:
-                sampler = DeltaSampler(point.values())
-                settle(problem.network, sampler.point())
-                attrs = fitted_by(self, detector, train, clock())
-                return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+                return point.posterior(history, fitted_by(self, detector, train, clock()))
 
             with rescuing(at_mode):
                 history = minimise(problem, point)
@@ -199,8 +206,9 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
     if settings.checkpoint is not None:
         first = Path(settings.checkpoint)
         paths = [first.with_name(f"{first.name}.{1 + number}") for number in range(settings.chains)]
-    key = _key(problem, point)
-    found = [None if path is None else _read(path, key) for path in paths]
+    key = key_of(problem, point.z.values())
+    states = [None if path is None else noted(path, key, torch.device("cpu"), "chain") for path in paths]
+    found = [None if state is None else _Chain(state["values"], state["stats"]) for state in states]
     if None in found:
         space = _Space(joint, problem, point.z)
     steps = settings.warmup + settings.samples
@@ -244,29 +252,6 @@ def _together(batches: list[Batch]) -> list[Batch]:
         return batches
     inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
     return [(inputs, torch.cat([labels for _, labels in batches]))]
-
-
-def _key(problem: Problem, point: Point) -> str:
-    """What a chain depends on; of images their fingerprint alone, where the data set has one."""
-    settings = {**problem.settings.settings(), "progress": None}
-    digest = hashlib.sha256(repr((settings, problem.priors, str(getattr(problem.train, "fingerprint", "")))).encode())
-    for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *point.z.values()):
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path, key: str) -> _Chain | None:
-    """The chain that a checkpoint holds."""
-    if not path.is_file():
-        return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        known, chain = state["key"], _Chain(state["values"], state["stats"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        raise BayesdfError(f"{path} is not a checkpoint of a chain ({type(error).__name__}): delete it") from None
-    if known != key:
-        raise BayesdfError(f"{path} is of other data, settings or weights: delete it, or give another path")
-    return chain
 
 
 def _refuse_many(joint: Joint) -> None:

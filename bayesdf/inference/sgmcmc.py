@@ -51,7 +51,7 @@ from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior, fitted_by, settle
-from bayesdf.inference.samplers import DeltaSampler, StoredSampler
+from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
@@ -157,9 +157,7 @@ class SGMCMC(Training):
             point = Point(joint, problem)
 
             def at_mode(history: History) -> Posterior:
-                sampler = DeltaSampler(point.values())
-                settle(problem.network, sampler.point())
-                return Posterior(problem.network, sampler, history.dataset("loss"), attrs())
+                return point.posterior(history, attrs())
 
             def attrs() -> dict[str, Any]:
                 return fitted_by(self, detector, train, clock())

@@ -39,6 +39,7 @@ from bayesdf.inference.training import (
     seeded,
     set_modes,
 )
+from bayesdf.inference.whitening import flat
 from bayesdf.models.detector import Detector
 
 MOMENTUM = 0.9
@@ -160,7 +161,7 @@ class _Walk(Point):
         self.settings = settings
         self.due: set[int] = set()
         self.count = 0
-        self.mean = torch.zeros_like(self.flat())
+        self.mean = torch.zeros_like(flat(self.z))
         self.squares = torch.zeros_like(self.mean)  # sum of squared deviations from the mean
         self.deviations: deque[Tensor] = deque(maxlen=settings.rank)
         self.averages = {name: value.detach().clone() for name, value in problem.trained(exclude=set(self.z)).items()}
@@ -183,7 +184,7 @@ class _Walk(Point):
         if step not in self.due:
             return
         self.count += 1
-        value = self.flat()
+        value = flat(self.z)
         before = value - self.mean
         self.mean = self.mean + before / self.count
         self.squares = self.squares + before * (value - self.mean)  # Welford (1962): no difference of large squares
@@ -199,10 +200,6 @@ class _Walk(Point):
         self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
         self.deviations.extend(state["deviations"])
         self.averages = state["averages"]
-
-    def flat(self) -> Tensor:
-        """All sites, unconstrained, one after another."""
-        return torch.cat([value.detach().flatten() for value in self.z.values()])
 
     def sampler(self) -> LowRankSampler:
         """Equation 1 of the paper."""

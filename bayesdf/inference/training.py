@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -365,7 +365,7 @@ def minimise(
         return history
     optimiser, schedule = objective.optimiser(groups, settings.lr if lr is None else lr, total)
     held_out = _HeldOut(problem)
-    best: _Best | None = None
+    best: _Snapshot | None = None
     with bar(settings, total) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
         feed = _Feed(problem, epochs)
@@ -377,16 +377,17 @@ def minimise(
         begun = 0
         if kept is not None:
             begun, best = kept.read()
-        good = _Good(_Best.of(problem, groups, math.inf, begun - 1), len(history.loss))
+        good = _Good(_Snapshot.of(problem, groups, math.inf, begun - 1), len(history.loss))
         report("", begun * batch_count)
         for epoch in range(begun, epochs):
             set_modes(problem, training=True)
+            nll = math.inf
             try:
                 for inputs, labels in feed:
                     optimiser.zero_grad(set_to_none=True)
                     loss = objective.loss(problem.module, inputs, labels)
                     value = float(loss.detach())
-                    _sound(value, "loss", history, settings)
+                    _sound(value, "loss", history)
                     loss.backward()
                     optimiser.step()
                     schedule.step()
@@ -396,15 +397,15 @@ def minimise(
                 if validated:
                     set_modes(problem, training=False)
                     nll, accuracy = _validate(problem, objective, held_out)
-                    _sound(nll, "validation NLL", history, settings)
+                    _sound(nll, "validation NLL", history)
                     history.nll.append(nll)
                     history.accuracy.append(accuracy)
-                    if best is None or nll < best.nll:
-                        best = _Best.of(problem, groups, nll, epoch)
-                _sound(_size(groups), "sum of absolute weights", history, settings)
+                _sound(_size(groups), "sum of absolute weights", history)
             except _Unsound as unsound:
                 raise good.rescue(unsound, problem, objective, groups, history, epoch) from None
-            good = _Good(_Best.of(problem, groups, math.inf, epoch), len(history.loss))
+            good = _Good(_Snapshot.of(problem, groups, nll, epoch), len(history.loss))
+            if validated and (best is None or nll < best.nll):
+                best = good.state
             stop = best is not None and settings.patience is not None and epoch - best.epoch >= settings.patience
             if kept is not None:
                 kept.write(epochs if stop else epoch + 1, best)
@@ -421,7 +422,7 @@ class _Unsound(Exception):
     """What is wrong with a step."""
 
 
-def _sound(value: float, name: str, history: History, settings: Training) -> None:
+def _sound(value: float, name: str, history: History) -> None:
     if not math.isfinite(value):
         raise _Unsound(f"the {name} is {value}")
     before = max(map(abs, history.loss[-100:]), default=math.inf)
@@ -437,7 +438,7 @@ def _size(groups: list[dict[str, Any]]) -> float:
 class _Good:
     """The state after the last epoch that was sound."""
 
-    state: "_Best"
+    state: "_Snapshot"
     steps: int
 
     def rescue(
@@ -616,8 +617,8 @@ class _HeldOut:
 
 
 @dataclass
-class _Best:
-    """The state of the best epoch so far."""
+class _Snapshot:
+    """The state after an epoch, and its validation NLL."""
 
     nll: float
     epoch: int
@@ -634,6 +635,31 @@ class _Best:
         with torch.no_grad():
             for parameter, value in zip((p for group in groups for p in group["params"]), self.own, strict=True):
                 parameter.copy_(value)
+
+
+def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, Any] | None:
+    """What a checkpoint of that key holds; None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        known = state["key"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+        raise BayesdfError(f"{path} is not a checkpoint of a {what} ({type(error).__name__}): delete it") from None
+    if known != key:
+        raise BayesdfError(f"{path} is of other data, settings or weights: delete it, or give another path")
+    return state
+
+
+def key_of(problem: Problem, own: Iterable[Tensor]) -> str:
+    """What a fit's result depends on, as far as it can be told: of images their fingerprint, where the data has one."""
+    settings = {**problem.settings.settings(), "progress": None}
+    data = [str(getattr(part, "fingerprint", "")) for part in (problem.train, problem.validation)]
+    what = (type(problem.settings).__name__, settings, problem.priors, data, problem.validation is None)
+    digest = hashlib.sha256(repr(what).encode())
+    for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *own):
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class _Checkpoint:
@@ -659,15 +685,9 @@ class _Checkpoint:
         self.parts["objective"] = objective
         self.own = [value for group in groups for value in group["params"]]
         self.feed, self.history, self.device = feed, history, problem.device
-        settings = {**problem.settings.settings(), "progress": None}
-        data = [str(getattr(part, "fingerprint", "")) for part in (problem.train, problem.validation)]
-        what = (type(problem.settings).__name__, settings, problem.priors, data, problem.validation is None)
-        digest = hashlib.sha256(repr(what).encode())
-        for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *self.own):
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        self.key = digest.hexdigest()
+        self.key = key_of(problem, self.own)
 
-    def write(self, epochs: int, best: _Best | None) -> None:
+    def write(self, epochs: int, best: _Snapshot | None) -> None:
         state = {
             "key": self.key,
             "epochs": epochs,
@@ -684,19 +704,11 @@ class _Checkpoint:
         with replacing(self.path) as beside:
             torch.save(state, beside)
 
-    def read(self) -> tuple[int, _Best | None]:
+    def read(self) -> tuple[int, _Snapshot | None]:
         """How many epochs are done, and the best of them; everything else is put where it was."""
-        if not self.path.is_file():
+        state = noted(self.path, self.key, self.device, "fit")
+        if state is None:
             return 0, None
-        try:
-            state = torch.load(self.path, map_location=self.device, weights_only=True)
-            known = state["key"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-            raise BayesdfError(
-                f"{self.path} is not a checkpoint of a fit ({type(error).__name__}): delete it"
-            ) from None
-        if known != self.key:
-            raise BayesdfError(f"{self.path} is of other data, settings or weights: delete it, or give another path")
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         with torch.no_grad():
@@ -709,7 +721,7 @@ class _Checkpoint:
         torch.set_rng_state(state["global"].cpu())
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
-        return state["epochs"], None if state["best"] is None else _Best(*state["best"])
+        return state["epochs"], None if state["best"] is None else _Snapshot(*state["best"])
 
 
 @torch.no_grad()

@@ -343,7 +343,7 @@ def test_augmentation_gets_images_and_a_seeded_generator():
 def stop(method, model, train, validation=None, step=11):
     """Fit, and stop at a step: by default in the middle of the fourth epoch of three batches."""
 
-    def check(value, name, history, settings):
+    def check(value, name, history):
         if len(history.loss) == step:
             raise KeyboardInterrupt
 

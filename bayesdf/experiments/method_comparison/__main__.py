@@ -15,7 +15,7 @@ import bayesdf.data as data
 from bayesdf import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments import warm_start
+from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.method_comparison.methods import FACTORIES, PRIOR_SCALE, Budget, method
 from bayesdf.experiments.method_comparison.study import fitted, judged
 from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
@@ -27,44 +27,29 @@ VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
 def main(
-    data_: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="`embedded`, or a folder <root>/<source>/** with the photographs in <root>/real and each "
-            "generator's images in a folder of its name.",
-        ),
-    ] = "embedded",
-    detector: Annotated[
-        str,
-        typer.Option(help="Network: resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."),
-    ] = "resnet10t",
+    data_: options.Data = "embedded",
+    detector: options.Network = "resnet10t",
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(FACTORIES)}.")
     ] = ",".join(FACTORIES),
     left_out: Annotated[
         str, typer.Option("--left-out", help="The generator that the detector never sees before it is judged on it.")
     ] = "diffusion",
-    draws: Annotated[int, typer.Option(help="Posterior draws for each image; 2 to 1000.")] = 50,
+    draws: options.Draws = 50,
     epochs: Annotated[int, typer.Option(help="Passes over the training images for each fit.")] = 100,
     seeds: Annotated[
         int, typer.Option(help="Fits by each method, with seeds that follow one another; 1 gives no intervals.")
     ] = 3,
-    warm_epochs: Annotated[
-        int,
-        typer.Option(help="Passes for the point estimate the methods start from, where none ships (your own data)."),
-    ] = 30,
-    size: Annotated[int, typer.Option(help="Side in pixels to which every image is cropped and resized.")] = 64,
+    warm_epochs: options.WarmEpochs = 30,
+    size: options.Size = 64,
     out: Annotated[Path, typer.Option(help="Folder of the run; must be new or empty.")] = Path(
         "runs/method_comparison"
     ),
     seed: Annotated[
         int, typer.Option(help="The first seed, and that of the start. The same seed gives the same run.", min=0)
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
-    skip_unreadable: Annotated[
-        float, typer.Option(help="Share of unreadable images that may be left out, 0 to 1.")
-    ] = 0.0,
+    device: options.Device = "auto",
+    skip_unreadable: options.SkipUnreadable = 0.0,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A quick look: one epoch, two seeds, ten draws. Its figures mean little."),
@@ -78,15 +63,10 @@ def main(
     The run folder holds run.zarr (draws and results by method and seed, for xarray), posteriors/, metrics.json,
     tables/, figures/ and report.html. A run that was stopped goes on where it was when the same command is given again.
     """
-    names = _known_methods(methods)
-    if not 2 <= draws <= 1000:
-        raise BayesdfError(f"--draws {draws}: uncertainty needs at least 2 draws, and 1000 are plenty")
+    names = sorted(options.known_methods(methods, FACTORIES), key=list(FACTORIES).index)
+    options.check(draws, epochs, warm_epochs, size)
     if not 1 <= seeds <= 100:
         raise BayesdfError(f"--seeds {seeds}: give at least 1 (2 or more for intervals), and at most 100")
-    if epochs < 1 or warm_epochs < 0:
-        raise BayesdfError("--epochs must be at least 1, --warm-epochs at least 0")
-    if size > 1024:
-        raise BayesdfError(f"--size {size}: give at most 1024 pixels")
     if quick:
         epochs, warm_epochs, draws, seeds = min(epochs, 1), min(warm_epochs, 2), min(draws, 10), min(seeds, 2)
     if seeds == 1:
@@ -143,16 +123,6 @@ def _place(path: str) -> tuple[int, int]:
     """Where `<method>/<seed>` stands in a run: methods in their order, seeds by number."""
     name, one = path.split("/")
     return list(FACTORIES).index(name), int(one)
-
-
-def _known_methods(methods: str) -> list[str]:
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    for name in names:
-        if name not in FACTORIES:
-            raise BayesdfError(f"unknown method {name!r}: choose from {', '.join(FACTORIES)}")
-    if not names:
-        raise BayesdfError(f"--method is empty: choose from {', '.join(FACTORIES)}")
-    return [name for name in FACTORIES if name in names]
 
 
 def _write(

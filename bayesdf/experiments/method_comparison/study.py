@@ -1,6 +1,5 @@
 """One posterior: fit it, let it predict, and say how good it is. Everything but the presentation."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from torch import nn
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.analysis.intervals import to_dataset
-from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
 from bayesdf.experiments.method_comparison.cost import cost
 from bayesdf.experiments.method_comparison.methods import Budget, method, shared_priors
-from bayesdf.inference import Posterior, load_posterior
+from bayesdf.experiments.run import finished
+from bayesdf.inference import Posterior
 from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.models import Detector
 
@@ -31,16 +29,9 @@ def fitted(
     Its attribute `fit_resumed` is 1 where a stopped fit was taken up, so that `fit_seconds` are not of all of it.
     """
     path = folder / "posteriors" / f"{name}-{seed}.zarr"
-    if path.exists():
-        try:
-            posterior = load_posterior(path)
-        except BayesdfError as error:
-            console.print(f"    found in the stopped run, but damaged, so fitted again: {error}", markup=False)
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)
-        else:
-            console.print("    found finished in the stopped run")
-            return posterior
+    posterior = finished(path)
+    if posterior is not None:
+        return posterior
     checkpoint = path.with_suffix(".pt")
     resumed = any(checkpoint.parent.glob(f"{checkpoint.name}*"))
     fitting = method(name, network, train[0][0][None], budget, seed=seed, device=device, checkpoint=checkpoint)

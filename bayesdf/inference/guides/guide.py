@@ -5,10 +5,12 @@ from typing import Any, Protocol
 
 import pyro
 import torch
+from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoContinuous
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from bayesdf.inference.joint import Example
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import support_name
 
@@ -45,6 +47,32 @@ class Guide(Protocol):
         """What the posterior keeps."""
 
 
+class OneNormal:
+    """What guides have in common that are one of Pyro's normals over all numbers of all sites."""
+
+    def __init__(self, auto: AutoContinuous, example: Example, options: Options) -> None:
+        self.elbo = Trace_ELBO()
+        self.auto, self.example = auto, example
+        auto(*example)
+        pieces = [start_scale(piece, options) for _, piece in auto._unpack_latent(auto.loc)]
+        auto.scale = torch.cat([piece.flatten() for piece in pieces])
+
+    def __call__(self, *args: Any) -> Any:
+        return self.auto(*args)
+
+    def fast(self, parameter: str) -> bool:
+        return not parameter.endswith("Normal.loc")
+
+    def draw(self) -> dict[str, Tensor]:
+        return draw_from(self, *self.example)
+
+    def layout(self) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+        """Shapes and supports of the sites, in the order in which they lie in the guide's one vector."""
+        sites = dict(self.auto.prototype_trace.iter_stochastic_nodes())
+        shapes = {name: tuple(site["value"].shape) for name, site in sites.items()}
+        return shapes, {name: support_name(site["fn"].support, name) for name, site in sites.items()}
+
+
 def start_scale(loc: Tensor, options: Options) -> Tensor:
     """Standard deviations to start from: relative to each location (MOPED), or to their root mean square."""
     if options.moped is not None:
@@ -54,13 +82,6 @@ def start_scale(loc: Tensor, options: Options) -> Tensor:
 
 def rms(loc: Tensor) -> Tensor:
     return loc.detach().square().mean().sqrt().clamp_min(0.01)
-
-
-def layout_of(auto: AutoContinuous) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Shapes and supports of the sites, in the order in which they lie in the guide's one vector."""
-    sites = dict(auto.prototype_trace.iter_stochastic_nodes())
-    shapes = {name: tuple(site["value"].shape) for name, site in sites.items()}
-    return shapes, {name: support_name(site["fn"].support, name) for name, site in sites.items()}
 
 
 @torch.no_grad()
