@@ -146,7 +146,7 @@ def test_moments_and_averages_are_those_of_the_snapshots(monkeypatch):
     def record(self, step):
         stepped(self, step)
         others = {name: value.detach().clone() for name, value in self.problem.trained(exclude=set(self.z)).items()}
-        seen.append((self.flat(), others))
+        seen.append((flat(self.z), others))
 
     monkeypatch.setattr(_Walk, "stepped", record)
     detector = Detector(convolutional(), {"3": priors.normal(0.1)})
