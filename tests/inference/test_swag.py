@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SWAG, Diverged, load_posterior
 from bayesdf.inference.swag import MOMENTUM, _Walk
+from bayesdf.inference.whitening import flat
 from bayesdf.models import Detector, priors
 from tests.inference.linear import NOISE, PRIOR_SCALE, Gaussian, Logistic, correlated, simulate
 from tests.inference.test_svi import convolutional, noisy, pictures, stop
