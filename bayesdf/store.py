@@ -63,7 +63,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
         new = beside / "new"
         # Chunks of the fill value alone are written too: a missing chunk then always means a damaged store.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            plain.to_zarr(new, mode="w", zarr_format=2, consolidated=True)
+            plain.to_zarr(new, mode="w", zarr_format=2, consolidated=False)
+        zarr.consolidate_metadata(new, zarr_format=2)  # once: xarray would after every group
         if path.exists():
             path.rename(beside / "old")
         new.rename(path)

@@ -17,8 +17,9 @@ from tests.experiments.small import SMALL, execute
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder that no earlier run has touched."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache folder that no earlier run has touched, shared by the processes that test: images are made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     before = os.environ.get("BAYESDF_CACHE")
     os.environ["BAYESDF_CACHE"] = str(folder)
     yield folder

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from bayesdf.analysis._groups import Predictions, clusters, observed_labels, predictive_logits
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
@@ -79,6 +79,13 @@ def reliability_table(
     BayesdfError
         Fewer than one bin, an unknown binning, or arrays that do not fit each other.
     """
+    return pd.DataFrame(_reliability(probability, label, bins, binning, weights))
+
+
+def _reliability(
+    probability: Array, label: Labels, bins: int, binning: Binning, weights: Array | None
+) -> dict[str, NDArray]:
+    """The columns of a reliability table: a bootstrap needs thousands, and a DataFrame costs more than its numbers."""
     _check(probability, label)
     if bins < 1:
         raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
@@ -93,17 +100,15 @@ def reliability_table(
     filled = (count > 0) & (mass > 0)
     claimed = np.bincount(which, weight * confidence, minlength=sizes)[filled] / mass[filled]
     observed = np.bincount(which, weight * right, minlength=sizes)[filled] / mass[filled]
-    return pd.DataFrame(
-        {
-            "low": edges[:-1][filled],
-            "high": edges[1:][filled],
-            "count": count[filled],
-            "weight": mass[filled],
-            "confidence": claimed,
-            "accuracy": observed,
-            "gap": observed - claimed,
-        }
-    )
+    return {
+        "low": edges[:-1][filled],
+        "high": edges[1:][filled],
+        "count": count[filled],
+        "weight": mass[filled],
+        "confidence": claimed,
+        "accuracy": observed,
+        "gap": observed - claimed,
+    }
 
 
 def expected_calibration_error(
@@ -115,8 +120,8 @@ def expected_calibration_error(
     weights: Array | None = None,
 ) -> float:
     """ECE of the top label, 0 (calibrated) … 1; the arguments are those of `reliability_table`."""
-    table = reliability_table(probability, label, bins=bins, binning=binning, weights=weights)
-    return float((table["weight"] * table["gap"].abs()).sum())
+    table = _reliability(probability, label, bins, binning, weights)
+    return float((table["weight"] * np.abs(table["gap"])).sum())
 
 
 def brier_score(probability: Array, label: Labels) -> float:
@@ -152,11 +157,23 @@ def auroc(label: Labels, log_probability: Array) -> float:
     if len(present) < 2:
         return float("nan")
     if log_probability.shape[1] == 2:
-        return float(roc_auc_score(label == 1, log_probability[:, 1] - log_probability[:, 0]))
+        return area(label == 1, log_probability[:, 1] - log_probability[:, 0])
     with np.errstate(divide="ignore"):
         odds = log_probability - np.log(-np.expm1(log_probability))
     odds = np.nan_to_num(odds, posinf=np.finfo(float).max)
-    return float(np.mean([roc_auc_score(label == one, odds[:, one]) for one in present]))
+    return float(np.mean([area(label == one, odds[:, one]) for one in present]))
+
+
+def area(positive: NDArray[np.bool_], score: Array) -> float:
+    """Area under the ROC curve by ranks, ties counting half (Mann and Whitney); NaN where either class is empty.
+
+    What `sklearn.metrics.roc_auc_score` returns, without its checks of the input, which take most of a bootstrap.
+    """
+    count = int(positive.sum())
+    others = len(positive) - count
+    if not count or not others:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def evaluate(

@@ -20,9 +20,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from bayesdf.analysis._groups import Predictions, image_coords, predictive_logits
+from bayesdf.analysis.calibration import area
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError
@@ -75,12 +75,3 @@ def ood_auroc(
         for part, values in zip((seen, unseen), logits, strict=True)
     ]
     return cluster_bootstrap(area, [unknown, value], np.concatenate(subjects), resamples=resamples, seed=seed)
-
-
-def area(positive: NDArray[np.bool_], score: Array) -> float:
-    """Area under the ROC curve by ranks, ties counting half (Mann and Whitney); NaN where either class is empty."""
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))

@@ -22,6 +22,7 @@ from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.files import BESIDE
 from bayesdf.inference import Posterior, load_posterior
+from bayesdf.report.style import png
 from bayesdf.store import open_tree
 
 TREE = "run.zarr"
@@ -134,11 +135,13 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         table.to_csv(folder / "tables" / f"{name}.csv")
 
 
-def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
-    """Write each figure as `figures/<name>.png`."""
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    """Write each figure as `figures/<name>.png`; returns what was written, so that a page need not draw it again."""
     (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=150, bbox_inches="tight")
+    pictures = {name: png(figure) for name, figure in figures.items()}
+    for name, picture in pictures.items():
+        (folder / "figures" / f"{name}.png").write_bytes(picture)
+    return pictures
 
 
 def announce(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: Path, seconds: float) -> None:

@@ -129,7 +129,8 @@ def main(
         _write(folder, results, collection, settings, seconds)
     rows = ((label, *cells) for label, cells in presentation.headline(results).items())
     columns = ("", *(METHODS[name] for name in results))
-    announce("People the detector never saw (95 % intervals over people)", columns, rows, out, seconds)
+    title = "People the detector never saw (95 % intervals over people)"
+    announce(title, columns, rows, out, time.monotonic() - started)
 
 
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
@@ -262,11 +263,11 @@ def _write(
     tables = presentation.tables(results, collection.manifest)
     write_metrics(folder, presentation.metrics(results))
     write_tables(folder, tables)
-    write_figures(folder, figures)
+    pictures = write_figures(folder, figures)
     presentation.page(
         folder / "report.html",
         results,
-        figures,
+        pictures,
         tables,
         settings,
         _notes(collection, settings),

@@ -4,10 +4,11 @@ In evaluation mode batch normalisation multiplies and shifts each channel by num
 
     BN(w ∗ x + b) = (g w) ∗ x + (β + g (b - μ)),    g = γ / sqrt(σ² + ε)
 
-so one pass over the activations is saved, for one over the weights, also where these differ from draw to draw. The
-numbers are the same but for rounding.
+so one pass over the activations is saved, for one over the weights, also where these differ from draw to draw; where
+there are fewer activations than weights, that stays as it was. The numbers are the same but for rounding.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -85,6 +86,8 @@ def _convolve(
     eps: float,
     *settings: Any,
 ) -> Tensor:
+    if len(x) * math.prod(x.shape[2:]) < weight[0].numel():  # fewer numbers come out than the weight has
+        return F.batch_norm(F.conv2d(x, weight, bias, *settings), mean, variance, gain, shift, False, 0.0, eps)
     scale = torch.rsqrt(variance + eps)
     if gain is not None:
         scale = scale * gain

@@ -65,6 +65,10 @@ GLOSSARY: dict[str, str] = {
 """The words a report uses, for readers who have not met them."""
 
 
+Drawing = Figure | bytes
+"""A figure, or the bytes of a PNG."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure on a page.
@@ -72,14 +76,14 @@ class Picture:
     Parameters
     ----------
     figure
-        The figure, or the bytes of a PNG.
+        What is shown.
     caption
         How to read it, in a sentence or two.
     alt
         What it shows, for those who cannot see it; by default the caption.
     """
 
-    figure: Figure | bytes
+    figure: Drawing
     caption: str
     alt: str = ""
 
@@ -213,7 +217,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _image(figure: Figure | bytes) -> tuple[Markup, int]:
+def _image(figure: Drawing) -> tuple[Markup, int]:
     """The picture as a data URI, and its width in CSS pixels, of which there are 96 to an inch."""
     data = figure if isinstance(figure, bytes) else png(figure)
     if not data.startswith(b"\x89PNG\r\n"):

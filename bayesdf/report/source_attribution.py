@@ -23,7 +23,7 @@ from bayesdf.report.figures import (
     source_accuracy,
     uncertainty_by_source,
 )
-from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
 
 METHODS = {"svi": "SVI", "mc_dropout": "MC dropout"}
 """Methods as they are called in text, by their names on the command line."""
@@ -140,7 +140,7 @@ def headline(results: Results) -> dict[str, list[str]]:
 def page(
     path: Path,
     results: Results,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
     settings: Mapping[str, Any],
     notes: Sequence[str],
@@ -204,7 +204,7 @@ def page(
     )
 
 
-def _detection(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> list[Picture | Table]:
+def _detection(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> list[Picture | Table]:
     label = METHODS[name]
     return [
         Table(tables[f"{name}_detection_by_source"], f"{label}: share judged rightly, source by source."),
@@ -216,7 +216,7 @@ def _detection(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd
     ]
 
 
-def _method(name: str, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section(
         f"The source, by {METHODS[name]}",
         [

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import bayesdf.data as data
 from bayesdf.data import embedded, prepared
+from bayesdf.experiments import warm_start
 from bayesdf.generators import GENERATORS
 
 
@@ -144,3 +145,9 @@ def test_new_faces_are_of_nobody_and_stand_alone(collection: data.Collection) ->
     new = manifest["source"].isin([name for name, generator in GENERATORS.items() if generator.manipulate is None])
     assert ((manifest["subject"] == "") == new).all() and (manifest["donor"][new] == "").all()
     assert data.circles(manifest)[new].is_unique
+
+
+def test_the_shipped_start_is_for_these_images_alone(collection: data.Collection) -> None:
+    images, manifest = embedded.read()
+    small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "")
+    assert warm_start.ships("resnet18", collection) and not warm_start.ships("resnet18", small)

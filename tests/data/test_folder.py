@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import bayesdf.data as data
-from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
@@ -229,9 +228,6 @@ def test_a_folder_called_embedded_is_not_the_embedded_data(root: Path) -> None:
 
     moved = root.rename(root.parent / "embedded")
     assert not warm_start.ships("resnet18", data.load(moved, size=64))
-    images, manifest = embedded.read()
-    small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "")
-    assert not warm_start.ships("resnet18", small)
 
 
 def test_links_to_folders_are_named(root: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
     stopping = step if step == 4 else 18 + step
     seen = []
 
-    def check(value, name, history, settings):
+    def check(value, name, history):
         if name == "loss":
             seen.append(value)
         if len(seen) > stopping:

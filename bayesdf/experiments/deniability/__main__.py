@@ -112,8 +112,8 @@ def _write(folder: Path, results: Results, settings: dict[str, Any], seconds: fl
     figures, tables = presentation.figures(results), presentation.tables(results)
     write_metrics(folder, presentation.metrics(results))
     write_tables(folder, tables)
-    write_figures(folder, figures)
-    presentation.page(folder / "report.html", results, figures, tables, settings, CREDIT)
+    pictures = write_figures(folder, figures)
+    presentation.page(folder / "report.html", results, pictures, tables, settings, CREDIT)
     shutil.rmtree(folder / "inversions", ignore_errors=True)
     (folder / "ledger" / "developer.ledger.lock").unlink(missing_ok=True)
 

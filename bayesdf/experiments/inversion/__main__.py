@@ -99,7 +99,7 @@ def main(
         shutil.rmtree(folder / WORK, ignore_errors=True)
     rows = ((label, *cells) for label, cells in presentation.headline(tree).items())
     columns = ("", "candidates' samples", "all sources")
-    announce("Sources named rightly (95 % intervals)", columns, rows, out, seconds)
+    announce("Sources named rightly (95 % intervals)", columns, rows, out, time.monotonic() - started)
 
 
 def _known_candidates(text: str) -> list[str]:
@@ -136,8 +136,8 @@ def _write(folder: Path, tree: xr.DataTree, settings: Mapping[str, Any], seconds
     figures = presentation.figures(tree, tables)
     write_metrics(folder, presentation.metrics(tree, tables))
     write_tables(folder, tables)
-    write_figures(folder, figures)
-    presentation.page(folder / "report.html", tree, figures, tables, settings)
+    pictures = write_figures(folder, figures)
+    presentation.page(folder / "report.html", tree, pictures, tables, settings)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def main(
         tables = _write(folder, tree, rest, unseen, settings, seconds)
     rows = ((label, *cells) for label, cells in presentation.headline(tables["comparison"]).items())
     title = f"People and a generator ({left_out}) the detector never saw (mean over {seeds} seed{'s' * (seeds > 1)})"
-    announce(title, presentation.HEADLINE, rows, out, seconds)
+    announce(title, presentation.HEADLINE, rows, out, time.monotonic() - started)
 
 
 def _place(path: str) -> tuple[int, int]:
@@ -143,9 +143,9 @@ def _write(
     figures = presentation.figures(tree, tables, str(settings["left_out"]))
     write_metrics(folder, presentation.metrics(tree, tables))
     write_tables(folder, tables)
-    write_figures(folder, figures)
+    pictures = write_figures(folder, figures)
     notes = _notes(rest, settings)
-    presentation.page(folder / "report.html", tree, figures, tables, settings, notes, rest.credit)
+    presentation.page(folder / "report.html", tree, pictures, tables, settings, notes, rest.credit)
     return tables
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from bayesdf.report.deniability.results import Results
 from bayesdf.report.deniability.shares import answer, false_made, percents, searched, share
-from bayesdf.report.page import Picture, Section, Table, write_page
+from bayesdf.report.page import Drawing, Picture, Section, Table, write_page
 
 GLOSSARY = {
     "ledger": "The developer's append-only log: a record for each sample, written before the sample's entropy is used.",
@@ -31,7 +30,7 @@ GLOSSARY = {
 def page(
     path: Path,
     results: Results,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
     settings: Mapping[str, Any],
     credit: str,
@@ -90,7 +89,7 @@ def _model(results: Results) -> Section:
     )
 
 
-def _threshold(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _threshold(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     facts = results.facts
     lost = tables["deliveries"]["found"].min()
     note = (
@@ -120,7 +119,7 @@ def _threshold(results: Results, figures: Mapping[str, Figure], tables: Mapping[
     )
 
 
-def _innocence(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     innocent = false_made(results)
     copied = share(results.copied["made"])
     return Section(
@@ -151,7 +150,7 @@ def _innocence(results: Results, figures: Mapping[str, Figure], tables: Mapping[
     )
 
 
-def _guilt(results: Results, figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _guilt(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     denied = results.guilty[~results.guilty["made"]]
     nearest = f"in {percents(share(denied['right']))} of denied images" if len(denied) else "in all images"
     return Section(

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
 from bayesdf.faces import CREDIT
 from bayesdf.report.inversion.names import estimate, part_of
-from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
 from bayesdf.report.style import in_order
 
 WORDS = {
@@ -32,7 +31,7 @@ WORDS = {
 def page(
     path: Path,
     tree: xr.DataTree,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
     settings: Mapping[str, Any],
 ) -> None:
@@ -108,7 +107,7 @@ def _answer(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> str:
     return " ".join(parts)
 
 
-def _pictures(tree: xr.DataTree, figures: Mapping[str, Figure]) -> Section:
+def _pictures(tree: xr.DataTree, figures: Mapping[str, Drawing]) -> Section:
     evidence = part_of(tree, "evidence")
     candidates = [str(name) for name in evidence["candidate"].values]
     others = [name for name in in_order(evidence["source"].values.astype(str)) if name not in candidates]
@@ -128,7 +127,7 @@ def _pictures(tree: xr.DataTree, figures: Mapping[str, Figure]) -> Section:
     )
 
 
-def _attribution(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _attribution(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section(
         "Attribution",
         [
@@ -149,7 +148,7 @@ def _attribution(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFram
     )
 
 
-def _unknown(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _unknown(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section(
         "A generator that is not known",
         [

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
 from bayesdf.report.method_comparison.names import COST, METHODS, QUALITY
-from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
 
 WORDS = {
     **GLOSSARY,
@@ -33,7 +32,7 @@ del WORDS["95 % interval"], WORDS["epistemic profile"], WORDS["chance"]
 def page(
     path: Path,
     tree: xr.DataTree,
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
     settings: Mapping[str, Any],
     notes: Sequence[str],
@@ -99,7 +98,7 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     return f"{text} In negative log-likelihood, with 95 % intervals over people, {'; '.join(said)}."
 
 
-def _quality(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame], seeds: int) -> Section:
+def _quality(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame], seeds: int) -> Section:
     means = tables["comparison"]
     first, second = ["balanced_accuracy", "accuracy", "auroc", "nll"], ["brier", "ece", "aurc"]
     over = (
@@ -129,7 +128,7 @@ def _quality(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame], 
     return Section("How good", content)
 
 
-def _left_out(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame], left_out: str) -> Section:
+def _left_out(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame], left_out: str) -> Section:
     means = tables["comparison"]
     keys = ["ood_auroc_epistemic", "ood_auroc_total", "caught"]
     return Section(
@@ -146,7 +145,7 @@ def _left_out(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame],
     )
 
 
-def _cost(figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]) -> Section:
+def _cost(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     means = tables["comparison"]
     frame = means[[*_with_ends([key for key in COST if means[key].notna().any()]), "draws"]].assign(
         draws=means["draws"].astype(int)
