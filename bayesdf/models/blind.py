@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayesdf._torchvision import timm, torchvision
 from bayesdf.errors import BayesdfError
 
 NAMES = {
@@ -137,6 +136,8 @@ def residual(images: Tensor) -> Tensor:
 
 def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """The network of the library that knows the name, with the mean and deviation its weights expect."""
+    from bayesdf._torchvision import timm, torchvision  # a third of the time that importing bayesdf would take
+
     library, _, short = name.rpartition("/")
     if library in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
         if not pretrained:

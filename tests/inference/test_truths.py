@@ -34,7 +34,7 @@ METHODS = {
     "svi_local": Truth(SVI(epochs=1000, scale_lr=0.05, estimator="local", **CLOSE), "diagonal"),
     "svi_flipout": Truth(SVI(epochs=1000, scale_lr=0.05, estimator="flipout", **CLOSE), "diagonal"),
     "svi_annealed": Truth(SVI(epochs=1000, scale_lr=0.05, kl_annealing=0.3, moped=0.1, **CLOSE), "diagonal"),
-    "svi_matrix": Truth(SVI(guide="matrix", epochs=1200, scale_lr=0.05, **CLOSE), "full"),
+    "svi_matrix": Truth(SVI(guide="matrix", epochs=800, scale_lr=0.05, **CLOSE), "full"),
     "svi_full": Truth(SVI(guide="full", epochs=2000, scale_lr=0.05, **CLOSE), "full"),
     "svi_lowrank": Truth(SVI(guide="lowrank", rank=2, epochs=2000, scale_lr=0.05, **CLOSE), "full"),
     "laplace": Truth(Laplace(epochs=600, **CLOSE), "full"),
@@ -43,9 +43,9 @@ METHODS = {
     "ensemble": Truth(DeepEnsemble(members=2, epochs=800, **{**CLOSE, "lr": 0.5}), "none"),
     "sghmc": Truth(SGMCMC(epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"),
     "sgld": Truth(
-        SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=12_000, stored_draws=1000, **CLOSE), "full"
+        SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"
     ),
-    "nuts": Truth(NUTS(epochs=200, warmup=100, samples=200, **CLOSE), "full"),
+    "nuts": Truth(NUTS(epochs=100, warmup=50, samples=150, **CLOSE), "full"),
 }
 
 
