@@ -4,8 +4,10 @@ S draws cost one run of the prefix and S of the suffix. The network is traced on
 belongs to the suffix when it uses a random tensor or the result of an operation that does.
 """
 
+import copy
 import operator
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfWarning
+from bayesdf.models.blind import Preprocess, preprocess
 from bayesdf.models.modes import evaluating
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
@@ -88,6 +91,7 @@ class _Tracer(fx.Tracer):
 
 def _split(network: nn.Module, names: set[str]) -> Split:
     graph = _Tracer().trace(network)
+    bare = _preprocessing_apart(graph, network)
     random = _random_nodes(graph, names)
     crossing = [
         node
@@ -111,11 +115,33 @@ def _split(network: nn.Module, names: set[str]) -> Split:
     for node in graph.nodes:
         if node in random or node in constants:
             copies[node] = suffix.node_copy(node, copies.__getitem__)
-    return Split(_module(network, prefix), _module(network, suffix), traced=True)
+    return Split(_module(network, prefix, bare), _module(network, suffix, bare), traced=True)
 
 
-def _module(network: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+def _preprocessing_apart(graph: fx.Graph, network: nn.Module) -> set[str]:
+    """Make the hook of a network of ours an operation: it is the same in every draw, and its convolution is then plain.
+
+    Returns the paths of the modules that must run without it.
+    """
+    bare = set()
+    modules = dict(network.named_modules())
+    for node in list(graph.nodes):
+        hooks = list(modules[str(node.target)]._forward_pre_hooks.values()) if node.op == "call_module" else []
+        if len(hooks) == 1 and isinstance(hook := hooks[0], Preprocess):
+            with graph.inserting_before(node):
+                ready = graph.call_function(preprocess, (node.args[0], hook.mean, hook.std, hook.high_pass))
+            node.args = (ready, *node.args[1:])
+            bare.add(str(node.target))
+    return bare
+
+
+def _module(network: nn.Module, graph: fx.Graph, bare: set[str]) -> fx.GraphModule:
     module = fx.GraphModule(network, graph)
+    for path, part in list(module.named_modules()):
+        if path in bare:
+            plain = copy.copy(part)  # the same parameters, and the same other hooks
+            plain._forward_pre_hooks = OrderedDict()
+            module.set_submodule(path, plain)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()

@@ -103,22 +103,22 @@ def rebuild(recipe: dict[str, Any]) -> nn.Module:
 
 
 class Preprocess:
-    """Forward pre-hook of the first convolution: normalise, and append the high-pass residual where asked.
+    """Forward pre-hook of the first convolution: what `preprocess` does.
 
-    A hook, not a module around the network: parameter names stay those of the library, and torch.fx sees one leaf.
+    A hook, not a module around the network: parameter names stay those of the library.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> None:
         self.mean, self.std, self.high_pass = mean, std, high_pass
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        images = inputs[0]
-        mean = images.new_tensor(self.mean).view(-1, 1, 1)
-        std = images.new_tensor(self.std).view(-1, 1, 1)
-        normalised = (images - mean) / std
-        if self.high_pass:
-            normalised = torch.cat([normalised, residual(images)], dim=1)
-        return (normalised, *inputs[1:])
+        return (preprocess(inputs[0], self.mean, self.std, self.high_pass), *inputs[1:])
+
+
+def preprocess(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1], normalised; with `high_pass` followed by their residual, (B, 6, H, W)."""
+    normalised = (images - images.new_tensor(mean).view(-1, 1, 1)) / images.new_tensor(std).view(-1, 1, 1)
+    return torch.cat([normalised, residual(images)], dim=1) if high_pass else normalised
 
 
 def residual(images: Tensor) -> Tensor:
