@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bayesdf.inference.fused import standard_normal
 from bayesdf.models.modes import evaluating
 
 Estimator = Literal["plain", "local", "flipout"]
@@ -82,11 +83,11 @@ def noise_of_each_image(estimator: Estimator, layers: dict[str, nn.Module], para
 def _local(module: nn.Module, x: Tensor, output: Tensor, log_scale: Tensor) -> Tensor:
     variance = _apply(module, x.square(), (2 * log_scale).exp())
     # Where every input is zero there is no noise, and the root has no gradient.
-    return output + variance.clamp_min(1e-12).sqrt() * torch.randn_like(output)
+    return output + variance.clamp_min(1e-12).sqrt() * standard_normal(output)
 
 
 def _flipout(module: nn.Module, x: Tensor, output: Tensor, log_scale: Tensor) -> Tensor:
-    perturbation = log_scale.exp() * torch.randn_like(log_scale)
+    perturbation = log_scale.exp() * standard_normal(log_scale)
     return output + _apply(module, x * _signs(x, module), perturbation) * _signs(output, module)
 
 
