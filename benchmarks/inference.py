@@ -2,12 +2,14 @@
 
     python benchmarks/inference.py
 
-Every figure is a ratio of two times measured in turns within this run, the best of several each: to one deterministic
-forward pass over the same images (prediction), to one deterministic step of the same batch (training). `limit` is what
-no implementation can beat without another algorithm: the prefix once and the suffix once a draw. Peers are the
-libraries of the extra `peers`; those not installed are left out.
+on the CPU, and on the GPU where there is one. Every figure is a ratio of two times measured in turns within this run,
+the best of several each: to one deterministic forward pass over the same images (prediction), to one deterministic step
+of the same batch (training). `limit` is what no implementation can beat without another algorithm: the prefix once and
+the suffix once a draw. Peers are the libraries of the extra `peers`; those not installed are left out.
 """
 
+import copy
+import itertools
 import platform
 import subprocess
 import sys
@@ -37,12 +39,16 @@ from bayesdf.inference.svi import _Objective
 from bayesdf.inference.training import _Feed, pose, seeded, set_modes
 from bayesdf.models import Detector, build, classifier, priors
 
-CPU = torch.device("cpu")
 PARTS = ("last layer", "last block", "full")
 LAST_BLOCK = {"resnet18": "layer4.1", "efficientnet": "blocks.6"}
 Calls = dict[str, Callable[[], Any]]
 LONG = 5.0
 """Seconds beyond which a call needs no second run."""
+
+
+def devices() -> list[torch.device]:
+    """The CPU, and the GPU where there is one."""
+    return [torch.device(name) for name in ("cpu", "cuda") if name == "cpu" or torch.cuda.is_available()]
 
 
 def seconds(calls: Calls, repeats: int) -> dict[str, float]:
@@ -53,11 +59,19 @@ def seconds(calls: Calls, repeats: int) -> dict[str, float]:
         for name, call in calls.items():
             if best.get(name, 0.0) > LONG:
                 continue
+            _wait()
             begun = time.perf_counter()
             call()
+            _wait()
             taken = time.perf_counter() - begun
             best[name] = taken if turn < 2 else min(best[name], taken)
     return best
+
+
+def _wait() -> None:
+    """Until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def random_layers(network: nn.Module, name: str, part: str) -> list[str]:
@@ -73,7 +87,7 @@ def random_layers(network: nn.Module, name: str, part: str) -> list[str]:
 
 def posterior_over(network: nn.Module, layers: list[str]) -> Posterior:
     parameters = dict(network.named_parameters())
-    loc = {f"{path}.weight": parameters[f"{path}.weight"] for path in layers}
+    loc = {f"{path}.weight": parameters[f"{path}.weight"].cpu() for path in layers}
     scale = {site: torch.full_like(value, 0.01) for site, value in loc.items()}
     return Posterior(network, NormalSampler(loc, scale, dict.fromkeys(loc, "real")), xr.Dataset(), {})
 
@@ -84,22 +98,22 @@ def images_of(count: int, size: int) -> TensorDataset:
 
 
 def predict_rows(
-    name: str, size: int, part: str, draws: list[int], images: int, repeats: int, budget: float
+    name: str, size: int, part: str, draws: list[int], images: int, repeats: int, budget: float, where: torch.device
 ) -> list[dict[str, Any]]:
     """A row for each number of draws; those that would take longer than `budget` seconds a run are left out."""
     torch.manual_seed(0)
-    network = place(build(name, 2), CPU).eval()
+    network = place(build(name, 2), where).eval()
     layers = random_layers(network, name, part)
     posterior, data = posterior_over(network, layers), images_of(images, size)
-    pixels = data.tensors[0].to(memory_format=torch.channels_last)
-    predictor = posterior.predictor("cpu")
+    pixels = data.tensors[0].to(where, memory_format=torch.channels_last)
+    predictor = posterior.predictor(where.type)
     with torch.no_grad():
         parts = predictor.parts(pixels)
         features = parts.prefix(pixels)
 
     def deterministic() -> None:
         with torch.no_grad():
-            for batch, _ in batches(data, images, CPU):
+            for batch, _ in batches(data, images, where):
                 network(batch)
 
     def prefix() -> None:
@@ -118,21 +132,29 @@ def predict_rows(
             "deterministic": deterministic,
             "prefix": prefix,
             "suffix": suffix,
-            "bayesdf": lambda count=count: posterior.predict(data, draws=count, batch_size=images, device="cpu"),
+            "bayesdf": lambda count=count: posterior.predict(data, draws=count, batch_size=images, device=where.type),
         }
         for peer, predict in _peers(network, layers, part, pixels).items():
             calls[peer] = lambda predict=predict, count=count: _without_gradients(predict, pixels, count)
         if part == "last layer":
             dropout = MCDropout(rate=peers.DROPOUT, layers=_before(network), epochs=0, progress=False, device="cpu")
-            masks = dropout.fit(Detector(network, {}), data)
+            masks = dropout.fit(Detector(place(copy.deepcopy(network), torch.device("cpu")), {}), data)
             calls["bayesdf, MC dropout"] = lambda masks=masks, count=count: masks.predict(
-                data, draws=count, batch_size=images, device="cpu"
+                data, draws=count, batch_size=images, device=where.type
             )
         found = seconds(calls, repeats)
         one = found["deterministic"]
         limit = found.pop("prefix") + count * found.pop("suffix")
         ratios = {label: value / one for label, value in found.items() if label != "deterministic"}
-        row = {"network": name, "pixels": size, "random": part, "draws": count, "limit": limit / one, "naive": count}
+        row = {
+            "device": where.type,
+            "network": name,
+            "pixels": size,
+            "random": part,
+            "draws": count,
+            "limit": limit / one,
+            "naive": count,
+        }
         rows.append({**row, **ratios, "bayesdf / limit": found["bayesdf"] / limit})
     return rows
 
@@ -157,12 +179,12 @@ def _without_gradients(predict: peers.Predict, pixels: Tensor, count: int) -> No
         predict(pixels, count)
 
 
-def training_rows(repeats: int, batch: int = 32, size: int = 64) -> list[dict[str, Any]]:
+def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int = 64) -> list[dict[str, Any]]:
     """A step over all weights of a ResNet18 with batch normalisation in training mode, Adam included."""
     torch.manual_seed(0)
-    network = place(build("resnet18", 2), CPU)
+    network = place(build("resnet18", 2), where)
     data = images_of(batch, size)
-    pixels, labels = data.tensors[0].to(memory_format=torch.channels_last), data.tensors[1]
+    pixels, labels = data.tensors[0].to(where, memory_format=torch.channels_last), data.tensors[1].to(where)
     layers = random_layers(network, "resnet18", "full")
     scales = {f"{path}.weight": priors.normal(0.05) for path in layers}
 
@@ -179,10 +201,10 @@ def training_rows(repeats: int, batch: int = 32, size: int = 64) -> list[dict[st
         return run
 
     def ours(estimator: str) -> Callable[[], None]:
-        settings = SVI(epochs=1, batch_size=batch, estimator=estimator, progress=False, device="cpu")
+        settings = SVI(epochs=1, batch_size=batch, estimator=estimator, progress=False, device=where.type)
         detector = Detector(network, scales)
         problem = pose(detector, settings, data, None)
-        with seeded(0, CPU):
+        with seeded(0, where):
             objective = _Objective(detector, problem, settings)
             store = pyro.get_param_store().get_state()
             run = step(
@@ -199,7 +221,7 @@ def training_rows(repeats: int, batch: int = 32, size: int = 64) -> list[dict[st
 
     def plain_pyro() -> Callable[[], None]:
         detector = Detector(network, scales)
-        module = place(build("resnet18", 2), CPU)
+        module = place(build("resnet18", 2), where)
 
         def model(images: Tensor, labels: Tensor) -> Tensor:
             return detector.model(images, labels, network=module)
@@ -217,7 +239,7 @@ def training_rows(repeats: int, batch: int = 32, size: int = 64) -> list[dict[st
 
         return again
 
-    deterministic = place(build("resnet18", 2), CPU)
+    deterministic = place(build("resnet18", 2), where)
     calls: Calls = {
         "deterministic": step(
             deterministic, lambda: F.cross_entropy(deterministic(pixels), labels), list(deterministic.parameters())
@@ -238,29 +260,31 @@ def training_rows(repeats: int, batch: int = 32, size: int = 64) -> list[dict[st
             )
     found = seconds(calls, repeats)
     one = found.pop("deterministic")
-    return [{"step of": name, "deterministic steps": value / one} for name, value in found.items()]
+    return [
+        {"device": where.type, "step of": name, "deterministic steps": value / one} for name, value in found.items()
+    ]
 
 
-def epoch_row(repeats: int, images: int = 512, size: int = 64) -> dict[str, Any]:
+def epoch_row(repeats: int, where: torch.device, images: int = 512, size: int = 64) -> dict[str, Any]:
     """An epoch over the last layer's posterior with the prefix frozen and its features kept, beside training it all."""
     torch.manual_seed(0)
-    network, data = place(build("resnet18", 2), CPU), images_of(images, size)
-    settings = SVI(epochs=1, freeze="prefix", progress=False, device="cpu")
+    network, data = place(build("resnet18", 2), where), images_of(images, size)
+    settings = SVI(epochs=1, freeze="prefix", progress=False, device=where.type)
     detector = Detector(network, {classifier(network): priors.normal(0.1)})
     problem = pose(detector, settings, data, None)
     begun = time.perf_counter()
     feed = _Feed(problem, 1)
     features = time.perf_counter() - begun
-    full = place(build("resnet18", 2), CPU).train()
+    full = place(build("resnet18", 2), where).train()
     optimiser = torch.optim.Adam(full.parameters(), lr=1e-4, fused=True)
 
     def whole() -> None:
-        for pixels, labels in batches(data, 32, CPU):
+        for pixels, labels in batches(data, 32, where):
             optimiser.zero_grad(set_to_none=True)
             F.cross_entropy(full(pixels), labels).backward()
             optimiser.step()
 
-    with seeded(0, CPU):
+    with seeded(0, where):
         objective = _Objective(detector, problem, settings)
         own = torch.optim.Adam([group for group in objective.groups() if group["params"]], lr=1e-4, fused=True)
         set_modes(problem, training=True)
@@ -273,13 +297,14 @@ def epoch_row(repeats: int, images: int = 512, size: int = 64) -> dict[str, Any]
 
         found = seconds({"whole": whole, "kept": kept}, repeats)
     return {
+        "device": where.type,
         "epochs of the kept prefix in one of the whole network": found["whole"] / found["kept"],
         "epochs of the whole network in making the features": features / found["whole"],
     }
 
 
 def memory_rows(images: int, size: int = 64) -> list[dict[str, Any]]:
-    """The most memory a process held, each in a process of its own, in MB above that of the network alone."""
+    """The most memory that a process held on the CPU, each in a process of its own, in MB."""
     found = []
     for part, draws in (("none", 0), ("last layer", 50), ("last layer", 5000), ("full", 10)):
         command = [sys.executable, __file__, "--memory-of", f"{part}:{draws}:{images}:{size}"]
@@ -292,10 +317,11 @@ def memory_rows(images: int, size: int = 64) -> list[dict[str, Any]]:
 
 def _memory_of(part: str, draws: int, images: int, size: int) -> None:
     torch.manual_seed(0)
-    network, data = place(build("resnet18", 2), CPU).eval(), images_of(images, size)
+    cpu = torch.device("cpu")
+    network, data = place(build("resnet18", 2), cpu).eval(), images_of(images, size)
     if draws == 0:
         with torch.no_grad():
-            for pixels, _ in batches(data, 128, CPU):
+            for pixels, _ in batches(data, 128, cpu):
                 network(pixels)
     else:
         posterior_over(network, random_layers(network, "resnet18", part)).predict(data, draws=draws, device="cpu")
@@ -309,7 +335,8 @@ def machine() -> str:
     models = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     threads, vector = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{models[0] if models else platform.machine()}, {threads} threads, {vector}, {versions}"
+    gpus = [torch.cuda.get_device_name(where) for where in devices() if where.type == "cuda"]
+    return ", ".join([models[0] if models else platform.machine(), f"{threads} threads", vector, *gpus, versions])
 
 
 def _cpuinfo() -> list[str]:
@@ -323,7 +350,7 @@ def main(
     ] = "resnet18,efficientnet",
     sizes: Annotated[str, typer.Option(help="Sides of the images in pixels.")] = "64,224",
     draws: Annotated[str, typer.Option(help="Numbers of draws.")] = "1,10,50,200",
-    images: Annotated[int, typer.Option(help="Images at 64 pixels; in proportion to their area elsewhere.")] = 128,
+    images: Annotated[int, typer.Option(help="Images at 64 pixels; in proportion to their area elsewhere.")] = 512,
     repeats: Annotated[int, typer.Option(help="Runs of each, of which the best counts.")] = 3,
     budget: Annotated[float, typer.Option(help="Seconds; rows whose draws take longer are left out.")] = 30.0,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV.")] = None,
@@ -335,15 +362,16 @@ def main(
         _memory_of(part, int(count), int(number), int(side))
         return
     counts = [int(value) for value in draws.split(",")]
-    jobs = [(name, int(size), part) for name in networks.split(",") for size in sizes.split(",") for part in PARTS]
+    sides = [int(size) for size in sizes.split(",")]
+    jobs = list(itertools.product(devices(), networks.split(","), sides, PARTS))
     rows: list[dict[str, Any]] = []
-    for name, size, part in track(jobs, "prediction", transient=True):
+    for where, name, size, part in track(jobs, "prediction", transient=True):
         number = max(8, round(images * (64 / size) ** 2))
-        rows += predict_rows(name, size, part, counts, number, repeats, budget)
+        rows += predict_rows(name, size, part, counts, number, repeats, budget, where)
     tables = {
         "prediction": pd.DataFrame(rows),
-        "training": pd.DataFrame(training_rows(repeats)),
-        "epoch": pd.DataFrame([epoch_row(repeats)]),
+        "training": pd.DataFrame([row for where in devices() for row in training_rows(repeats, where)]),
+        "epoch": pd.DataFrame([epoch_row(repeats, where) for where in devices()]),
         "memory": pd.DataFrame(memory_rows(images)),
     }
     console.print(machine(), markup=False, highlight=False)
