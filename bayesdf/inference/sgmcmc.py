@@ -156,30 +156,45 @@ class SGMCMC(Training):
             joint = Joint(detector, problem)
             point = Point(joint, problem)
 
-            def at_mode(history: History) -> Posterior:
-                return point.posterior(history, attrs())
+            mode = History()
+            chains: list[_Chain] = []
 
             def attrs() -> dict[str, Any]:
                 return fitted_by(self, detector, train, clock())
 
-            with rescuing(at_mode):
-                history = minimise(problem, point)
+            def posterior(count: int) -> Posterior:
+                """Of so many draws of each chain."""
+                sampler = StoredSampler(
+                    {name: torch.stack([chain.draws[name][:count] for chain in chains]) for name in point.z}
+                )
+                settle(problem.network, sampler.point())
+                stats = mode.dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
+                stats["step_size"] = (("chain", "draw"), np.stack([steps[places[:count]]] * len(chains)))
+                stats["potential"] = (("chain", "draw"), torch.stack([c.potential[:count] for c in chains]).numpy())
+                return Posterior(problem.network, sampler, stats, attrs())
+
+            def rescued(history: History) -> Posterior:
+                """Of the chains that were finished, else of what the first one gathered, else the maximum."""
+                found = len(places)
+                if len(chains) > 1:
+                    chains.pop()
+                elif chains:
+                    found = int((places < len(history.loss)).sum())
+                return posterior(found) if chains and found else point.posterior(mode if chains else history, attrs())
+
+            with rescuing(rescued):
+                mode = minimise(problem, point)
                 settle(problem.network, point.values())
                 space = _space(joint, problem, point)
-                chains = []
                 for number in range(self.chains):
                     torch.manual_seed(_seed(self, number))
                     # In the loop only the sites move, and nothing else may: everything else is as if frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
-                    chain = _Chain(joint, replace(problem, settings=settings), space, self, steps)
-                    minimise(chain.problem, chain, phase=1 + number, epochs=self.sampling_epochs, lr=self.step_size)
-                    chains.append(chain)
-        sampler = StoredSampler({name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z})
-        settle(problem.network, sampler.point())
-        stats = history.dataset("loss").assign_coords(chain=np.arange(self.chains), draw=np.arange(len(places)))
-        stats["step_size"] = (("chain", "draw"), np.stack([steps[places]] * self.chains))
-        stats["potential"] = (("chain", "draw"), torch.stack([chain.potential for chain in chains]).numpy())
-        return Posterior(problem.network, sampler, stats, attrs())
+                    chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
+                    minimise(
+                        chains[-1].problem, chains[-1], phase=1 + number, epochs=self.sampling_epochs, lr=self.step_size
+                    )
+                return posterior(len(places))
 
 
 class _Chain(Objective):

@@ -317,7 +317,8 @@ class Diverged(BayesdfError):
     history : History
         Up to the last good epoch.
     posterior : Posterior or None
-        Made of the parameters after the last good epoch (of SGMCMC's chains: the point they start from).
+        Made of the parameters after the last good epoch; by SGMCMC of the chains that were finished, or of the draws
+        that the first one had gathered by then.
     """
 
     def __init__(self, message: str, history: History) -> None:

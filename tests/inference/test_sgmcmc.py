@@ -263,21 +263,33 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, monkeypatch, dyna
         assert torch.equal(value, again.network.state_dict()[name]), name
 
 
-def test_a_chain_that_diverges_gives_back_the_maximum():
+@pytest.mark.parametrize(
+    ("chain", "step", "shape", "kind"),
+    [(0, 5, (1, 2), "delta"), (0, 25, (1, 2), "stored"), (1, 5, (1, 4), "stored")],
+)
+def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, kind):
+    """Before the first draw the maximum, in the first chain its draws so far, then the chains that were finished."""
     model, train = detector(), simulate(separate(40), WEIGHTS, seed=0)
+    settings = {**CLOSE, "epochs": 50, "chains": 2, "sampling_epochs": 40, "stored_draws": 8}
+    whole = SGMCMC(**settings).fit(model, train)
     sound, steps = training._sound, []
 
     def burst(value, name, history):
         if name == "loss":
             steps.append(len(history.loss))
-        late = name == "loss" and len(history.loss) == 5 and steps.count(5) == 2  # that of the chain
+        late = name == "loss" and len(steps) == 50 + 40 * chain + step + 1
         sound(math.nan if late else value, name, history)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_sound", burst)
-        with pytest.raises(Diverged, match="SGMCMC: the loss is nan at step 5") as caught:
-            SGMCMC(**CLOSE, sampling_epochs=40, stored_draws=4).fit(model, train)
-    assert caught.value.posterior.draws(2)["posterior/linear.weight"].shape == (1, 2, 1, 2)
+        with pytest.raises(Diverged, match=f"SGMCMC: the loss is nan at step {step} ") as caught:
+            SGMCMC(**settings).fit(model, train)
+    found = caught.value.posterior
+    assert found.sampler.kind == kind and len(found.sample_stats["loss"]) == 50
+    assert found.draws(shape[1])["posterior/linear.weight"].shape == (*shape, 1, 2)
+    if kind == "stored":
+        expected = whole.sampler.values["linear.weight"][:1, : shape[1]]
+        assert torch.equal(found.sampler.values["linear.weight"], expected)
 
 
 @pytest.mark.parametrize(
