@@ -1,5 +1,6 @@
 """R-hat and effective sample sizes: known autocorrelations, chains that disagree, and ArviZ's numbers."""
 
+import arviz
 import numpy as np
 import pytest
 import xarray as xr
@@ -50,7 +51,6 @@ def test_ranks_make_them_the_same_under_any_monotone_map():
 @pytest.mark.parametrize("draws", [4, 5, 11, 100, 501])
 @pytest.mark.parametrize("coefficient", [-0.8, 0.0, 0.95])
 def test_numbers_are_those_of_arviz(chains, draws, coefficient):
-    arviz = pytest.importorskip("arviz")
     for seed in range(3):
         values = autoregressive(coefficient, chains, draws, seed)
         assert ess(values) == pytest.approx(float(arviz.ess(values, method="bulk")), rel=1e-9)

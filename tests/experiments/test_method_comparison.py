@@ -44,7 +44,8 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without anything on them: drawing takes most of a small run's time."""
-    monkeypatch.setattr(command.presentation, "figures", lambda *_: defaultdict(Figure))
+    monkeypatch.setattr(command.presentation, "figures", lambda *_: {})
+    monkeypatch.setattr(command, "write_figures", lambda *_: defaultdict(Figure))
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import arviz
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyro
@@ -125,11 +127,21 @@ def test_root_attributes(posteriors):
 
 
 def test_a_prediction_goes_to_a_store_and_to_arviz(posteriors, tmp_path):
-    arviz = pytest.importorskip("arviz")
     tree = posteriors["normal"].predict(Faces(), draws=4)
     assert open_tree(write_tree(tree, tmp_path / "run.zarr")).identical(open_tree(tmp_path / "run.zarr"))
     table = arviz.summary(posteriors["normal"].draws(20)["posterior"].to_dataset(), var_names=["classifier.bias"])
     assert list(table.index) == ["classifier.bias[0]", "classifier.bias[1]"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_arviz_summarises_and_traces_the_draws_of_every_method(posteriors, name):
+    draws = posteriors[name].draws(4)["posterior"].to_dataset()
+    smallest = min(draws.data_vars, key=lambda site: draws[site].size)
+    table = arviz.summary(draws, var_names=[smallest])
+    assert len(table) == draws[smallest].isel(chain=0, draw=0).size and np.isfinite(table["mean"]).all()
+    axes = arviz.plot_trace(draws, var_names=[smallest])
+    assert axes.shape[1] == 2
+    plt.close("all")
 
 
 @pytest.mark.parametrize("name", METHODS)
