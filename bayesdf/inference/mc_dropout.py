@@ -5,6 +5,8 @@ weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here 
 for every image of a draw, so that a draw is one function.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import generator, order, ordered, tensor
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.models.detector import Detector
+from bayesdf.models.modes import evaluating
 from bayesdf.models.patterns import select
 
 TEMPERATURE = 0.1
@@ -30,10 +33,14 @@ TEMPERATURE = 0.1
 class MCDropout(Training):
     """Monte Carlo dropout.
 
-    The detector's priors are not used: weight decay stands in for a prior ``w ~ N(0, prior_scale²)`` on all trained
-    weights, through equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1,
+    The detector's priors are not used: weight decay stands in for a prior N(0, prior_scale²) on all trained weights. A
+    loss has, for each image of N, ``|w|² / (2 N prior_scale²)`` of weights that no mask multiplies, and
 
-        weight decay = (1 - rate) / (2 N prior_scale²).
+        |w|² / (2 (1 - rate) N prior_scale²)
+
+    of those that a mask does: equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1, for masks
+    that are divided by ``1 - rate`` (their M is ``w / (1 - rate)``). A mask multiplies the weights of the first layer
+    that runs after it.
 
     Parameters
     ----------
@@ -47,10 +54,10 @@ class MCDropout(Training):
         Standard deviation in the formula.
     concrete : bool
         Learn a rate for each place, from `rate` on: concrete dropout (Gal, Hron and Kendall, "Concrete Dropout", 2017).
-        Masks are relaxed while training, and an image's loss has the terms of their equation 3, with the weights' one
-        taken over all trained weights together at the mean p̄ of the rates:
+        Masks are relaxed while training, and an image's loss has the term above, at the rates p of the places, and
+        that of their equation 3,
 
-            (1 - p̄) |w|² / (2 N prior_scale²) - Σ_place channels H(p_place) / N,    H the entropy of a Bernoulli.
+            - Σ_place channels H(p_place) / N,    H the entropy of a Bernoulli.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
         As for `bayesdf.inference.training.Training`; the sites are the masks. With 0 epochs, or ``freeze="all"``,
         dropout is put into the network as it is.
@@ -193,6 +200,11 @@ class _Objective(Objective):
 
     def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:
         self.problem, self.settings, self.sampler = problem, settings, sampler
+        self.weights: dict[tuple[str, ...], list[nn.Parameter]] = {}
+        """By the masks that multiply them."""
+        masked = masks_before(problem.network, problem.example[0])
+        for name, weight in problem.trained(exclude=set()).items():
+            self.weights.setdefault(masked.get(name, ()), []).append(weight)
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         losses = F.cross_entropy(module(*inputs), labels, reduction="none")
@@ -201,8 +213,11 @@ class _Objective(Objective):
     def groups(self) -> list[dict[str, Any]]:
         settings = self.settings
         # Adam adds weight_decay * w to the gradient of the loss: the gradient of (weight_decay / 2) |w|².
-        decay = (1 - settings.rate) / (self.problem.size * settings.prior_scale**2)
-        return [{"params": list(self.problem.trained(exclude=set()).values()), "weight_decay": decay}]
+        decay = 1 / (self.problem.size * settings.prior_scale**2)
+        return [
+            {"params": weights, "weight_decay": decay / (1 - settings.rate) ** len(masks)}
+            for masks, weights in self.weights.items()
+        ]
 
     def draw(self) -> dict[str, Tensor]:
         return {name: mask.to(self.problem.device) for name, mask in self.learnt().masks().items()}
@@ -224,7 +239,6 @@ class _Concrete(_Objective):
         self.logits = {site: torch.tensor(start, device=problem.device, requires_grad=True) for site in sampler.rates}
         for site, logit in self.logits.items():
             self._dropout(site).logit = logit
-        self.weights = list(problem.trained(exclude=set()).values())
 
     def _dropout(self, site: str) -> ChannelDropout:
         module = self.problem.network.get_submodule(site.removesuffix(".mask"))
@@ -236,14 +250,18 @@ class _Concrete(_Objective):
         rates = torch.sigmoid(torch.stack(list(self.logits.values())))
         channels = torch.tensor([len(rate) for rate in self.sampler.rates.values()], device=rates.device)
         entropy = -(rates * rates.log() + (1 - rates) * (1 - rates).log())
-        squares = torch.stack([weight.square().sum() for weight in self.weights]).sum()
-        prior = (1 - rates.mean()) * squares / (2 * self.settings.prior_scale**2)
+        kept = dict(zip(self.logits, 1 - rates, strict=True))
+        squares = rates.new_zeros(())
+        for masks, weights in self.weights.items():
+            square = torch.stack([weight.square().sum() for weight in weights]).sum()
+            squares = squares + square / math.prod(kept[mask] for mask in masks)
+        prior = squares / (2 * self.settings.prior_scale**2)
         return loss + (prior - (channels * entropy).sum()) / self.problem.size
 
     def groups(self) -> list[dict[str, Any]]:
         # A logit has further to go than a weight.
         own = {"params": list(self.logits.values()), "lr": 10 * self.settings.lr}
-        return [own, {"params": self.weights}]
+        return [own, {"params": [weight for weights in self.weights.values() for weight in weights]}]
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {site: [logit] for site, logit in self.logits.items()}
@@ -354,6 +372,47 @@ def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict
         for handle in handles:
             handle.remove()
     return {path: counts[path] for path in paths if path in counts}
+
+
+@torch.no_grad()
+def masks_before(network: nn.Module, images: Tensor) -> dict[str, tuple[str, ...]]:
+    """The names of weight matrices and kernels that masks multiply, and these: of each the first layer to run after it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With its `ChannelDropout`.
+    images : Tensor (B, 3, H, W)
+        Run through the network once.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    waiting: list[str] = []
+
+    def drawn(path: str) -> Callable[..., None]:
+        return lambda *_: waiting.append(f"{path}.mask")
+
+    def runs(weights: list[str]) -> Callable[..., None]:
+        def note(*_: object) -> None:
+            for weight in weights:
+                found.setdefault(weight, tuple(waiting))
+            waiting.clear()
+
+        return note
+
+    handles = []
+    for path, module in network.named_modules():
+        weights = [f"{path}.{name}" for name, value in module.named_parameters(recurse=False) if value.dim() > 1]
+        if isinstance(module, ChannelDropout):
+            handles.append(module.register_forward_pre_hook(drawn(path)))
+        elif weights:
+            handles.append(module.register_forward_pre_hook(runs(weights)))
+    try:
+        with evaluating(network):
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {weight: masks for weight, masks in found.items() if masks}
 
 
 def _install(network: nn.Module, path: str, channels: int, rate: float) -> None:

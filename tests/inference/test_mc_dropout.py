@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MCDropout
-from bayesdf.inference.mc_dropout import ChannelDropout, MaskSampler, insert, places
+from bayesdf.inference.mc_dropout import ChannelDropout, MaskSampler, insert, masks_before, places
 from bayesdf.models import Detector, build
 from tests.inference.linear import Logistic, correlated, simulate
 
@@ -130,6 +130,15 @@ def test_weight_decay_is_the_prior():
     torch.testing.assert_close(found, weight, rtol=0, atol=2e-3)
 
 
+def test_the_layer_behind_a_mask_has_the_masked_prior():
+    network = build("resnet18", 2).eval()
+    insert(network, 0.2, None, torch.rand(1, 3, 32, 32))
+    assert masks_before(network, torch.rand(1, 3, 32, 32)) == {
+        "layer4.1.conv1.weight": ("layer4.0.dropout.mask",),
+        "fc.weight": ("layer4.1.dropout.mask", "fc.input_dropout.mask"),
+    }
+
+
 def test_frozen_networks_keep_their_weights():
     network = small(dropout=False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -169,6 +178,16 @@ def test_learnt_rates_fall_with_the_data():
         found.append(rates(method.fit(Detector(Wide(), {}), train))["widen.dropout.mask"])
     assert found[0] > 2 * found[1]
     assert 0 < found[1] < 0.2
+
+
+def test_masks_pull_at_large_weights_as_the_bound_has_it():
+    """|M|² (1 - p) = |w|² / (1 - p): of weights that stay as they are, the less is dropped the tighter their prior."""
+    train = simulate(correlated(200), torch.tensor([3.0, 3.0]), seed=0)
+    found = []
+    for scale in (0.3, 1.0, 3.0):
+        settings = {"prior_scale": scale, "layers": "widen", "epochs": 30, "lr": 0.003, "progress": False}
+        found.append(rates(MCDropout(concrete=True, **settings).fit(Detector(Wide(), {}), train))["widen.dropout.mask"])
+    assert found[0] < 0.7 * found[1] and found[1] < found[2]
 
 
 class Wide(nn.Module):
