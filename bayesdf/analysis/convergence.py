@@ -76,7 +76,7 @@ def r_hat(values: NDArray[np.floating]) -> float:
     if halves is None:
         return float("nan")
     folded = np.abs(halves - np.median(halves))
-    return max(_r_hat(_rank_normalised(part)) for part in (halves, folded))
+    return float(np.nanmax([_r_hat(_rank_normalised(part)) for part in (halves, folded)]))
 
 
 def ess(values: NDArray[np.floating]) -> float:
@@ -142,10 +142,11 @@ def _rank_normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _r_hat(z: NDArray[np.float64]) -> float:
     length = z.shape[1]
-    within = z.var(1, ddof=1).mean()
+    within, between = z.var(1, ddof=1).mean(), z.mean(1).var(ddof=1)
     if within == 0:
-        return float("inf")  # every chain stands still, each where it is
-    return float(np.sqrt((length - 1) / length + z.mean(1).var(ddof=1) / within))
+        # Every chain stands still: each where it is, or all at one place, as folded values of a number that has two.
+        return float("inf") if between else float("nan")
+    return float(np.sqrt((length - 1) / length + between / within))
 
 
 def _autocovariance(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """Methods that turn a detector into a posterior, one file each and all of one shape, and what a posterior does."""
 
+from bayesdf.inference.analytic import logit_moments
 from bayesdf.inference.ensemble import DeepEnsemble
+from bayesdf.inference.gradients import input_gradients
 from bayesdf.inference.laplace import Laplace
 from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
@@ -22,5 +24,7 @@ __all__ = [
     "Laplace",
     "MCDropout",
     "Posterior",
+    "input_gradients",
     "load_posterior",
+    "logit_moments",
 ]

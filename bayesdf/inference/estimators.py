@@ -11,6 +11,7 @@ convolutional layer makes of the mean weights ``M``; ``S`` are the standard devi
   one perturbation for the batch, under signs of each image's own, ``x M + ((x ∘ s) (S ∘ ε)) ∘ r``.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -28,17 +29,18 @@ Parameters = Callable[[str], tuple[Tensor, Tensor]]
 
 
 def eligible(network: nn.Module, sites: list[str], images: Tensor) -> dict[str, nn.Module]:
-    """The sites that are the weight of a linear layer or a plain convolution that runs once, and these layers.
+    """The sites that are the weight of one linear layer or plain convolution that runs once, and these layers.
 
     Other sites (biases, gains, convolutions with a forward of their own) are sampled as ever: an estimate may mix both.
     """
     modules = dict(network.named_modules())
+    owners = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
     found = {}
     for site in sites:
         path, _, name = site.rpartition(".")
         module = modules.get(path)
         plain = type(module) is nn.Linear or (type(module) is nn.Conv2d and module.padding_mode == "zeros")
-        if name == "weight" and module is not None and plain:
+        if name == "weight" and module is not None and plain and owners[id(module.weight)] == 1:
             found[site] = module
     return _run_once(network, found, images)
 

@@ -210,6 +210,8 @@ def _kron(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, p
         squares = inputs.T @ inputs + (0.0 if squares is None else squares)
         curvature = curvatures.sum(0) + (0.0 if curvature is None else curvature)
     assert squares is not None and curvature is not None
+    if not bool(squares.isfinite().all() and curvature.isfinite().all()):
+        raise BayesdfError("Laplace: the layer's inputs or its curvature are not finite: check the images")
     of_rows, rows = torch.linalg.eigh(curvature)
     of_columns, columns = torch.linalg.eigh(squares / problem.size)
     sites = {}

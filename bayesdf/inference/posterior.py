@@ -316,7 +316,8 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     if detector is not None:
         network = copy.deepcopy(detector.network)
     elif recipe is not None:
-        network = rebuild(recipe)
+        with torch.random.fork_rng([]):  # its fresh weights are nobody's
+            network = rebuild(recipe)
     else:
         raise BayesdfError(
             f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader, Dataset
 
@@ -117,14 +117,26 @@ class Predictor:
         assert self._parts is not None
         vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
         if vectors and self.names and self._parts.traced:
+            sized = _Sized(self._parts.suffix)
             with _precision(self.device, mixed):
-                classes = _call(self._parts.suffix, features[0], {}).shape[-1]
+                classes = sized.run(*features[0]).shape[-1]
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
-            numbers += max(sum(part.numel() for part in batch) for batch in features)
-            numbers += classes * sum(len(batch[0]) for batch in features)
+            numbers += 2 * sized.largest + classes * sum(len(batch[0]) for batch in features)
             size = max(1, DRAW_BYTES // (4 * numbers))
         for begin in range(0, draws, size):
             yield slice(begin, min(begin + size, draws))
+
+
+class _Sized(fx.Interpreter):
+    """Runs a traced module, and notes the largest tensor on the way."""
+
+    largest = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
 
 
 def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor]) -> Tensor:

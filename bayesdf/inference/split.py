@@ -74,6 +74,17 @@ def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
     return Split(PassOn(), network, traced=False)
 
 
+def depends_on_mode(network: nn.Module) -> bool:
+    """Whether the forward of a network that can be traced is another one in training mode, but for its modules' own."""
+    with evaluating(network):
+        forms = []
+        for mode in (False, True):
+            network.train(mode)
+            nodes = _Tracer().trace(network).nodes
+            forms.append([(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in nodes])
+    return forms[0] != forms[1]
+
+
 class PassOn(nn.Module):
     """The prefix of a network that is not split."""
 

@@ -238,7 +238,7 @@ def _largest_curvature(problem: Problem, objective: Point, values: list[Tensor])
             size = _length(product)
             if not (math.isfinite(size) and size > 0):
                 raise BayesdfError(
-                    f"SWAG: the curvature of the loss at the maximum is {size}: check the priors' scales"
+                    f"SWAG: the curvature of the loss at the maximum is {size}: check the images and the priors' scales"
                 )
             direction, distance = _scaled(product, 1 / size), 0.1 / math.sqrt(size)
         largest = max(largest, size)

@@ -34,7 +34,7 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import replacing
 from bayesdf.inference.prediction import batches, place, resolve_device
-from bayesdf.inference.split import Split, split
+from bayesdf.inference.split import Split, depends_on_mode, split
 from bayesdf.models.detector import Detector
 from bayesdf.models.priors import describe
 
@@ -282,6 +282,13 @@ def pose(
             "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite "
             "the network's forward without control flow that depends on the images"
         )
+    if settings.freeze == "prefix" and depends_on_mode(network):
+        warnings.warn(
+            "the network's forward itself asks whether it is in training mode (as in F.dropout(x, p, self.training)), "
+            "which freeze='prefix' settles as in evaluation: use modules (nn.Dropout), or another freeze",
+            BayesdfWarning,
+            stacklevel=3,
+        )
     weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
     example = (images, example_labels)
     described = {pattern: describe(prior) for pattern, prior in detector.priors.items()}
@@ -403,7 +410,7 @@ def minimise(
                     history.accuracy.append(accuracy)
                 _sound(_size(groups), "sum of absolute weights", history)
             except _Unsound as unsound:
-                raise good.rescue(unsound, problem, objective, groups, history, epoch) from None
+                raise good.rescue(unsound, problem, objective, groups, history, epoch, inputs) from None
             good = _Good(_Snapshot.of(problem, groups, nll, epoch), len(history.loss))
             if validated and (best is None or nll < best.nll):
                 best = good.state
@@ -450,9 +457,10 @@ class _Good:
         groups: list[dict[str, Any]],
         history: History,
         epoch: int,
+        inputs: tuple[Tensor, ...],
     ) -> Diverged:
         """The error to raise, once everything is as it was."""
-        step, where = len(history.loss), _blame(problem, objective)
+        step, where = len(history.loss), _blame(problem, objective, inputs)
         self.state.restore(problem, groups)
         set_modes(problem, training=False)
         history.loss, history.nll, history.accuracy = (
@@ -468,8 +476,10 @@ class _Good:
         )
 
 
-def _blame(problem: Problem, objective: Objective) -> str:
-    """Which site, or which weights without a prior, are no numbers or have the largest ones."""
+def _blame(problem: Problem, objective: Objective, inputs: tuple[Tensor, ...]) -> str:
+    """Whether images, which site, or which weights without a prior are no numbers, or which have the largest ones."""
+    if not all(bool(part.isfinite().all()) for part in inputs if isinstance(part, Tensor)):
+        return "where images of the batch (or their features) are not finite"
     sites = objective.sites()
     own = {id(value) for values in sites.values() for value in values}
     weights = {name: [value] for name, value in problem.module.named_parameters() if id(value) not in own}

@@ -25,6 +25,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import biject_to
 
+from bayesdf.errors import BayesdfError
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.prediction import batches
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
@@ -56,6 +57,11 @@ class Whitening:
     def __init__(self, joint: Joint, centre: Tensor, precision: Tensor) -> None:
         """Precision (D, D) or (D,): H + F."""
         self.joint, self.centre = joint, centre
+        if not bool(precision.isfinite().all()):
+            raise BayesdfError(
+                "the log density has no finite curvature where sampling begins: check the images (NaN, values far "
+                "beyond 1) and the priors' scales"
+            )
         if precision.dim() == 1:
             self.scale = precision.clamp_min(_FLATTEST * float(precision.max())).rsqrt()
         else:

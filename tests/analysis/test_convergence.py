@@ -89,3 +89,9 @@ def test_what_cannot_be_judged():
         convergence(xr.DataTree.from_dict({"/sample_stats": xr.Dataset()}))
     with pytest.raises(BayesdfError, match="shape \\(8,\\)"):
         r_hat(np.zeros(8))
+
+
+def test_a_number_of_two_values_has_an_r_hat():
+    values = np.random.default_rng(0).integers(0, 2, (4, 100)).astype(float)
+    assert r_hat(values) == pytest.approx(float(arviz.rhat(values)), rel=1e-9)
+    assert r_hat(np.tile([0.0, 1.0], (4, 50))) == pytest.approx(float(arviz.rhat(np.tile([0.0, 1.0], (4, 50)))))

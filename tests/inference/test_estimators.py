@@ -103,3 +103,16 @@ def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
         SVI(estimator="local", epochs=1, progress=False).fit(Detector(network, {"3.bias": priors.normal(1.0)}), data)
     with pytest.raises(BayesdfError, match="needs guide 'normal'"):
         SVI(estimator="flipout", guide="lowrank")
+
+
+def test_weights_that_two_layers_share_are_sampled():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 2)
+            self.b.weight = self.a.weight
+
+        def forward(self, images):
+            return self.c(self.b(torch.relu(self.a(images.flatten(1)))))
+
+    assert set(eligible(Tied(), ["a.weight", "c.weight"], torch.rand(2, 3, 2, 2))) == {"c.weight"}

@@ -321,3 +321,11 @@ def test_methods_have_one_shape():
         assert issubclass(method, nn.Module) is False and callable(method.fit)
         with pytest.raises(AttributeError):
             method().epochs = 3
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(posteriors, tmp_path):
+    path = posteriors["normal"].save(tmp_path / "a.zarr")
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    load_posterior(path)
+    assert torch.equal(state, torch.get_rng_state())

@@ -196,3 +196,14 @@ def test_streams_leave_gradients_as_they_are():
     for _ in pieces:
         assert torch.is_grad_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_wide_layers_behind_a_random_one_run_for_few_draws_at_once(monkeypatch):
+    """What runs at once is bounded by the largest tensor on the way, not by what goes in and out."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Linear(16, 4096), nn.ReLU(), nn.Linear(4096, 2)).eval()
+    posterior = Posterior(network, samplers(network, ["1.bias"])["normal"], xr.Dataset(), {})
+    predictor, seen = posterior.predictor("cpu"), []
+    monkeypatch.setattr(prediction, "DRAW_BYTES", 4 * 10 * 2 * 5 * 4096)
+    for piece in predictor.pieces(images(side=2), 40, 0, batch_size=5):
+        seen.append(len(piece.logits))
+    assert sum(seen) == 40 and 5 <= max(seen) <= 10

@@ -5,13 +5,16 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfWarning
+from bayesdf.inference import MAP
 from bayesdf.inference.prediction import place
-from bayesdf.inference.split import split
-from bayesdf.models import build
+from bayesdf.inference.split import depends_on_mode, split
+from bayesdf.models import Detector, build, priors
 from bayesdf.models.blind import NAMES
 
 LAST = {
@@ -111,3 +114,23 @@ def test_what_cannot_be_split_runs_whole_with_one_warning(kind):
         torch.testing.assert_close(parts.suffix(*parts.prefix(images)), network(images))
     assert not parts.traced and parts.suffix is network
     assert [warning.category for warning in caught] == [BayesdfWarning]
+
+
+def test_functional_dropout_is_noticed():
+    """Its mode is settled when it is traced; modules read theirs when they run."""
+
+    class Functional(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.linear, self.module = nn.Linear(12, 2), module
+
+        def forward(self, images):
+            values = images.flatten(1)
+            return self.linear(self.module(values) if self.module else F.dropout(values, 0.5, self.training))
+
+    assert depends_on_mode(Functional(None).train()) and not depends_on_mode(Functional(nn.Dropout(0.5)))
+    assert not any(depends_on_mode(build(name, 2)) for name in NAMES)
+    model = Detector(Functional(None), {"linear": priors.normal(1.0)})
+    data = TensorDataset(torch.rand(4, 3, 2, 2), torch.arange(4) % 2)
+    with pytest.warns(BayesdfWarning, match="training mode"):
+        MAP(epochs=1, freeze="prefix", progress=False).fit(model, data)

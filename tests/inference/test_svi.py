@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference import SVI, Diverged, training
+from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace, training
 from bayesdf.inference.guides import full
 from bayesdf.models import Detector, priors
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
@@ -493,7 +493,7 @@ def test_a_fit_that_diverges_says_where_and_keeps_the_last_good_state():
 
     network = convolutional()
     model = Detector(network, {"3": priors.normal(0.1)})
-    with pytest.raises(Diverged, match=r"the loss is nan at step 6 \(epoch 2\)") as caught:
+    with pytest.raises(Diverged, match=r"the loss is nan at step 6 \(epoch 2\), where images of the") as caught:
         short(epochs=4, augment=poisoned).fit(model, pictures())
     kept = caught.value.posterior
     assert len(kept.sample_stats["elbo"]) == 6 and np.isfinite(kept.sample_stats["elbo"]).all()
@@ -552,3 +552,37 @@ def test_elbo_and_prediction_are_of_the_same_function_behind_a_frozen_prefix():
     for name, value in network.state_dict().items():
         if "running" in name:
             assert torch.equal(value, posterior.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(2, 2), r"guide guide fails|linear\.weight shape \(2, 2\)"),
+        (torch.full((1, 2), torch.nan), "finite"),
+    ],
+)
+def test_a_guide_whose_sites_do_not_fit_is_refused(value, message):
+    def guide(images, labels):
+        pyro.sample("linear.weight", dist.Delta(value).to_event(2))
+
+    model = Detector(Logistic(2), {"linear": priors.normal(1.0)})
+    with pytest.raises(BayesdfError, match=message):
+        SVI(guide=guide, epochs=1, progress=False).fit(model, simulate(separate(20), WEIGHTS, seed=0))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        NUTS(epochs=0),
+        SGMCMC(epochs=0, stored_draws=20),
+        Laplace(structure="kron", epochs=0),
+        Laplace(epochs=0),
+        SWAG(epochs=0),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_images_that_are_no_numbers_are_refused_where_nothing_is_learnt_first(method):
+    train = simulate(separate(200), WEIGHTS, seed=0)
+    train.tensors[0][7] = torch.nan
+    with pytest.raises(BayesdfError, match=r"images|features"):
+        method.fit(Detector(Logistic(2), {"linear": priors.normal(1.0)}), train)

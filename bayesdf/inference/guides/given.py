@@ -53,6 +53,9 @@ class Given:
                 f"SVI: the guide {name} fails ({error}): some guides of Pyro cannot hold a site whose name continues "
                 "another's; call hyperpriors f'{name}_scale', not f'{name}.scale'"
             ) from error
+        except (RuntimeError, ValueError) as error:
+            name, cause = getattr(made_from, "__name__", type(guide).__name__), str(error).splitlines()[0]
+            raise BayesdfError(f"SVI: the guide {name} fails: {cause}") from error
         wanted = unconstrained_start(model, example, start)
         missed = [name for name in wanted if name not in trace.nodes]
         if missed:
@@ -61,6 +64,12 @@ class Given:
                 f"SVI: the guide {name} misses {len(missed)} of the {len(wanted)} sites of the detector: "
                 f"{', '.join(missed[:5])}{', …' if len(missed) > 5 else ''}; sample each of them"
             )
+        for site, (value, _) in wanted.items():
+            found = trace.nodes[site]["value"]
+            if found.shape != value.shape or not bool(found.isfinite().all()):
+                name = getattr(made_from, "__name__", type(guide).__name__)
+                what = "a value that is not finite" if found.shape == value.shape else f"shape {tuple(found.shape)}"
+                raise BayesdfError(f"SVI: the guide {name} gives site {site} {what}, where it has {tuple(value.shape)}")
 
     def __call__(self, *args: Any) -> Any:
         return self.guide(*args)
