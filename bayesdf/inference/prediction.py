@@ -1,6 +1,7 @@
 """The loop over draws: the prefix once an image, the suffix once a draw, in bounded memory."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader, Dataset
 
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.folding import folded
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
@@ -53,7 +54,10 @@ class Predictor:
         """The network's prefix and suffix; the images are needed the first time."""
         if self._parts is None:
             parts = split(self.network, self.names, images[:2])
-            self._parts = Split(folded(parts.prefix), folded(parts.suffix), parts.traced)
+            if parts.obstacle is not None:
+                message = "the network cannot be split into prefix and suffix, so every draw runs all of it"
+                warnings.warn(f"{message} ({parts.obstacle})", BayesdfWarning, stacklevel=3)
+            self._parts = Split(folded(parts.prefix), folded(parts.suffix), parts.obstacle)
         return self._parts
 
     def values(self, index: int, seed: int) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ belongs to the suffix when it uses a random tensor or the result of an operation
 
 import copy
 import operator
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from bayesdf.errors import BayesdfWarning
 from bayesdf.models.blind import Preprocess, preprocess
 from bayesdf.models.modes import evaluating
 
@@ -33,13 +31,18 @@ class Split:
         Images (B, 3, H, W) to a tuple of features.
     suffix : nn.Module
         Those features to logits (B, C). Its parameters and buffers have the names they have in the network.
-    traced : bool
-        False where the network could not be traced: the prefix then passes the images on, the suffix is the network.
+    obstacle : str or None
+        Why the network could not be split: the prefix then passes the images on, and the suffix is the network.
     """
 
     prefix: nn.Module
     suffix: nn.Module
-    traced: bool
+    obstacle: str | None = None
+
+    @property
+    def traced(self) -> bool:
+        """Whether the network could be split."""
+        return self.obstacle is None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that the suffix uses."""
@@ -50,7 +53,7 @@ def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
     """Split a network before the first operation that uses one of the named tensors.
 
     The result is checked on the images against the network itself. A network that cannot be traced, or that does
-    something tracing cannot see, is not split, with a `BayesdfWarning`: the same numbers, later.
+    something tracing cannot see, is not split (the result's `obstacle` says why): the same numbers, later.
 
     Parameters
     ----------
@@ -69,9 +72,7 @@ def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
             reason = "its traced form gives other numbers"
         except Exception as error:  # tracing runs the network's own code, which may raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    message = f"the network cannot be split into prefix and suffix, so every draw runs all of it ({reason})"
-    warnings.warn(message, BayesdfWarning, stacklevel=2)
-    return Split(PassOn(), network, traced=False)
+    return Split(PassOn(), network, reason)
 
 
 def depends_on_mode(network: nn.Module) -> bool:
@@ -126,7 +127,7 @@ def _split(network: nn.Module, names: set[str]) -> Split:
     for node in graph.nodes:
         if node in random or node in constants:
             copies[node] = suffix.node_copy(node, copies.__getitem__)
-    return Split(_module(network, prefix, bare), _module(network, suffix, bare), traced=True)
+    return Split(_module(network, prefix, bare), _module(network, suffix, bare))
 
 
 def _preprocessing_apart(graph: fx.Graph, network: nn.Module) -> set[str]:

@@ -279,8 +279,8 @@ def pose(
     parts = split(network, names, images)
     if settings.freeze == "prefix" and not parts.traced:
         raise BayesdfError(
-            "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite "
-            "the network's forward without control flow that depends on the images"
+            "freeze='prefix' needs a network that torch.fx can trace: use freeze='all' or None, or rewrite the "
+            f"network's forward without control flow that depends on the images ({parts.obstacle})"
         )
     if settings.freeze == "prefix" and depends_on_mode(network):
         warnings.warn(
