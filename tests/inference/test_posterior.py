@@ -133,6 +133,7 @@ def test_a_prediction_goes_to_a_store_and_to_arviz(posteriors, tmp_path):
     assert list(table.index) == ["classifier.bias[0]", "classifier.bias[1]"]
 
 
+@pytest.mark.filterwarnings("ignore")  # four draws are few, and those of MAP are all the same
 @pytest.mark.parametrize("name", METHODS)
 def test_arviz_summarises_and_traces_the_draws_of_every_method(posteriors, name):
     draws = posteriors[name].draws(4)["posterior"].to_dataset()
