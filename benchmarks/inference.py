@@ -150,6 +150,7 @@ def predict_rows(
             "device": where.type,
             "network": name,
             "pixels": size,
+            "images": images,
             "random": part,
             "draws": count,
             "limit": limit / one,
