@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesdf.inference.fused import standard_normal
-from bayesdf.models.modes import evaluating
+from bayesdf.models.modes import evaluating, hooked
 
 Estimator = Literal["plain", "local", "flipout"]
 Parameters = Callable[[str], tuple[Tensor, Tensor]]
@@ -57,12 +57,8 @@ def _run_once(network: nn.Module, layers: dict[str, nn.Module], images: Tensor) 
         return count
 
     handles = [module.register_forward_hook(counting(site)) for site, module in layers.items()]
-    try:
-        with evaluating(network):
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(network), hooked(handles):
+        network(images)
     return {site: module for site, module in layers.items() if calls[site] == 1}
 
 
@@ -74,12 +70,8 @@ def noise_of_each_image(estimator: Estimator, layers: dict[str, nn.Module], para
     def hook(site: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda module, inputs, output: add(module, inputs[0], output, parameters(site)[1])
 
-    handles = [module.register_forward_hook(hook(site)) for site, module in layers.items()]
-    try:
+    with hooked([module.register_forward_hook(hook(site)) for site, module in layers.items()]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _local(module: nn.Module, x: Tensor, output: Tensor, log_scale: Tensor) -> Tensor:

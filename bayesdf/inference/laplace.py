@@ -34,6 +34,7 @@ from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler, Sampl
 from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier
+from bayesdf.models.modes import hooked
 from bayesdf.models.priors import describe
 
 FULL_NUMBERS = 10_000
@@ -121,11 +122,8 @@ def _layer(detector: Detector, problem: Problem) -> str:
     seen: list[tuple[int, ...]] = []
     module = problem.network.get_submodule(layer)
     handle = module.register_forward_hook(lambda _, inputs, output: seen.append(tuple(inputs[0].shape)))
-    try:
-        with torch.no_grad():
-            problem.network(problem.example[0])
-    finally:
-        handle.remove()
+    with torch.no_grad(), hooked([handle]):
+        problem.network(problem.example[0])
     if len(seen) != 1 or len(seen[0]) != 2:
         raise BayesdfError(
             f"Laplace: the last linear layer, {layer}, must see one vector an image, but {len(problem.example[0])} "
@@ -246,7 +244,7 @@ def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: 
         return seen["given"].clone()
 
     handles = [module.register_forward_hook(at_layer), suffix.register_forward_hook(at_end)]
-    try:
+    with hooked(handles):
         for images, labels in batches(problem.train, problem.settings.batch_size, problem.device):
             with torch.no_grad():
                 features = problem.parts.prefix(images)
@@ -256,9 +254,6 @@ def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: 
             curvature = -_jacobian(slope, seen["given"])
             jacobian = _jacobian(seen["logits"], seen["outputs"]).double()
             yield seen["inputs"].double(), jacobian.mT @ curvature @ jacobian
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _jacobian(values: Tensor, of: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import generator, order, ordered, tensor
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.models.detector import Detector
-from bayesdf.models.modes import evaluating
+from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.patterns import select
 
 TEMPERATURE = 0.1
@@ -365,12 +365,8 @@ def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict
             handles.append(network.get_submodule(owner).register_forward_pre_hook(before(path)))
         else:
             handles.append(network.get_submodule(path).register_forward_pre_hook(before(path)))
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked(handles):
+        network(image)
     return {path: counts[path] for path in paths if path in counts}
 
 
@@ -406,12 +402,8 @@ def masks_before(network: nn.Module, images: Tensor) -> dict[str, tuple[str, ...
             handles.append(module.register_forward_pre_hook(drawn(path)))
         elif weights:
             handles.append(module.register_forward_pre_hook(runs(weights)))
-    try:
-        with evaluating(network):
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(network), hooked(handles):
+        network(images)
     return {weight: masks for weight, masks in found.items() if masks}
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
+from bayesdf.models.modes import evaluating, hooked
 
 
 def classifier(network: nn.Module) -> str:
@@ -38,10 +39,6 @@ def penultimate(network: nn.Module, images: Tensor) -> Tensor:
     seen: list[Tensor] = []
     module = network.get_submodule(classifier(network))
     handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-    mode = network.training
-    try:
-        network.eval()(images)
-    finally:
-        handle.remove()
-        network.train(mode)
+    with evaluating(network), hooked([handle]):
+        network(images)
     return seen[-1]

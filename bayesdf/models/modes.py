@@ -1,9 +1,10 @@
-"""Evaluation mode for a while."""
+"""Evaluation mode, and hooks, for a while."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -16,3 +17,13 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks that were registered; they are removed afterwards."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
 from bayesdf.inference.training import Training
 from bayesdf.models import classifier, priors
+from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.priors import Prior
 
 PRIOR_SCALE = 0.3
@@ -71,13 +72,8 @@ def before_classifier(network: nn.Module, image: Tensor) -> str:
         return lambda module, inputs, output: done.append(path)
 
     handles += [module.register_forward_hook(note(path)) for path, module in network.named_modules() if path]
-    mode = network.training
-    try:
-        network.eval()(image)
-    finally:
-        network.train(mode)
-        for handle in handles:
-            handle.remove()
+    with evaluating(network), hooked(handles):
+        network(image)
     return seen[0]
 
 

@@ -28,6 +28,7 @@ class Given:
         self.elbo = Trace_ELBO()  # of the two, the one that assumes nothing about the guide
         self.example, self.stored_draws = example, options.stored_draws
         made_from = guide.func if isinstance(guide, partial) else guide
+        name = getattr(made_from, "__name__", type(guide).__name__)
         if inspect.isclass(made_from) and issubclass(made_from, AutoGuide):
             make: Any = guide
             together = torch.cat([value.flatten() for value in start.values()])
@@ -37,7 +38,7 @@ class Given:
             }
             given = guide.keywords if isinstance(guide, partial) else {}
             missing = set(inspect.signature(made_from).parameters) & set(known) - set(given)
-            self.guide = make(model, **{name: known[name] for name in missing})
+            self.guide = make(model, **{option: known[option] for option in missing})
         elif isinstance(guide, AutoGuide):
             raise BayesdfError(
                 f"SVI: the guide is an instance of {type(guide).__name__}, which is bound to its model: pass the "
@@ -48,18 +49,15 @@ class Given:
         try:
             trace = prune_subsample_sites(pyro.poutine.trace(self.guide).get_trace(*example))
         except AttributeError as error:
-            name = getattr(made_from, "__name__", type(guide).__name__)
             raise BayesdfError(
                 f"SVI: the guide {name} fails ({error}): some guides of Pyro cannot hold a site whose name continues "
                 "another's; call hyperpriors f'{name}_scale', not f'{name}.scale'"
             ) from error
         except (RuntimeError, ValueError) as error:
-            name, cause = getattr(made_from, "__name__", type(guide).__name__), str(error).splitlines()[0]
-            raise BayesdfError(f"SVI: the guide {name} fails: {cause}") from error
+            raise BayesdfError(f"SVI: the guide {name} fails: {str(error).splitlines()[0]}") from error
         wanted = unconstrained_start(model, example, start)
-        missed = [name for name in wanted if name not in trace.nodes]
+        missed = [site for site in wanted if site not in trace.nodes]
         if missed:
-            name = getattr(made_from, "__name__", type(guide).__name__)
             raise BayesdfError(
                 f"SVI: the guide {name} misses {len(missed)} of the {len(wanted)} sites of the detector: "
                 f"{', '.join(missed[:5])}{', …' if len(missed) > 5 else ''}; sample each of them"
@@ -67,7 +65,6 @@ class Given:
         for site, (value, _) in wanted.items():
             found = trace.nodes[site]["value"]
             if found.shape != value.shape or not bool(found.isfinite().all()):
-                name = getattr(made_from, "__name__", type(guide).__name__)
                 what = "a value that is not finite" if found.shape == value.shape else f"shape {tuple(found.shape)}"
                 raise BayesdfError(f"SVI: the guide {name} gives site {site} {what}, where it has {tuple(value.shape)}")
 

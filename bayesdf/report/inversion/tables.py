@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 import bayesdf.analysis as analysis
+from bayesdf.analysis.calibration import area
 from bayesdf.data import REAL
 from bayesdf.report.inversion.names import COMPARED, FIGURES, INVERTING, METHODS, estimate, part_of
 from bayesdf.report.style import in_order
@@ -84,9 +83,6 @@ def open_set(tree: xr.DataTree) -> pd.DataFrame:
     for name in group["left_out"].values:
         unknown = group["source"].values == name
         odds = group["none"].sel(left_out=name).values
-
-        def area(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
-            return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
         auc = analysis.cluster_bootstrap(area, [unknown, odds], group["subject"].values)
         rows[str(name)] = {
