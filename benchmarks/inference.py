@@ -351,7 +351,7 @@ def main(
     ] = "resnet18,efficientnet",
     sizes: Annotated[str, typer.Option(help="Sides of the images in pixels.")] = "64,224",
     draws: Annotated[str, typer.Option(help="Numbers of draws.")] = "1,10,50,200",
-    images: Annotated[int, typer.Option(help="Images at 64 pixels; in proportion to their area elsewhere.")] = 512,
+    images: Annotated[str, typer.Option(help="Numbers of images at 64 pixels; as many pixels elsewhere.")] = "256,1024",
     repeats: Annotated[int, typer.Option(help="Runs of each, of which the best counts.")] = 3,
     budget: Annotated[float, typer.Option(help="Seconds; rows whose draws take longer are left out.")] = 30.0,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV.")] = None,
@@ -364,16 +364,17 @@ def main(
         return
     counts = [int(value) for value in draws.split(",")]
     sides = [int(size) for size in sizes.split(",")]
-    jobs = list(itertools.product(devices(), networks.split(","), sides, PARTS))
+    numbers = [int(value) for value in images.split(",")]
+    jobs = list(itertools.product(devices(), networks.split(","), sides, PARTS, numbers))
     rows: list[dict[str, Any]] = []
-    for where, name, size, part in track(jobs, "prediction", transient=True):
-        number = max(8, round(images * (64 / size) ** 2))
+    for where, name, size, part, most in track(jobs, "prediction", transient=True):
+        number = max(8, round(most * (64 / size) ** 2))
         rows += predict_rows(name, size, part, counts, number, repeats, budget, where)
     tables = {
         "prediction": pd.DataFrame(rows),
         "training": pd.DataFrame([row for where in devices() for row in training_rows(repeats, where)]),
         "epoch": pd.DataFrame([epoch_row(repeats, where) for where in devices()]),
-        "memory": pd.DataFrame(memory_rows(images)),
+        "memory": pd.DataFrame(memory_rows(max(numbers))),
     }
     console.print(machine(), markup=False, highlight=False)
     for name, table in tables.items():

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 import xarray as xr
 from rich.markup import escape
@@ -37,7 +36,7 @@ from bayesdf.experiments.run import (
     write_tables,
 )
 from bayesdf.inference import SVI, MCDropout, Posterior
-from bayesdf.models import Detector, penultimate
+from bayesdf.models import Detector
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
 
@@ -147,19 +146,16 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         `uncertainty`, `metrics` and `attribution/<feature set>`.
     """
     parts = [collection.val, collection.test]
-    trees = [posterior.predict(part, draws=draws, seed=seed, device=device) for part in parts]
+    trees = [posterior.predict(part, draws, seed, device=device, penultimate=True) for part in parts]
     scaling = analysis.fit_scaling(trees[0])
     trees = [analysis.rescale(tree, scaling) for tree in trees]
-    predictions = trees[-1]
+    predictions = trees[-1].drop_nodes("features")
     features = {
         "uncertainty": _of_fakes(trees, lambda tree: analysis.combine(_scalars(tree), analysis.profile(tree))),
         "uncertainty_scalars": _of_fakes(trees, _scalars),
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
+        "penultimate_features": _of_fakes(trees, _penultimate),
     }
-    ceiling = np.concatenate([_penultimate(posterior, part) for part in parts])
-    fakes = np.concatenate([(part.manifest["source"] != data.REAL).to_numpy() for part in parts])
-    coords = {name: coord for name, coord in features["mean_probability"].coords.items() if coord.dims == ("image",)}
-    features["penultimate_features"] = xr.DataArray(ceiling[fakes], dims=("image", "feature"), coords=coords)
     linked = np.concatenate([data.circles(part.manifest)[part.manifest["source"] != data.REAL] for part in parts])
     attributions = {
         name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
@@ -184,15 +180,16 @@ def _scalars(tree: xr.DataTree) -> xr.DataArray:
     return scalars.sel(feature=own)
 
 
+def _penultimate(tree: xr.DataTree) -> xr.DataArray:
+    """The ceiling: what the network itself makes of each image."""
+    known = analysis.mean_probability(tree).coords
+    coords = {name: coord for name, coord in known.items() if coord.dims == ("image",)}
+    return xr.DataArray(tree["features/penultimate"].values, coords, ("image", "feature"))
+
+
 def _of_fakes(trees: list[xr.DataTree], features: Callable[[xr.DataTree], xr.DataArray]) -> xr.DataArray:
     parts = [features(tree) for tree in trees]
     return xr.concat([part[(part["source"] != data.REAL).values] for part in parts], "image")
-
-
-def _penultimate(posterior: Posterior, part: data.ImageDataset) -> np.ndarray:
-    batches = np.array_split(np.arange(len(part)), -(-len(part) // 128))
-    images = (torch.stack([image for image, _ in part.__getitems__(rows.tolist())]) for rows in batches)
-    return np.concatenate([penultimate(posterior.network, batch).numpy() for batch in images])
 
 
 def _posterior(

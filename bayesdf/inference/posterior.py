@@ -108,6 +108,7 @@ class Posterior:
         batch_size: int = 128,
         device: str = "auto",
         mixed_precision: bool = False,
+        penultimate: bool = False,
     ) -> xr.DataTree:
         """Predict every image under every draw; one draw is the same function of all images.
 
@@ -127,13 +128,17 @@ class Posterior:
         mixed_precision : bool
             Run in half precision what bears it (float16 on a GPU, bfloat16 on a CPU): faster on GPUs, with logits good
             to about three digits.
+        penultimate : bool
+            Keep what the network makes of each image before its classifier too, its sites at the posterior's centre
+            (see `bayesdf.models.penultimate`): nearly free here.
 
         Returns
         -------
         xr.DataTree
             ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
             (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method has a formula for
-            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes).
+            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes);
+            ``features`` with ``penultimate`` (image, feature), float32, where they were asked for.
 
         Raises
         ------
@@ -145,11 +150,14 @@ class Posterior:
         chains = self.sampler.chains
         logits = np.empty((0, 0, 0), np.float32)
         labels = np.empty(len(dataset), np.int64)  # type: ignore[arg-type]
+        features = []
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             if piece.images.start == piece.draws.start == 0:
                 logits = room_for(draws * chains, len(labels), piece.logits.shape[-1])
             logits[piece.draws, piece.images] = piece.logits
             labels[piece.images] = piece.labels
+            if penultimate and piece.draws.start == 0:
+                features.append(self.predictor(device).penultimate(piece.features))
         by_chain = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
         image = np.arange(len(labels))
         coords = {
@@ -166,6 +174,9 @@ class Posterior:
         }
         if not isinstance(self.sampler, StoredSampler):
             groups["variational"] = self.sampler.to_dataset()
+        if penultimate:
+            known = (("image", "feature"), np.concatenate(features))
+            groups["features"] = xr.Dataset({"penultimate": known}, {"image": image})
         numbers = chains * draws * sum(int(np.prod(shape)) for shape in self.sampler.shapes.values())
         extra = {}
         if numbers <= POSTERIOR_NUMBERS:

@@ -19,6 +19,8 @@ from bayesdf.inference.folding import folded
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
+from bayesdf.models.features import classifier
+from bayesdf.models.modes import hooked
 
 FEATURE_BYTES = 1 << 29
 """Features kept at once; images beyond it are a second round, for which every draw is made again."""
@@ -38,6 +40,8 @@ class Piece:
     """float32 (draws, images, C)."""
     labels: np.ndarray
     """int64 (images,)."""
+    features: list[tuple[Any, ...]]
+    """What the prefix made of the images, batch by batch."""
 
 
 class Predictor:
@@ -70,6 +74,18 @@ class Predictor:
         assert self._parts is not None
         return _call(self._parts.suffix, features, {name: point[name].to(self.device) for name in self.names})
 
+    @torch.no_grad()
+    def penultimate(self, features: list[tuple[Any, ...]]) -> np.ndarray:
+        """(N, F): the input of the network's classifier, its random tensors at the posterior's centre."""
+        assert self._parts is not None
+        seen: list[Tensor] = []
+        module = self.network.get_submodule(classifier(self.network))
+        handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+        with hooked([handle]):
+            for batch in features:
+                self._parts.suffix(*batch)
+        return torch.cat(seen).float().cpu().numpy()
+
     def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept."""
         features: list[tuple[Any, ...]] = []
@@ -97,7 +113,7 @@ class Predictor:
             for lot in self._lots(features, draws, mixed):
                 with _precision(self.device, mixed):
                     logits = self._suffix(features, lot, seed)
-                yield Piece(images, lot, logits.float().cpu().numpy(), labels)
+                yield Piece(images, lot, logits.float().cpu().numpy(), labels, features)
         if begin == 0:
             raise BayesdfError("the data set to predict is empty")
 

@@ -95,10 +95,10 @@ class PassOn(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        # Norms stay modules although timm builds them of parts, and so do all modules without parts: their
-        # training mode is then read when they run, not when they are traced.
-        norm = isinstance(module, nn.modules.batchnorm._NormBase)
-        return norm or super().is_leaf_module(module, path) or not any(True for _ in module.children())
+        # Norms stay modules although timm builds them of parts, linear layers although dropout may sit in one, and so
+        # do all modules without parts: their training mode is then read when they run, not when they are traced.
+        one = isinstance(module, nn.modules.batchnorm._NormBase | nn.Linear)
+        return one or super().is_leaf_module(module, path) or not any(True for _ in module.children())
 
 
 def _split(network: nn.Module, names: set[str]) -> Split:

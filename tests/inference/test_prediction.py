@@ -22,7 +22,7 @@ from bayesdf.inference.samplers import (
     NormalSampler,
     StoredSampler,
 )
-from bayesdf.models import build, classifier
+from bayesdf.models import build, classifier, penultimate
 from bayesdf.models.blind import NAMES
 
 LAST_BLOCK = {
@@ -105,8 +105,10 @@ class _Plain:
 
 
 def _check_against_naive(posterior, dataset, kind):
-    found = posterior.predict(dataset, draws=2, batch_size=2)["posterior_predictive/logits"].values
-    expected = naive(posterior, dataset, 2)
+    tree = posterior.predict(dataset, draws=2, batch_size=2, penultimate=True)
+    found, expected = tree["posterior_predictive/logits"].values, naive(posterior, dataset, 2)
+    known = penultimate(posterior.network, dataset.tensors[0]).numpy()
+    np.testing.assert_allclose(tree["features/penultimate"].values, known, rtol=1e-4, atol=1e-5, err_msg=kind)
     assert posterior.predictor("cpu")._parts.traced
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=kind)
     if kind != "delta":
@@ -188,6 +190,8 @@ def test_a_network_is_split_once():
             found = posterior.predict(data, draws=2)["posterior_predictive/logits"].values
     assert len(caught) == 1
     np.testing.assert_allclose(found, naive(posterior, data, 2), rtol=1e-5, atol=1e-6)
+    pixels = posterior.predict(data, draws=2, penultimate=True)["features/penultimate"].values
+    assert np.array_equal(pixels, data.tensors[0].flatten(1).numpy())
 
 
 def test_streams_leave_gradients_as_they_are():
