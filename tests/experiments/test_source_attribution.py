@@ -16,7 +16,9 @@ import bayesdf as bdf
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import run, source_attribution
-from tests.experiments.small import COMMAND, SMALL, execute
+from tests.experiments.small import COMMAND, SMALL, execute, thin
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.slow
@@ -77,6 +79,38 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: 
     assert done.returncode == 0 and "found finished in the stopped run" in done.stderr
     for file in ("metrics.json", "tables/svi_uncertainty.csv", "tables/mc_dropout_uncertainty.csv"):
         assert (out / file).read_text() == (finished / file).read_text(), file
+
+
+@pytest.mark.slow
+def test_the_example_in_the_readme_runs_as_written(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thin(monkeypatch, 32)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "runs" / "source_attribution")
+    names: dict[str, object] = {}
+    exec(compile(code, str(README), "exec"), names)
+    predictions, uncertainty = names["predictions"], names["uncertainty"]
+    assert predictions["posterior_predictive/logits"].sizes["draw"] == 50  # type: ignore[index]
+    assert set(uncertainty) >= {"total", "aleatoric", "epistemic"}  # type: ignore[call-overload]
+    assert uncertainty.sizes["image"] == len(names["data"].test)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_it_finds_the_sources_of_unseen_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One method, few draws, a third of the embedded images: far over chance and the control, and calibrated."""
+    thin(monkeypatch, 3)
+    out = tmp_path / "run"
+    status, said = call(monkeypatch, capsys, ["--method", "svi", "--epochs", "4", "--draws", "20", "--out", str(out)])
+    assert status == 0, said
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["svi.detection.balanced_accuracy"] > 0.8
+    assert metrics["svi.detection.ece"] < 0.1
+    assert metrics["svi.source.uncertainty.accuracy"] > 0.55
+    assert metrics["svi.source.uncertainty.accuracy_ratio.low"] > 1.3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The point estimate that posteriors start from."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 import bayesdf.data as data
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
-from tests.experiments.small import execute
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +102,3 @@ def test_a_disguised_picture_is_half_of_it(side: int, part: int) -> None:
     once, again = (warm_start.disguise(images, torch.Generator().manual_seed(1)) for _ in range(2))
     assert once.shape == (3, 3, part, part) and torch.equal(once, again)
     assert once.min() >= 0.0 and once.max() <= 1.0
-
-
-@pytest.mark.slow
-def test_the_main_job_finds_the_sources_of_unseen_people(tmp_path: Path) -> None:
-    """One method and few draws of the main job: far over chance and the control, and calibrated."""
-    done = execute("--method", "svi", "--epochs", "4", "--draws", "20", "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["svi.detection.balanced_accuracy"] > 0.8
-    assert metrics["svi.detection.ece"] < 0.1
-    assert metrics["svi.source.uncertainty.accuracy"] > 0.55
-    assert metrics["svi.source.uncertainty.accuracy_ratio.low"] > 1.3
