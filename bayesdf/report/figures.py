@@ -28,6 +28,7 @@ from bayesdf.report.style import (
     percent,
     plain,
     styled,
+    tidy,
 )
 
 FLOOR = 1e-6
@@ -118,8 +119,7 @@ def uncertainty_by_source(
         sns.scatterplot(x=x[own], y=y[own], color=colours[name], s=15, alpha=0.75, linewidth=0, ax=ax)
         ax.plot(np.median(x[own]), np.median(y[own]), "P", ms=10, mfc=colours[name], mec="white", mew=1.5)
         ax.set_title(f"{plain(name, 22)} ({own.sum()})", loc="left", color=legible(colours[name]))
-    for ax in axes.flat[len(names) :]:
-        ax.set_visible(False)
+    tidy(axes, len(names))
     figure.supxlabel("aleatoric uncertainty: the image is ambiguous (nats)", fontsize=10)
     figure.supylabel("epistemic: the draws disagree (nats)", fontsize=10)
     floored = int(((x == FLOOR) | (y == FLOOR)).sum())

@@ -121,6 +121,14 @@ def head(figure: Figure, title: str, subtitle: str) -> None:
     engine.set(rect=(0.0, 0.0, 1.0, 1 - (0.45 + 0.16 * lines) / height))  # type: ignore[call-arg]
 
 
+def tidy(axes: NDArray, used: int) -> None:
+    """Hide the panels that are left over; what stands lowest in a column says what its axis is."""
+    columns = axes.shape[1]
+    for number, ax in enumerate(axes.flat):
+        ax.set_visible(number < used)
+        ax.tick_params(labelbottom=number < used <= number + columns)
+
+
 def png(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes for the same figure."""
     buffer = BytesIO()

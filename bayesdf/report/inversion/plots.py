@@ -18,7 +18,7 @@ from bayesdf.data import REAL
 from bayesdf.generators.perturb import PERTURBATIONS, perturb
 from bayesdf.report.figures import confusion_matrix, face_sheet, reliability_diagram
 from bayesdf.report.inversion.names import ATTACKS, METHODS, estimate, part_of
-from bayesdf.report.style import MUTED, head, in_order, legible, palette, plain, styled
+from bayesdf.report.style import MUTED, head, in_order, legible, palette, plain, styled, tidy
 
 LINES = {
     "inversion": ("#0072B2", "o", "-"),
@@ -107,8 +107,7 @@ def error_distributions(tree: xr.DataTree, columns: int = 3) -> Figure:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(f"{plain(name, 24)} ({(source == name).sum()} own)", loc="left")
-    for ax in axes.flat[len(candidates) :]:
-        ax.set_visible(False)
+    tidy(axes, len(candidates))
     figure.supxlabel("root mean square error of the reconstruction (of 255 grey values)", fontsize=10)
     figure.supylabel("pictures made by", fontsize=10)
     head(

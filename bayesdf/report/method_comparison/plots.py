@@ -16,7 +16,7 @@ import bayesdf.analysis as analysis
 from bayesdf.report.figures import FLOOR
 from bayesdf.report.method_comparison.names import COST, METHODS, QUALITY, part_of, posteriors
 from bayesdf.report.method_comparison.tables import uncertainties
-from bayesdf.report.style import ALERT, FAINT, INK, MUTED, head, plain, styled
+from bayesdf.report.style import ALERT, FAINT, INK, MUTED, head, plain, styled, tidy
 
 BLUE = "#0072B2"
 SKY = "#56B4E9"
@@ -131,7 +131,7 @@ def risk_coverage_curves(tree: xr.DataTree, columns: int = 4) -> Figure:
 
     figure = _panels(tree, lines, dress, columns)
     figure.supxlabel("coverage: share of the images answered, surest first", fontsize=10)
-    figure.supylabel("risk: share of these that is wrong", fontsize=10)
+    figure.supylabel("risk: share in error", fontsize=10)
     head(
         figure,
         "How right is each method about the images it is surest of?",
@@ -163,16 +163,8 @@ def _panels(
             if own == name:
                 ax.plot(x, y, color=BLUE, lw=1.4, marker=marker, ms=3, zorder=3)
         ax.set_title(METHODS[name], loc="left")
-    _finish(axes, len(names))
+    tidy(axes, len(names))
     return figure
-
-
-def _finish(axes: NDArray, used: int) -> None:
-    """Hide the panels that are left over; what stands lowest in a column says what its axis is."""
-    columns = axes.shape[1]
-    for number, ax in enumerate(axes.flat):
-        ax.set_visible(number < used)
-        ax.tick_params(labelbottom=number < used <= number + columns)
 
 
 @styled
@@ -203,7 +195,7 @@ def left_out_uncertainty(tree: xr.DataTree, means: pd.DataFrame, left_out: str, 
         ax.xaxis.set_minor_locator(NullLocator())
         ax.tick_params(axis="y", length=0)
         ax.set_title(f"{METHODS[name]}: {found}", loc="left")
-    _finish(axes, len(frames))
+    tidy(axes, len(frames))
     figure.supxlabel("epistemic uncertainty: the draws disagree (nats)", fontsize=10)
     seeds = len(next(iter(tree.children.values())).children)
     number = {kind: int((next(iter(frames.values()))["kind"] == kind).sum() / seeds) for kind in order}
