@@ -44,6 +44,8 @@ LAST_BLOCK = {"resnet18": "layer4.1", "efficientnet": "blocks.6"}
 SHARING = {"laplace-torch"}
 """Of the peers, those that do not run the whole network once a draw."""
 Calls = dict[str, Callable[[], Any]]
+STEPS = 10
+"""Training steps are short: so many times the runs of the rest."""
 LONG = 5.0
 """Seconds beyond which a call needs no second run."""
 
@@ -376,7 +378,7 @@ def main(
         rows += predict_rows(name, size, part, counts, number, repeats, budget, where)
     tables = {
         "prediction": pd.DataFrame(rows),
-        "training": pd.DataFrame([row for where in devices() for row in training_rows(repeats, where)]),
+        "training": pd.DataFrame([row for where in devices() for row in training_rows(STEPS * repeats, where)]),
         "epoch": pd.DataFrame([epoch_row(repeats, where) for where in devices()]),
         "memory": pd.DataFrame(memory_rows(max(numbers))),
     }

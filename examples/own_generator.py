@@ -42,7 +42,7 @@ def images_of(seed: int, who: str, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def evidence(images: np.ndarray):
-    return attribution.evidence({candidate.name: invert(images, candidate, steps=60) for candidate in candidates})
+    return attribution.evidence({candidate.name: invert(images, candidate, steps=40) for candidate in candidates})
 
 
 calibration, known = images_of(seed=1, who="val", count=20)

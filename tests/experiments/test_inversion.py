@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -113,9 +114,11 @@ def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_study_goes_on_to_the_same_result(
-    hasty: pytest.MonkeyPatch, tree: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
+    plan = replace(PLAN, images=2, calibration=3, train=10, rounds=1, steps=4, epochs=2)
+    tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
     calls: list[str] = []
 
     def counted(images: np.ndarray, generator: Generator, **options: object) -> object:
@@ -128,12 +131,12 @@ def test_a_stopped_study_goes_on_to_the_same_result(
     monkeypatch.setattr(inversion.explanation, "invert", counted)
     stopped: list[bool] = []
     with pytest.raises(KeyboardInterrupt):
-        study(tmp_path, SOURCES, CANDIDATES, PLAN)
+        study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
     stopped.append(True)
     trained: list[bool] = []
     monkeypatch.setattr(inversion.classifier, "train", lambda *a, **k: trained.append(True))
     monkeypatch.setattr(inversion.pictures, "draw", lambda *a, **k: trained.append(True))
-    again = study(tmp_path, SOURCES, CANDIDATES, PLAN)
+    again = study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
     assert not trained
     first, second = (presentation.metrics(each, presentation.tables(each)) for each in (tree, again))
     assert first == second
