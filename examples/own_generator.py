@@ -45,10 +45,10 @@ def evidence(images: np.ndarray):
     return attribution.evidence({candidate.name: invert(images, candidate, steps=40) for candidate in candidates})
 
 
-calibration, known = images_of(seed=1, who="val", count=20)
+calibration, known = images_of(seed=1, who="val", count=12)
 model = attribution.fit(evidence(calibration), known)
 
-images, truth = images_of(seed=2, who="test", count=8)
+images, truth = images_of(seed=2, who="test", count=6)
 probability = model.probability(evidence(images))["probability"].to_pandas()
 probability.insert(0, "truth", truth)
 print(f"bayesdf {bdf.__version__}: probability of each source, given how well each candidate explains the image")
