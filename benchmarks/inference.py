@@ -129,6 +129,7 @@ def predict_rows(
             parts.suffix(*features)
 
     rows = []
+    whole = seconds({"network": deterministic}, 1)["network"]
     for count in draws:
         if count * seconds({"suffix": suffix}, 1)["suffix"] > budget:
             continue
@@ -139,7 +140,7 @@ def predict_rows(
             "bayesdf": lambda count=count: posterior.predict(data, draws=count, batch_size=images, device=where.type),
         }
         for peer, predict in _peers(network, layers, part, pixels).items():
-            if peer not in SHARING and count * seconds({"network": deterministic}, 1)["network"] > budget:
+            if peer not in SHARING and count * whole > budget:
                 continue
             calls[peer] = lambda predict=predict, count=count: _without_gradients(predict, pixels, count)
         if part == "last layer":

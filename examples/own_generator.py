@@ -42,13 +42,13 @@ def images_of(seed: int, who: str, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def evidence(images: np.ndarray):
-    return attribution.evidence({candidate.name: invert(images, candidate, steps=40) for candidate in candidates})
+    return attribution.evidence({candidate.name: invert(images, candidate, steps=60) for candidate in candidates})
 
 
-calibration, known = images_of(seed=1, who="val", count=12)
+calibration, known = images_of(seed=1, who="val", count=20)
 model = attribution.fit(evidence(calibration), known)
 
-images, truth = images_of(seed=2, who="test", count=6)
+images, truth = images_of(seed=2, who="test", count=8)
 probability = model.probability(evidence(images))["probability"].to_pandas()
 probability.insert(0, "truth", truth)
 print(f"bayesdf {bdf.__version__}: probability of each source, given how well each candidate explains the image")

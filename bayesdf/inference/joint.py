@@ -8,7 +8,7 @@ import pyro
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
-from pyro.poutine.messenger import Messenger
+from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
@@ -85,17 +85,12 @@ class Joint:
         return total
 
 
-class _Density(Messenger):
-    """Adds up a model's log density with its sites at these values, as conditioning and a trace would, for less."""
+class _Density(ConditionMessenger):
+    """Adds up a model's log density with its sites at these values, as a trace would, for less."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
+        super().__init__(dict(values))
         self.total: Any = 0.0
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["is_observed"] = self.values[msg["name"]], True
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if not site_is_subsample(msg):

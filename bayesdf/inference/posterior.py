@@ -157,7 +157,7 @@ class Posterior:
             logits[piece.draws, piece.images] = piece.logits
             labels[piece.images] = piece.labels
             if penultimate and piece.draws.start == 0:
-                features.append(self.predictor(device).penultimate(piece.features))
+                features.append(self.predictor(device).penultimate(piece.features, mixed_precision))
         by_chain = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
         image = np.arange(len(labels))
         coords = {

@@ -19,8 +19,7 @@ from bayesdf.inference.folding import folded
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
-from bayesdf.models.features import classifier
-from bayesdf.models.modes import hooked
+from bayesdf.models.features import classifier_inputs
 
 FEATURE_BYTES = 1 << 29
 """Features kept at once; images beyond it are a second round, for which every draw is made again."""
@@ -74,14 +73,10 @@ class Predictor:
         assert self._parts is not None
         return _call(self._parts.suffix, features, {name: point[name].to(self.device) for name in self.names})
 
-    @torch.no_grad()
-    def penultimate(self, features: list[tuple[Any, ...]]) -> np.ndarray:
+    def penultimate(self, features: list[tuple[Any, ...]], mixed: bool) -> np.ndarray:
         """(N, F): the input of the network's classifier, its random tensors at the posterior's centre."""
         assert self._parts is not None
-        seen: list[Tensor] = []
-        module = self.network.get_submodule(classifier(self.network))
-        handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-        with hooked([handle]):
+        with _precision(self.device, mixed), classifier_inputs(self.network) as seen:
             for batch in features:
                 self._parts.suffix(*batch)
         return torch.cat(seen).float().cpu().numpy()

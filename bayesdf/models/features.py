@@ -1,5 +1,8 @@
 """What does a network know of an image before it decides? The input of its classifier."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +39,15 @@ def penultimate(network: nn.Module, images: Tensor) -> Tensor:
     -------
     Tensor (B, F)
     """
-    seen: list[Tensor] = []
-    module = network.get_submodule(classifier(network))
-    handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-    with evaluating(network), hooked([handle]):
+    with evaluating(network), classifier_inputs(network) as seen:
         network(images)
     return seen[-1]
+
+
+@contextmanager
+def classifier_inputs(network: nn.Module) -> Iterator[list[Tensor]]:
+    """What goes into the network's classifier meanwhile, a tensor (B, F) each time it runs."""
+    seen: list[Tensor] = []
+    module = network.get_submodule(classifier(network))
+    with hooked([module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))]):
+        yield seen

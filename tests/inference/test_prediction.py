@@ -164,10 +164,11 @@ def test_mixed_precision_is_near():
     torch.manual_seed(0)
     network = place(build("resnet18", 2), torch.device("cpu")).eval()
     posterior = Posterior(network, samplers(network, ["fc.weight", "fc.bias"])["normal"], xr.Dataset(), {})
-    full, mixed = (
-        posterior.predict(images(), draws=3, mixed_precision=half)["posterior_predictive/logits"].values
-        for half in (False, True)
-    )
+    trees = [posterior.predict(images(), draws=3, mixed_precision=half, penultimate=True) for half in (False, True)]
+    full, mixed = (tree["features/penultimate"].values for tree in trees)
+    assert mixed.dtype == np.float32
+    np.testing.assert_allclose(mixed, full, atol=0.03 * np.abs(full).max())
+    full, mixed = (tree["posterior_predictive/logits"].values for tree in trees)
     assert mixed.dtype == np.float32 and not np.array_equal(full, mixed)
     np.testing.assert_allclose(mixed, full, atol=0.03 * np.abs(full).max())
 
