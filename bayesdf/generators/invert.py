@@ -19,7 +19,6 @@ batch: images that are done leave it.
 import hashlib
 import os
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,10 @@ STOPPED = ("floor", "plateau", "steps")
 MEMORY = 10
 PROBES = 256
 PATIENCE = 6
+KEEP = 16
+"""Generators whose mean curvature is kept in memory."""
+
+_KEPT: dict[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Inversion:
         (N,) why the winning start ended: `floor` (as exact as 8 bits tell), `plateau` (nothing more to gain),
         `steps` (out of steps).
     shared
-        Evaluations made once for all images, to learn how the generator's pictures hang on its entropy.
+        Evaluations made once for all images, to learn how the generator's pictures hang on its entropy. What they
+        taught is kept: the next call with the generator and the same seed makes them no more.
     """
 
     generator: str
@@ -143,9 +147,35 @@ class _Problem:
         self.weights = torch.tensor(
             [weights.pixel, weights.gradient, weights.perceptual, weights.noise**2 * self.latent / self.area]
         )
+        self.example = self.made_of_one()
 
-    def parts(self, entropy: Tensor, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Reconstructions (B, 1, 64, 64), and vectors (B, ·) whose sums of squares are the terms of the loss."""
+    @torch.no_grad()
+    def made_of_one(self) -> Tensor:
+        """What becomes of one entropy, always the same: (1, 1, 64, 64). Other weights would make another picture."""
+        entropy = torch.randn(1, self.latent, generator=torch.Generator().manual_seed(1))
+        try:
+            made = self.make(entropy)
+            self.parts(entropy, made, torch.zeros(1, 1, SIDE, SIDE))
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BayesdfError(
+                f"generator {self.name}: decode must make float32 images (B, 1, {SIDE}, {SIDE}) of entropy "
+                f"(B, {self.latent}), but fails ({reason})"
+            ) from None
+        if not made.isfinite().all():
+            raise BayesdfError(f"generator {self.name}: decode makes NaN or infinite values")
+        return made
+
+    def fingerprint(self, *more: object) -> str:
+        """Of the generator, the weights of the loss and `more`: arrays by their bytes, all else as it is written."""
+        digest = hashlib.sha256()
+        for value in (self.name, self.latent, self.region, self.weights, self.example, *more):
+            known = value.contiguous().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode()
+            digest.update(known)
+        return digest.hexdigest()
+
+    def make(self, entropy: Tensor) -> Tensor:
+        """What the generator makes: (B, 1, 64, 64)."""
         made = self.decode(entropy)
         shape = (len(entropy), 1, SIDE, SIDE)
         if tuple(made.shape) != shape:
@@ -153,12 +183,16 @@ class _Problem:
                 f"generator {self.name}: decode makes {tuple(made.shape)} of entropy {tuple(entropy.shape)}; "
                 f"it must make {shape}"
             )
+        return made
+
+    def parts(self, entropy: Tensor, made: Tensor, images: Tensor) -> list[Tensor]:
+        """Vectors (B, ·) whose sums of squares are the terms of the loss of `made`, which was made of `entropy`."""
         # Outside its region the generator is given what is there, so that no error can arise.
         difference = self.region * (made - images)
         across, down = difference.diff(dim=-1).flatten(1), difference.diff(dim=-2).flatten(1)
         edges = perceptual.features(images + difference) - perceptual.features(images)
         scale = self.area**-0.5
-        return made, [
+        return [
             difference.flatten(1) * scale,
             torch.cat([across, down], 1) * (scale * 0.5**0.5),
             edges * (scale * SIDE / edges.shape[1] ** 0.5),
@@ -169,7 +203,8 @@ class _Problem:
         """Terms (B, 4), loss (B,), its slope (B, latent), reconstruction (B, 64, 64)."""
         entropy = entropy.detach().requires_grad_(True)
         with torch.enable_grad():
-            made, parts = self.parts(entropy, images)
+            made = self.make(entropy)
+            parts = self.parts(entropy, made, images)
             terms = torch.stack([part.pow(2).sum(1) for part in parts], 1)
             loss = terms @ self.weights
             slope = self.slope(loss.sum(), made, entropy)
@@ -197,8 +232,8 @@ class _Problem:
         for _ in range(PROBES // 32):
             entropy = torch.randn(32, self.latent, generator=source).requires_grad_(True)
             with torch.enable_grad():
-                made = self.decode(entropy)
-                _, parts = self.parts(entropy, made.detach())
+                made = self.make(entropy)
+                parts = self.parts(entropy, made, made.detach())
                 signs = [torch.randint(2, part.shape, generator=source) * 2.0 - 1.0 for part in parts[:3]]
                 total = sum(
                     (part * sign).sum() * weight.sqrt()
@@ -401,13 +436,13 @@ def invert(
     encode = generator.guess if amortised and generator.encode is not None else None
     if generator.exact and encode is not None:
         restarts = 1
-    settings = (generator.name, restarts, steps, weights, encode is not None, tolerance, floor, seed)
-    key = _fingerprint(problem, encode, pictures, settings)
+    guess = None if encode is None else encode(problem.example)
+    key = problem.fingerprint(restarts, steps, tolerance, floor, seed, pictures, guess)
     target = None if checkpoint is None else Path(checkpoint)
     parts = [] if target is None else _resume(target, key)
     done = sum(len(part["loss"]) for part in parts)
     if done < len(pictures):
-        metric = problem.preconditioner(seed) if steps > 1 else torch.eye(problem.latent)
+        metric = _learnt(problem, seed) if steps > 1 else torch.eye(problem.latent)
         source = torch.Generator().manual_seed(seed)
         starts = torch.randn(len(pictures), restarts, problem.latent, generator=source)
         with Progress(console=console, disable=not progress) as bar:
@@ -442,6 +477,16 @@ def invert(
     )
 
 
+def _learnt(problem: _Problem, seed: int) -> Tensor:
+    """The preconditioner, kept for the next call with the same generator: it costs as much as many searches."""
+    key = problem.fingerprint(seed, PROBES)
+    if key not in _KEPT:
+        while len(_KEPT) >= KEEP:
+            _KEPT.pop(next(iter(_KEPT)), None)
+        _KEPT[key] = problem.preconditioner(seed)
+    return _KEPT[key]
+
+
 def _checked(images: NDArray | Tensor) -> Tensor:
     """Images as (N, 1, 64, 64) float32."""
     values = torch.as_tensor(images) if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
@@ -470,29 +515,6 @@ def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:
     row = torch.arange(len(winner)) * restarts + winner
     best = {name: value[row] for name, value in found.items()}
     return best | {"start": winner, "evaluations": found["evaluations"].view(-1, restarts).sum(1)}
-
-
-@torch.no_grad()
-def _fingerprint(
-    problem: _Problem, encode: Callable[[Tensor], Tensor] | None, images: Tensor, settings: tuple[object, ...]
-) -> str:
-    """Of all that the result hangs on, the weights by what they make of one entropy, and guess of that."""
-    entropy = torch.randn(1, problem.latent, generator=torch.Generator().manual_seed(1))
-    try:
-        made, _ = problem.parts(entropy, images[:1])
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BayesdfError(
-            f"generator {problem.name}: decode must make float32 images (B, 1, {SIDE}, {SIDE}) of entropy "
-            f"(B, {problem.latent}), but fails ({reason})"
-        ) from None
-    if not made.isfinite().all():
-        raise BayesdfError(f"generator {problem.name}: decode makes NaN or infinite values")
-    digest = hashlib.sha256(repr(settings).encode())
-    guess = torch.empty(0) if encode is None else encode(made)
-    for value in (images, made, problem.region, guess):
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _resume(path: Path, key: str) -> list[dict[str, Tensor]]:

@@ -143,6 +143,35 @@ def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> 
     assert guided.shared == module.PROBES
 
 
+def test_what_the_probes_taught_is_kept(pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call probes no more, and finds the same; other weights, losses and seeds are probed anew."""
+    monkeypatch.setattr(module, "PROBES", 32)
+    monkeypatch.setattr(module, "KEEP", 5)
+    monkeypatch.setattr(module, "_KEPT", {})
+    probed, strength = 0, 1.0
+    plain, _, _ = linear()
+    assert plain.decode is not None
+
+    def decode(entropy: Tensor) -> Tensor:
+        nonlocal probed
+        probed += len(entropy) == 32
+        return plain.decode(strength * entropy)  # type: ignore[misc]
+
+    counted = Generator("counted", LATENT, decode=decode)
+    first = invert(pictures, counted, steps=20)
+    assert probed == 1
+    same(invert(pictures, counted, steps=20), first)
+    assert probed == 1
+    invert(pictures, counted, steps=20, seed=1)
+    invert(pictures, counted, steps=20, weights=Weights(noise=0.2))
+    strength = 0.5
+    assert not np.array_equal(invert(pictures, counted, steps=20).entropy, first.entropy)
+    assert probed == 4
+    for seed in range(6):
+        invert(pictures[:1], counted, steps=2, seed=seed)
+    assert probed == 9 and len(module._KEPT) == 5
+
+
 def test_restarts_are_counted_and_the_best_wins(toy: Generator, pictures: np.ndarray) -> None:
     one = invert(pictures, toy, amortised=False)
     three = invert(pictures, toy, amortised=False, restarts=3)
