@@ -38,6 +38,7 @@ IMAGES = 4_096
 an eighth of them."""
 PRIOR_DRAWS = 128
 _TOGETHER = 256  # outer products of so many slopes are one product of matrices, which reads the sum once
+_ROWS = 16_384  # of the Hessian are made at once for one image, half as many for two
 _FLATTEST = 1e-6  # of the largest curvature: what is less is rounding
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
@@ -105,8 +106,17 @@ def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -
     for batch in data:
         density = _log_likelihood(joint, problem, centre, batch) * (len(batch[1]) / problem.size)
         slope = torch.autograd.grad(-density, centre, create_graph=True)[0]
-        for row, value in zip(total, slope, strict=True):
-            row += torch.autograd.grad(value, centre, retain_graph=True)[0]
+        rows_of = partial(torch.autograd.grad, slope, centre, retain_graph=True)
+        place = 0
+        for rows in total.split(max(1, _ROWS // len(batch[1]))):
+            which = torch.zeros_like(rows)
+            which.diagonal(place).fill_(1.0)
+            place += len(rows)
+            try:
+                rows += rows_of(which, is_grads_batched=True)[0]
+            except RuntimeError:  # an operation of the network that knows one gradient at a time, or too little memory
+                for row, one in zip(rows, which, strict=True):
+                    row += rows_of(one)[0]
     return (total + total.T) / 2
 
 
