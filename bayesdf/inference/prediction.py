@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.folding import folded
@@ -199,10 +199,15 @@ def batches(
     if order is None:
         order = torch.arange(len(dataset))  # type: ignore[arg-type]
     count = max(1, -(-len(order) // batch_size))
-    sampler = [part.tolist() for part in order.tensor_split(count) if len(part)]
-    # A generator of its own: DataLoader would take its base seed from torch's global state.
-    loader = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator())
-    for images, labels in loader:
+    parts = [part for part in order.tensor_split(count) if len(part)]
+    read: Iterable[Any]
+    if type(dataset) is TensorDataset:  # gives a batch at once, where DataLoader asks for one image after another
+        read = (dataset[part] for part in parts)
+    else:
+        # A generator of its own: DataLoader would take its base seed from torch's global state.
+        sampler = [part.tolist() for part in parts]
+        read = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator())
+    for images, labels in read:
         if augment is not None:
             images = augment(images)
         if images.dim() == 4:

@@ -195,6 +195,25 @@ def test_a_network_is_split_once():
     assert np.array_equal(pixels, data.tensors[0].flatten(1).numpy())
 
 
+class Item(TensorDataset):
+    """As any data set is read: one image after another."""
+
+
+@pytest.mark.parametrize("order", [None, torch.tensor([4, 0, 6, 1, 5, 2, 3]), torch.tensor([6, 6, 1])])
+def test_tensors_are_read_at_once_as_they_are_one_by_one(order):
+    images, labels = torch.rand(7, 3, 4, 4), torch.arange(7)
+    cpu = torch.device("cpu")
+    at_once, one_by_one = (
+        list(prediction.batches(kind(images, labels), 3, cpu, order)) for kind in (TensorDataset, Item)
+    )
+    assert [len(part) for part, _ in at_once] == [len(part) for part, _ in one_by_one]
+    for found, expected in zip(at_once, one_by_one, strict=True):
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other) and one.stride() == other.stride() and one.dtype == other.dtype
+    images += 1  # what was read is a copy
+    assert at_once[0][0].max() <= 1
+
+
 def test_streams_leave_gradients_as_they_are():
     _, posteriors = vectors()
     pieces = zip(*(posteriors["stored"].stream(images(side=16), draws=1) for _ in range(2)), strict=True)
