@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two processes test at once
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 import tempfile
 from collections.abc import Iterator
@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageFilter
 
 from tests.experiments.small import SMALL, execute
+
+torch.set_num_threads(1)  # two processes test at once
 
 
 @pytest.fixture(scope="session", autouse=True)

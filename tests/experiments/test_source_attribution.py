@@ -61,7 +61,9 @@ def test_arviz_opens_the_run(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: Path) -> None:
+def test_same_seed_same_run_and_it_resumes_after_a_kill(
+    finished: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Killed once the first posterior is there, then run again: the figures of the run that was never stopped."""
     out = finished.parent / "second"
     partial = out.parent / "second.partial"
@@ -75,8 +77,8 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: 
     assert not out.exists()
     with pytest.raises(BayesdfError, match="started but not finished"):
         bdf.open_run(out)
-    done = execute("--data", photos, "--out", out, *SMALL)
-    assert done.returncode == 0 and "found finished in the stopped run" in done.stderr
+    status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
+    assert status == 0 and "found finished in the stopped run" in said
     for file in ("metrics.json", "tables/svi_uncertainty.csv", "tables/mc_dropout_uncertainty.csv"):
         assert (out / file).read_text() == (finished / file).read_text(), file
 
@@ -85,7 +87,7 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(finished: Path, photos: 
 def test_the_example_in_the_readme_runs_as_written(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    thin(monkeypatch, 32)
+    thin(monkeypatch, 60)
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, tmp_path / "runs" / "source_attribution")
