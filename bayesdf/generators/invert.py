@@ -43,8 +43,8 @@ STOPPED = ("floor", "plateau", "steps")
 MEMORY = 10
 PROBES = 256
 PATIENCE = 6
-KEEP = 16
-"""Generators whose mean curvature is kept in memory."""
+KEEP = 2**25
+"""At most so many numbers of preconditioners are kept in memory."""
 
 _KEPT: dict[str, Tensor] = {}
 
@@ -101,7 +101,8 @@ class Inversion:
         `steps` (out of steps).
     shared
         Evaluations made once for all images, to learn how the generator's pictures hang on its entropy. What they
-        taught is kept: the next call with the generator and the same seed makes them no more.
+        taught is kept, and the next call with the generator and the seed makes them no more, but counts them all the
+        same: a figure does not hang on what was called before.
     """
 
     generator: str
@@ -167,11 +168,14 @@ class _Problem:
         return made
 
     def fingerprint(self, *more: object) -> str:
-        """Of the generator, the weights of the loss and `more`: arrays by their bytes, all else as it is written."""
+        """Of generator, weights of the loss and `more`: arrays by shape and bytes, others as they are written."""
         digest = hashlib.sha256()
         for value in (self.name, self.latent, self.region, self.weights, self.example, *more):
-            known = value.contiguous().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode()
-            digest.update(known)
+            if isinstance(value, Tensor):
+                digest.update(f"{value.dtype} {tuple(value.shape)};".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+            else:
+                digest.update(f"{value!r};".encode())
         return digest.hexdigest()
 
     def make(self, entropy: Tensor) -> Tensor:
@@ -480,11 +484,13 @@ def invert(
 def _learnt(problem: _Problem, seed: int) -> Tensor:
     """The preconditioner, kept for the next call with the same generator: it costs as much as many searches."""
     key = problem.fingerprint(seed, PROBES)
-    if key not in _KEPT:
-        while len(_KEPT) >= KEEP:
-            _KEPT.pop(next(iter(_KEPT)), None)
-        _KEPT[key] = problem.preconditioner(seed)
-    return _KEPT[key]
+    found = _KEPT.pop(key, None)
+    if found is None:
+        found = problem.preconditioner(seed)
+    _KEPT[key] = found
+    while sum(kept.numel() for kept in list(_KEPT.values())) > KEEP:
+        _KEPT.pop(next(iter(_KEPT), key), None)  # what was used longest ago
+    return found
 
 
 def _checked(images: NDArray | Tensor) -> Tensor:

@@ -199,10 +199,10 @@ def batches(
     if order is None:
         order = torch.arange(len(dataset))  # type: ignore[arg-type]
     count = max(1, -(-len(order) // batch_size))
-    parts = [part for part in order.tensor_split(count) if len(part)]
+    parts = [part for part in order.cpu().long().tensor_split(count) if len(part)]
     read: Iterable[Any]
     if type(dataset) is TensorDataset:  # gives a batch at once, where DataLoader asks for one image after another
-        read = (dataset[part] for part in parts)
+        read = ([tensor[part.to(tensor.device)].contiguous() for tensor in dataset.tensors] for part in parts)
     else:
         # A generator of its own: DataLoader would take its base seed from torch's global state.
         sampler = [part.tolist() for part in parts]

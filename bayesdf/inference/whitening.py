@@ -106,18 +106,26 @@ def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -
     for batch in data:
         density = _log_likelihood(joint, problem, centre, batch) * (len(batch[1]) / problem.size)
         slope = torch.autograd.grad(-density, centre, create_graph=True)[0]
-        rows_of = partial(torch.autograd.grad, slope, centre, retain_graph=True)
-        place = 0
-        for rows in total.split(max(1, _ROWS // len(batch[1]))):
-            which = torch.zeros_like(rows)
-            which.diagonal(place).fill_(1.0)
-            place += len(rows)
-            try:
-                rows += rows_of(which, is_grads_batched=True)[0]
-            except RuntimeError:  # an operation of the network that knows one gradient at a time, or too little memory
-                for row, one in zip(rows, which, strict=True):
-                    row += rows_of(one)[0]
+        # Maps that cross into the suffix would take room for every row.
+        vectors = all(part.dim() <= 2 for part in batch[0] if isinstance(part, Tensor))
+        if not (vectors and _add_rows_together(total, slope, centre, max(1, _ROWS // len(batch[1])))):
+            for row, value in zip(total, slope, strict=True):
+                row += torch.autograd.grad(value, centre, retain_graph=True)[0]
     return (total + total.T) / 2
+
+
+def _add_rows_together(total: Tensor, slope: Tensor, centre: Tensor, count: int) -> bool:
+    """Add the derivatives of the slope, so many rows at once; False, and nothing added, where an operation cannot."""
+    found: list[Tensor] = []
+    for place in range(0, len(centre), count):
+        which = torch.zeros_like(total[place : place + count])
+        which.diagonal(place).fill_(1.0)
+        try:
+            found += torch.autograd.grad(slope, centre, which, retain_graph=True, is_grads_batched=True)
+        except RuntimeError:  # such as one that looks at the gradient's numbers
+            return False
+    total += torch.cat(found)
+    return True
 
 
 def image_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:

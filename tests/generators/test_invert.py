@@ -146,7 +146,7 @@ def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> 
 def test_what_the_probes_taught_is_kept(pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second call probes no more, and finds the same; other weights, losses and seeds are probed anew."""
     monkeypatch.setattr(module, "PROBES", 32)
-    monkeypatch.setattr(module, "KEEP", 5)
+    monkeypatch.setattr(module, "KEEP", 5 * LATENT**2)
     monkeypatch.setattr(module, "_KEPT", {})
     probed, strength = 0, 1.0
     plain, _, _ = linear()
@@ -225,6 +225,9 @@ def test_a_killed_run_goes_on_to_the_same_result(toy: Generator, pictures: np.nd
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     with pytest.raises(BayesdfError, match="other images, settings or weights"):
         invert(pictures, toy, chunk=2, seed=1, checkpoint=path)
+    invert(pictures[:1], toy, restarts=1, steps=12, checkpoint=tmp_path / "other.pt")
+    with pytest.raises(BayesdfError, match="other images, settings or weights"):
+        invert(pictures[:1], toy, restarts=11, steps=2, checkpoint=tmp_path / "other.pt")
     path.write_bytes(b"no checkpoint")
     with pytest.raises(BayesdfError, match="not a checkpoint"):
         invert(pictures, toy, chunk=2, checkpoint=path)

@@ -140,22 +140,28 @@ class Bent(nn.Module):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("bend", [nn.Tanh(), Bent()])
 @pytest.mark.parametrize("rows", [1, 100, 16_384])
-def test_rows_of_the_hessian_may_be_made_at_once(monkeypatch, bend, rows):
+@pytest.mark.parametrize(
+    ("first", "bend", "together"),
+    [(nn.Flatten(), nn.Tanh(), True), (nn.Flatten(), Bent(), False), (nn.Conv2d(3, 4, 3), nn.Tanh(), None)],
+)
+def test_rows_of_the_hessian_may_be_made_at_once(monkeypatch, first, bend, together, rows):
     """They are those of the double gradient, whatever operations the network has."""
     monkeypatch.setattr(whitening, "_ROWS", rows)
+    made, at_once = [], whitening._add_rows_together
+    monkeypatch.setattr(whitening, "_add_rows_together", lambda *given: made.append(at_once(*given)) or made[-1])
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), bend, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2)
-    )
-    images, labels = torch.rand(10, 3, 8, 8), torch.arange(10) % 2
-    model = Detector(network, {"0": priors.normal(1.0), "5": priors.normal(1.0)})
+    network = nn.Sequential(first, nn.LazyLinear(4) if together is not None else nn.Flatten(), bend, nn.LazyLinear(2))
+    images, labels = torch.rand(10, 3, 5, 5), torch.arange(10) % 2
+    network(images)
+    names = [str(place) for place, layer in enumerate(network) if hasattr(layer, "weight")]
+    model = Detector(network, dict.fromkeys(names, priors.normal(1.0)))
     problem = pose(model, NUTS(**CLOSE), TensorDataset(images, labels), None)
     joint = Joint(model, problem)
     data = list(whitening.features(problem, 4))
     centre = whitening.flat(joint.start)
     found = whitening.hessian(joint, problem, centre, data)
+    assert made == ([together] * len(data) if together is not None else [])
 
     def minus_log_likelihood(vector):
         logits = functional_call(network.eval(), whitening.sites(joint, vector), images)

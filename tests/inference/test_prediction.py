@@ -199,19 +199,37 @@ class Item(TensorDataset):
     """As any data set is read: one image after another."""
 
 
-@pytest.mark.parametrize("order", [None, torch.tensor([4, 0, 6, 1, 5, 2, 3]), torch.tensor([6, 6, 1])])
-def test_tensors_are_read_at_once_as_they_are_one_by_one(order):
-    images, labels = torch.rand(7, 3, 4, 4), torch.arange(7)
-    cpu = torch.device("cpu")
-    at_once, one_by_one = (
-        list(prediction.batches(kind(images, labels), 3, cpu, order)) for kind in (TensorDataset, Item)
-    )
-    assert [len(part) for part, _ in at_once] == [len(part) for part, _ in one_by_one]
+@pytest.mark.parametrize("order", [None, torch.tensor([4, 0, 6, 1, 5, 2, 3]), torch.tensor([6, 6, 1]).short()])
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(7, 5),
+        torch.rand(7, 4, 5).permute(0, 2, 1),
+        torch.rand(7, 3, 4, 4),
+        torch.rand(7, 4, 4, 3).permute(0, 3, 1, 2),
+    ],
+)
+def test_tensors_are_read_at_once_as_they_are_one_by_one(images, order):
+    labels = torch.arange(7)
+    seen = []  # as augmentation gets them
+
+    def read(kind):
+        def augment(part):
+            seen.append(part.stride())
+            return part
+
+        return list(prediction.batches(kind(images, labels), 3, torch.device("cpu"), order, augment))
+
+    at_once, one_by_one = read(TensorDataset), read(Item)
+    assert seen[: len(at_once)] == seen[len(at_once) :]
     for found, expected in zip(at_once, one_by_one, strict=True):
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other) and one.stride() == other.stride() and one.dtype == other.dtype
-    images += 1  # what was read is a copy
-    assert at_once[0][0].max() <= 1
+    before = images.clone(), labels.clone()
+    for part, label in at_once:
+        part += 1.0
+        label += 1
+    assert torch.equal(images, before[0]) and torch.equal(labels, before[1]), "what was read is a copy"
 
 
 def test_streams_leave_gradients_as_they_are():
