@@ -12,19 +12,19 @@ from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
 
 FEATURES = 5
-CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False, "batch_size": 200}
+CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False, "batch_size": 400}
 
 METHODS = {
     "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=1500, scale_lr=0.05, **CLOSE),
     "laplace_full": Laplace(structure="full", epochs=400, **CLOSE),
-    "sghmc": SGMCMC(epochs=200, sampling_epochs=1600, stored_draws=1000, **{**CLOSE, "batch_size": 40}),
+    "sghmc": SGMCMC(epochs=200, sampling_epochs=2400, stored_draws=1000, **{**CLOSE, "batch_size": 80}),
 }
 
 
 @pytest.fixture(scope="module")
 def problem():
     noise = torch.Generator().manual_seed(0)
-    features = torch.randn(200, FEATURES, generator=noise) + torch.randn(200, 1, generator=noise)
+    features = torch.randn(400, FEATURES, generator=noise) + torch.randn(400, 1, generator=noise)
     train = simulate(features, torch.tensor([1.0, -0.5, 0.5, 0.0, -1.0]), seed=1)
     return Detector(Logistic(FEATURES), {"linear": priors.normal(1.5)}), train
 
