@@ -167,15 +167,13 @@ class _Problem:
             raise BayesdfError(f"generator {self.name}: decode makes NaN or infinite values")
         return made
 
-    def fingerprint(self, *more: object) -> str:
-        """Of generator, weights of the loss and `more`: arrays by shape and bytes, others as they are written."""
-        digest = hashlib.sha256()
-        for value in (self.name, self.latent, self.region, self.weights, self.example, *more):
-            if isinstance(value, Tensor):
-                digest.update(f"{value.dtype} {tuple(value.shape)};".encode())
-                digest.update(value.contiguous().numpy().tobytes())
-            else:
-                digest.update(f"{value!r};".encode())
+    def fingerprint(self, settings: tuple[object, ...], *more: Tensor) -> str:
+        """Of the generator, the weights of the loss, settings as they are written, and more arrays."""
+        arrays = (self.region, self.weights, self.example, *more)
+        shapes = [tuple(array.shape) for array in arrays]
+        digest = hashlib.sha256(repr((self.name, self.latent, settings, shapes)).encode())
+        for array in arrays:
+            digest.update(array.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def make(self, entropy: Tensor) -> Tensor:
@@ -440,8 +438,8 @@ def invert(
     encode = generator.guess if amortised and generator.encode is not None else None
     if generator.exact and encode is not None:
         restarts = 1
-    guess = None if encode is None else encode(problem.example)
-    key = problem.fingerprint(restarts, steps, tolerance, floor, seed, pictures, guess)
+    guess = [] if encode is None else [encode(problem.example)]
+    key = problem.fingerprint((restarts, steps, tolerance, floor, seed), pictures, *guess)
     target = None if checkpoint is None else Path(checkpoint)
     parts = [] if target is None else _resume(target, key)
     done = sum(len(part["loss"]) for part in parts)
@@ -483,7 +481,7 @@ def invert(
 
 def _learnt(problem: _Problem, seed: int) -> Tensor:
     """The preconditioner, kept for the next call with the same generator: it costs as much as many searches."""
-    key = problem.fingerprint(seed, PROBES)
+    key = problem.fingerprint((seed, PROBES))
     found = _KEPT.pop(key, None)
     if found is None:
         found = problem.preconditioner(seed)
