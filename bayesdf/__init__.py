@@ -9,7 +9,7 @@
 __version__ = "0.1.0"
 
 from bayesdf import analysis, data, generators, inference, models
-from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.errors import BayesdfError, BayesdfWarning, ConvergenceWarning
 from bayesdf.experiments.run import open_run
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior, load_posterior
 from bayesdf.models import Detector
@@ -22,6 +22,7 @@ __all__ = [
     "SWAG",
     "BayesdfError",
     "BayesdfWarning",
+    "ConvergenceWarning",
     "DeepEnsemble",
     "Detector",
     "Laplace",
