@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 import xarray as xr
 from rich.markup import escape
@@ -79,6 +80,7 @@ def main(
     ] = 0,
     device: options.Device = "auto",
     skip_unreadable: options.SkipUnreadable = 0.0,
+    split: options.Split = "",
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A quick look: one epoch, ten draws. Its figures mean little."),
@@ -108,9 +110,12 @@ def main(
         "size": size,
         "seed": seed,
         "skip_unreadable": skip_unreadable,
+        "split": split,
     }
+    fractions = options.fractions(split)
     console.print(f"[bold]1/4[/] images: {escape(data_)}")
-    collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
+    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
+    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _enough_generators(collection)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
     recipe = {name: method(name, epochs=epochs, seed=seed, device="auto").settings() for name in METHODS}
@@ -156,7 +161,8 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
         "penultimate_features": _of_fakes(trees, _penultimate),
     }
-    linked = np.concatenate([data.circles(part.manifest)[part.manifest["source"] != data.REAL] for part in parts])
+    manifest = pd.concat([part.manifest for part in parts], ignore_index=True)
+    linked = data.circles(manifest)[manifest["source"] != data.REAL]
     attributions = {
         name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
@@ -237,7 +243,7 @@ def _enough_generators(collection: data.Collection) -> None:
         if data.circles(judged).nunique() < 2:
             raise BayesdfError(
                 f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
-                "subjects"
+                "subjects, or give the test a larger share (--split 0.4,0.2,0.4)"
             )
 
 
@@ -274,10 +280,9 @@ def _write(
 
 def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the images and of the start, to judge the figures."""
-    who = "person" if collection.name == "embedded" else "subject (the first folder below a source, or the file's name)"
     notes = [
-        f"Train, validation and test share no {who}. Every image, real or fake, went through the same crop, resize, "
-        "8-bit and JPEG steps before anything was learnt from it."
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
+        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it."
     ]
     if collection.name == "embedded":
         notes.append(
