@@ -10,6 +10,7 @@ Deepfake?" (2025).
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf import __version__
 from bayesdf.cli import console, run_cli
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.run import (
     TREE,
@@ -42,6 +43,8 @@ from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
 
 METHODS = presentation.METHODS
+FEW = 5
+"""Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
@@ -133,8 +136,12 @@ def main(
         _write(folder, results, collection, settings, seconds)
     rows = ((label, *cells) for label, cells in presentation.headline(results).items())
     columns = ("", *(METHODS[name] for name in results))
-    title = "People the detector never saw (95 % intervals over people)"
+    people = presentation.people(results)
+    title = f"People the detector never saw (95 % intervals over {people} people)"
     announce(title, columns, rows, out, time.monotonic() - started)
+    if people < FEW:
+        message = f"intervals over {people} people are too short: add people, or give the test more of them (--split)"
+        warnings.warn(message, BayesdfWarning, stacklevel=1)
 
 
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
