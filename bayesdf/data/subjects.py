@@ -95,7 +95,8 @@ def describe_people(manifest: pd.DataFrame) -> str:
             first = own.iloc[0]
             second = f" and {first['donor']}" if first["donor"] else ""
             told.append(f"{text} ({len(own)} images, such as {first['path']}: {first['subject'] or 'nobody'}{second})")
-    return counts + (f". Taken for a person: {'; '.join(told)}" if told else "")
+    otherwise = "" if "table" in set(manifest.get("rule", ())) else f". A table {TABLE} in the folder can say otherwise"
+    return counts + (f". Taken for a person: {'; '.join(told)}{otherwise}" if told else "")
 
 
 def advice(manifest: pd.DataFrame) -> str:
