@@ -166,13 +166,13 @@ def _counts(weight: Array, stratum: Integers, start: float) -> Integers | None:
     Systematic sampling rounds to whole numbers, with the right means and the least noise. None where a stratum would be
     empty. Strata lie one after the other.
     """
-    total = np.bincount(stratum, weight)
+    total, rows = np.bincount(stratum, weight), np.bincount(stratum)
     if not total.all():
         return None
-    ends = np.cumsum(weight * (np.bincount(stratum) / total)[stratum]) + start
-    # What ends a stratum is known: rounding of the sums must not move a row into the next one.
-    last = np.flatnonzero(np.diff(stratum, append=-1))
-    ends[last] = last + 1 + start
+    ends = np.cumsum(weight * (rows / total)[stratum]) + start
+    # Where a stratum ends is known: rounding of the sums must not move a row into the next one.
+    known = np.cumsum(rows)
+    ends[known - 1] = known + start
     return np.diff(np.floor(ends), prepend=0.0).astype(np.int64)
 
 
