@@ -7,7 +7,8 @@ fits:
 - *pair*: a fake named ``<target>_<source>`` shows two people, where both parts are names of `real` or recur as targets
   and as sources (FaceForensics++ ``071_054``, Celeb-DF ``id0_id1_0007``, DeepFakeDetection ``01_02__scene__id``).
 - *folder*: the first folder below the source names the subject (``real/alice/01.png``).
-- *number*: numbered files of one name show one subject (``anna_0.png``, ``anna_1.png``).
+- *number*: numbered files of one name show one subject (``anna_0.png``, ``anna_1.png``); without a sign between, where
+  three words or more come with several numbers (``anna1.png``, ``anna2.png``, ``bo1.png``, …).
 - *general*: a word that names no one (`GENERAL`, or the source's own name) with a number is a subject of its own
   (``img_0001.png``).
 - *name*: the file's name is the subject, so that ``real/01.png`` and ``vae/01.jpg`` belong together.
@@ -18,7 +19,8 @@ images in a split, too small a one puts a person into two splits.
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -38,6 +40,7 @@ _WORDS = """
 GENERAL = frozenset(_WORDS.split())
 """Words that say nothing of who is in an image, so that the number after them does."""
 
+_COUNTED = re.compile(r"^([^\W\d_][^\d]*[^\W\d_])\d+$")
 _NUMBERED = re.compile(r"^(.+?)[ _.-]+\(?\d+\)?$")
 _RULES = {
     "table": f"a row of {TABLE}",
@@ -170,15 +173,20 @@ def _from_table(table: Path, paths: Sequence[str]) -> pd.DataFrame:
 def _from_names(paths: Sequence[str]) -> pd.DataFrame:
     files = [PurePosixPath(path) for path in paths]
     # Folders called train, val and test below every source are splits, not people.
-    split = all(len(file.parts) > 2 and file.parts[1] in SPLITS for file in files)
-    below = 2 if split else 1
+    split = {len(file.parts) > 2 and file.parts[1] in SPLITS: file for file in files}
+    if len(split) == 2:
+        raise BayesdfError(
+            f"{split[True]} lies in a folder named as a split and {split[False]} does not: put all images of all "
+            f"sources below {', '.join(SPLITS)}, or none, or say who is where in {TABLE}"
+        )
+    below = 2 if True in split else 1
     frame = pd.DataFrame(
         {
             "source": [file.parts[0] for file in files],
             "folder": [file.parts[below] if len(file.parts) > below + 1 else "" for file in files],
             "stem": [file.stem for file in files],
             "video": [file.with_suffix("").as_posix() for file in files],
-            "split": [file.parts[1] if split else "" for file in files],
+            "split": [file.parts[1] if True in split else "" for file in files],
         },
         index=pd.Index(paths, name="path"),
     )
@@ -194,6 +202,10 @@ def _from_names(paths: Sequence[str]) -> pd.DataFrame:
         pairs |= _pairs(own, frame[frame["source"] == REAL], known)
     if pairs:
         frame.loc[list(pairs), ["subject", "donor", "rule"]] = [[*pair, "pair"] for pair in pairs.values()]
+    words = _counted(frame["subject"][frame["rule"] == "name"], {*frame["source"].str.lower(), *GENERAL})
+    frame.loc[frame["subject"].isin(words) & (frame["rule"] == "name"), "rule"] = "number"
+    for column in ("subject", "donor"):
+        frame[column] = [words.get(name, name) for name in frame[column]]
     return frame[["subject", "donor", "video", "split", "rule"]]
 
 
@@ -214,6 +226,15 @@ def _base(stem: str, source: str) -> tuple[str, str]:
             return name, rule if rule == "number" else "general"
         name, rule = match[1], "number"
     return name, rule
+
+
+def _counted(names: Iterable[str], general: set[str]) -> dict[str, str]:
+    """The word of each name that is a word and a number, where three such words or more come with several numbers."""
+    found = {
+        name: match[1] for name in set(names) if (match := _COUNTED.match(name)) and match[1].lower() not in general
+    }
+    several = {word for word, count in Counter(found.values()).items() if count > 1}
+    return {name: word for name, word in found.items() if word in several} if len(several) >= 3 else {}
 
 
 def _pairs(fakes: pd.DataFrame, real: pd.DataFrame, known: set[str]) -> dict[str, tuple[str, str]]:

@@ -68,6 +68,7 @@ def test_names_of_fakes(real: str, fake: str, expected: tuple[str, str, str]) ->
         ("real/IMG_0001.png", "IMG_0001"),
         ("real/person_01_3.png", "person_01"),
         ("vae/vae_0001.png", "vae_0001"),
+        ("real/bedroom12.png", "bedroom12"),
         ("real/train/01.png", "01"),
         ("real/test/anna/01.png", "anna"),
     ],
@@ -80,6 +81,23 @@ def test_pairs_are_known_without_photographs_when_their_parts_recur() -> None:
     assert of(SWAPS, "swap/001_000.png") == ("001", "000", "pair")
     numbered = [f"swap/{name}_{number}.png" for name in ("anna", "bob") for number in range(4)]
     assert of(numbered, "swap/anna_2.png") == ("anna", "", "number")
+
+
+def test_words_with_several_numbers_are_people() -> None:
+    """anna1 and anna2 are one person where bo and cy come with several numbers too; p1 and p2, or img1, are not."""
+    people = [f"real/{name}{n}.png" for name in ("anna", "bo", "cy") for n in range(3)]
+    assert of(people, "real/bo2.png") == ("bo", "", "number")
+    assert of([*people, "swap/anna1_cy2.png"], "swap/anna1_cy2.png") == ("anna", "cy", "pair")
+    assert of(people[:6], "real/bo2.png") == ("bo2", "", "name")
+    others = [f"real/{name}{n}.png" for name in ("p", "img", "real", "4") for n in range(3)]
+    assert set(read(others)["rule"]) == {"name"}
+
+
+def test_some_images_in_folders_named_as_splits_are_an_error() -> None:
+    with pytest.raises(
+        BayesdfError, match=r"real/train/1\.png lies in a folder named as a split and vae/1\.png does not"
+    ):
+        read(["real/train/1.png", "vae/1.png"])
 
 
 @pytest.mark.parametrize("seed", range(5))
