@@ -5,24 +5,28 @@ need here.
 """
 
 from collections.abc import Hashable
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdf.errors import BayesdfError
 
 Predictions = xr.DataTree | xr.Dataset | xr.DataArray
 """A tree with a `posterior_predictive` group, a Dataset with `logits`, or the logits themselves."""
 
-IMAGE_COORDS = ("path", "source", "subject", "video", "split", "label")
+REAL = "real"
+"""The source of photographs, as `bayesdf.data` names it."""
+
+IMAGE_COORDS = ("path", "source", "subject", "donor", "video", "split", "label")
 
 
 def predictive_logits(predictions: Predictions) -> xr.DataArray:
     """The logits of every draw, chains laid end to end: float64 (draw, image, class).
 
-    Where the tree knows them, `path`, `source`, `subject`, `video`, `split` and `label` of each image come
-    along as coordinates of `image`.
+    Where the tree knows them, `path`, `source`, `subject`, `donor`, `video`, `split` and `label` of each image
+    come along as coordinates of `image`.
 
     Raises
     ------
@@ -90,10 +94,65 @@ def observed_labels(predictions: Predictions, images: int, classes: int) -> NDAr
     return label.astype(np.int64)
 
 
-def clusters(predictions: Predictions, images: int) -> NDArray:
-    """A number for each image's subject, since images of one are not independent; see `groups`."""
-    found = image_coords(predictions)
-    return groups(found["subject"][1] if "subject" in found else None, images)
+class Design(TypedDict):
+    """How images come about, as `cluster_bootstrap` takes it: each (image,), or None where the tree says nothing."""
+
+    clusters: NDArray
+    donors: NDArray | None
+    strata: NDArray | None
+
+
+def design(predictions: Predictions, images: int) -> Design:
+    """Who is in each image (`subject`, `donor`), and the sources, of which a study fixes how many images there are.
+
+    Intervals follow it: ``cluster_bootstrap(statistic, arrays, **design(tree, images))``.
+    """
+    found = {name: values for name, (_, values) in image_coords(predictions).items()}
+    subject = found.get("subject")
+    for name in ("subject", "donor", "source"):
+        if name in found and len(found[name]) != images:
+            raise BayesdfError(f"{len(found[name])} values of {name!r} for {images} images; give one an image")
+    return Design(
+        clusters=np.full(images, "") if subject is None else subject,
+        donors=None if subject is None else found.get("donor"),
+        strata=found.get("source"),
+    )
+
+
+def select(people: Design, images: NDArray) -> Design:
+    """The design of some of the images: a mask, or rows."""
+    donors, strata = people["donors"], people["strata"]
+    return Design(
+        clusters=people["clusters"][images],
+        donors=None if donors is None else donors[images],
+        strata=None if strata is None else strata[images],
+    )
+
+
+def count_people(clusters: ArrayLike, donors: ArrayLike | None = None) -> int:
+    """How many people there are, as subjects or donors; images of nobody count none."""
+    named = np.asarray(clusters, dtype=object).ravel()
+    if donors is not None:
+        named = np.concatenate([named, np.asarray(donors, dtype=object).ravel()])
+    return len(set(named[~missing(named)]))
+
+
+def kinds(subjects: ArrayLike, sources: ArrayLike | None) -> dict[str, NDArray[np.bool_]]:
+    """Which images are manipulations (fakes with a person in them) and which new faces (fakes of nobody): (image,).
+
+    Empty unless there are both.
+    """
+    if sources is None:
+        return {}
+    fake = np.asarray(sources).astype(str) != REAL
+    nobody = missing(subjects)
+    found = {"manipulations": fake & ~nobody, "new_faces": fake & nobody}
+    return found if all(own.any() for own in found.values()) else {}
+
+
+def missing(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the values name nothing: '', None, NaN."""
+    return np.array([value is None or value == "" or value != value for value in np.asarray(values, object).ravel()])
 
 
 def groups(subjects: object, images: int) -> NDArray:
@@ -110,9 +169,8 @@ def groups(subjects: object, images: int) -> NDArray:
         raise BayesdfError(f"{len(values)} subjects given for {images} images; give one an image")
     numbers: dict[Hashable, int] = {}
     result = np.empty(images, dtype=np.int64)
-    for index, value in enumerate(values):
-        missing = value is None or value == "" or value != value
-        result[index] = numbers.setdefault(("image", index) if missing else ("subject", value), len(numbers))
+    for index, (value, nobody) in enumerate(zip(values, missing(values), strict=True)):
+        result[index] = numbers.setdefault(("image", index) if nobody else ("subject", value), len(numbers))
     return result
 
 
