@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from bayesdf.analysis._groups import groups
+from bayesdf.analysis._groups import groups, mistaken
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, to_dataset
 from bayesdf.errors import BayesdfError
 
@@ -161,6 +161,9 @@ def from_probability(
     xr.Dataset
         As `attribute` returns, without folds.
     """
+    if not isinstance(probability, xr.DataArray | pd.DataFrame) or probability.ndim != 2:
+        table = "pd.DataFrame(array, columns=sources)"
+        raise BayesdfError(f"{mistaken(probability, 'a table of probabilities (image, source)')}; give {table}")
     frame = probability if isinstance(probability, pd.DataFrame) else pd.DataFrame(probability.to_pandas())
     images = len(frame)
     names = np.array([str(name) for name in frame.columns])
@@ -192,6 +195,7 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
         their images that are right), `macro_f1`. Attributes: `chance` (1 / number of sources), `majority`
         (share of the most frequent source), `images`, `clusters`.
     """
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     count = attribution.sizes["source"]
     cluster = attribution["cluster"].values
@@ -219,6 +223,7 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
 
 def confusion(attribution: xr.Dataset) -> pd.DataFrame:
     """Counts of images: a row a true source, a column a named one."""
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     names = [str(name) for name in attribution["source"].values]
     counts = np.bincount(truth * len(names) + prediction, minlength=len(names) ** 2).reshape(len(names), -1)
@@ -239,6 +244,7 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
     BayesdfError
         The two do not judge the same images in the same order.
     """
+    _refuse_other_than_attributions(attribution, against)
     if not np.array_equal(attribution["truth"].values, against["truth"].values) or not np.array_equal(
         attribution["cluster"].values, against["cluster"].values
     ):
@@ -357,6 +363,11 @@ def _attribution(probability: Array, names: NDArray, truth: NDArray, group: Inte
 
 def _values(features: xr.DataArray | pd.DataFrame) -> tuple[Array, dict[str, tuple[str, NDArray]]]:
     """Features as a finite matrix, and those coordinates of their images that the result does not use."""
+    if not isinstance(features, xr.DataArray | pd.DataFrame):
+        table = "pd.DataFrame(array)" if isinstance(features, np.ndarray) else "scalars(predictions)"
+        raise BayesdfError(
+            f"{mistaken(features, 'a family of features (image, feature)')}; give attribute({table}, ...)"
+        )
     if isinstance(features, pd.DataFrame):
         values, names = features.to_numpy(dtype=np.float64), [str(name) for name in features.columns]
         images: NDArray = features.index.to_numpy()
@@ -419,6 +430,12 @@ def _refuse_unlearnable(names: NDArray, code: Integers, group: Integers, judged:
                 f"source {name!r} shows a single subject, so no fit can leave that subject out and know it; "
                 "give it more subjects, or leave the source out"
             )
+
+
+def _refuse_other_than_attributions(*given: object) -> None:
+    for one in given:
+        if not isinstance(one, xr.Dataset) or not {"truth", "prediction", "cluster"} <= set(map(str, one.variables)):
+            raise BayesdfError(f"{mistaken(one, 'an attribution')}; give what attribute or from_probability returned")
 
 
 def _codes(attribution: xr.Dataset) -> tuple[Integers, Integers]:

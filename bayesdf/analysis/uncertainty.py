@@ -144,7 +144,8 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     Raises
     ------
     BayesdfError
-        No logits, no draws, or logits that are not finite.
+        No logits, no draws, logits that are not finite, or probabilities in their place (see
+        `bayesdf.analysis.from_scores`).
 
     Examples
     --------
@@ -154,7 +155,7 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     >>> [round(float(parts[name][0]), 3) for name in ("total", "aleatoric", "epistemic")]
     [0.693, 0.09, 0.603]
     """
-    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray):
+    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray) or not isinstance(predictions, Iterator):
         logits = predictive_logits(predictions)
         return _described(_summary(logits.values), logits)
     parts: list[xr.Dataset] = []
