@@ -4,6 +4,7 @@ Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.pr
 makes of other detectors' scores, and finds the group it needs.
 """
 
+from bayesdf.analysis._groups import design
 from bayesdf.analysis.calibration import (
     balanced_weights,
     evaluate,
@@ -34,6 +35,7 @@ __all__ = [
     "convergence",
     "decompose",
     "describe",
+    "design",
     "estimate",
     "evaluate",
     "expected_calibration_error",

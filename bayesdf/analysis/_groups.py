@@ -6,17 +6,24 @@ need here. What is no such tree is refused here, with one line that says what to
 
 from collections.abc import Hashable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdf.errors import BayesdfError
 
 Predictions = xr.DataTree | xr.Dataset | xr.DataArray
 """A tree with a `posterior_predictive` group, a Dataset with `logits`, or the logits themselves."""
 
-IMAGE_COORDS = ("path", "source", "subject", "video", "split", "label", "group")
+REAL = "real"
+"""The source of photographs (as in `bayesdf.data`, which brings torch)."""
+
+IMAGE_COORDS = ("path", "source", "subject", "donor", "video", "split", "label", "group")
+
+PREDICTIVE = ("posterior_predictive", "prior_predictive")
+"""Groups that may hold the logits; the first that is there does."""
 
 ROUNDED = 1e-3
 """Rows of probabilities, of half precision or written with few digits, add to 1 within this."""
@@ -28,9 +35,9 @@ CERTAIN = 1000.0
 def predictive_logits(predictions: Predictions) -> xr.DataArray:
     """The logits of every draw, chains laid end to end: float64 (draw, image, class).
 
-    Where the predictions know them, `path`, `source`, `subject`, `video`, `split`, `label` and `group` of each image
-    come along as coordinates of `image`. A logit of -inf, which is a probability of exactly 0, becomes a number at
-    least `CERTAIN` below the largest of its row: its probability is exactly 0 still, and all else is finite.
+    Where the predictions know them, `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of each
+    image come along as coordinates of `image`. A logit of -inf, which is a probability of exactly 0, becomes a number
+    at least `CERTAIN` below the largest of its row: its probability is exactly 0 still, and all else is finite.
 
     Raises
     ------
@@ -58,25 +65,28 @@ def image_coords(predictions: Predictions) -> dict[str, tuple[str, NDArray]]:
     """What the predictions know of each image (`IMAGE_COORDS`), ready for `assign_coords`.
 
     Looked for in `observed_data`, in `constant_data`, beside the logits and at the root of a tree, as variables or as
-    coordinates.
+    coordinates; a Dataset need not hold logits.
 
     Raises
     ------
     BayesdfError
         Two places contradict each other, or a place lists other images than the logits do, or another number of them.
     """
-    logits = find_logits(predictions)
-    images = logits.sizes["image"]
+    images: xr.Dataset | xr.DataArray
+    if isinstance(predictions, xr.Dataset) and "logits" not in predictions:
+        images = predictions
+    else:
+        images = find_logits(predictions)
     found: dict[str, tuple[str, NDArray]] = {}
     first: dict[str, str] = {}
     for place, known in _places(predictions):
         present = [name for name in IMAGE_COORDS if name in known.variables and known[name].dims == ("image",)]
         if present:
-            _refuse_other_images(place, present[0], known, logits, images)
+            _refuse_other_images(place, present[0], known, images)
         for name in present:
             values = known[name].values
             if name in found:
-                _refuse_contradiction(name, (first[name], found[name][1]), (place, values), logits)
+                _refuse_contradiction(name, (first[name], found[name][1]), (place, values), images)
             else:
                 found[name], first[name] = ("image", values), place
     return found
@@ -158,10 +168,65 @@ def mistaken(given: object, wanted: str) -> BayesdfError:
     return BayesdfError(f"{what} was given where {wanted} is expected")
 
 
-def clusters(predictions: Predictions, images: int) -> NDArray:
-    """A number for each image's subject, since images of one are not independent; see `groups`."""
-    found = image_coords(predictions)
-    return groups(found["subject"][1] if "subject" in found else None, images)
+class Design(TypedDict):
+    """How images come about, as `cluster_bootstrap` takes it: each (image,), or None where the tree says nothing."""
+
+    clusters: NDArray
+    donors: NDArray | None
+    strata: NDArray | None
+
+
+def design(predictions: Predictions, images: int) -> Design:
+    """Who is in each image (`subject`, `donor`), and the sources, of which a study fixes how many images there are.
+
+    Intervals follow it: ``cluster_bootstrap(statistic, arrays, **design(tree, images))``.
+    """
+    found = {name: values for name, (_, values) in image_coords(predictions).items()}
+    subject = found.get("subject")
+    for name in ("subject", "donor", "source"):
+        if name in found and len(found[name]) != images:
+            raise BayesdfError(f"{len(found[name])} values of {name!r} for {images} images; give one an image")
+    return Design(
+        clusters=np.full(images, "") if subject is None else subject,
+        donors=None if subject is None else found.get("donor"),
+        strata=found.get("source"),
+    )
+
+
+def select(people: Design, images: NDArray) -> Design:
+    """The design of some of the images: a mask, or rows."""
+    donors, strata = people["donors"], people["strata"]
+    return Design(
+        clusters=people["clusters"][images],
+        donors=None if donors is None else donors[images],
+        strata=None if strata is None else strata[images],
+    )
+
+
+def count_people(clusters: ArrayLike, donors: ArrayLike | None = None) -> int:
+    """How many people there are, as subjects or donors; images of nobody count none."""
+    named = np.asarray(clusters, dtype=object).ravel()
+    if donors is not None:
+        named = np.concatenate([named, np.asarray(donors, dtype=object).ravel()])
+    return len(set(named[~missing(named)]))
+
+
+def kinds(subjects: ArrayLike, sources: ArrayLike | None) -> dict[str, NDArray[np.bool_]]:
+    """Which images are manipulations (fakes with a person in them) and which new faces (fakes of nobody): (image,).
+
+    Empty unless there are both.
+    """
+    if sources is None:
+        return {}
+    fake = np.asarray(sources).astype(str) != REAL
+    nobody = missing(subjects)
+    found = {"manipulations": fake & ~nobody, "new_faces": fake & nobody}
+    return found if all(own.any() for own in found.values()) else {}
+
+
+def missing(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the values name nothing: '', None, NaN."""
+    return np.array([value is None or value == "" or value != value for value in np.asarray(values, object).ravel()])
 
 
 def groups(subjects: object, images: int) -> NDArray:
@@ -178,9 +243,8 @@ def groups(subjects: object, images: int) -> NDArray:
         raise BayesdfError(f"{len(values)} subjects given for {images} images; give one an image")
     numbers: dict[Hashable, int] = {}
     result = np.empty(images, dtype=np.int64)
-    for index, value in enumerate(values):
-        missing = value is None or value == "" or value != value
-        result[index] = numbers.setdefault(("image", index) if missing else ("subject", value), len(numbers))
+    for index, (value, nobody) in enumerate(zip(values, missing(values), strict=True)):
+        result[index] = numbers.setdefault(("image", index) if nobody else ("subject", value), len(numbers))
     return result
 
 
@@ -221,11 +285,12 @@ def _stored_logits(predictions: object) -> xr.DataArray:
             f"the data set holds {_listed(predictions.data_vars)}, not 'logits'; pass what Posterior.predict returned"
         )
     if isinstance(predictions, xr.DataTree):
-        if "posterior_predictive" in predictions.children:
-            dataset = predictions.children["posterior_predictive"].to_dataset()
-            if "logits" in dataset:
-                return dataset["logits"]
-            raise BayesdfError(f"posterior_predictive holds {_listed(dataset.data_vars)}, not 'logits'; predict first")
+        for group in PREDICTIVE:
+            if group in predictions.children:
+                dataset = predictions.children[group].to_dataset()
+                if "logits" in dataset:
+                    return dataset["logits"]
+                raise BayesdfError(f"{group} holds {_listed(dataset.data_vars)}, not 'logits'; predict first")
         if "logits" in predictions.data_vars:
             return predictions.to_dataset()["logits"]
         below = [name for name, child in predictions.children.items() if "posterior_predictive" in child.children]
@@ -318,22 +383,23 @@ def _places(predictions: Predictions) -> Iterator[tuple[str, xr.Dataset]]:
     elif isinstance(predictions, xr.Dataset):
         yield "the data set", predictions
     else:
-        for group in ("observed_data", "constant_data", "posterior_predictive"):
+        for group in ("observed_data", "constant_data", *PREDICTIVE):
             if group in predictions.children:
                 yield group, predictions.children[group].to_dataset()
         yield "the root of the tree", predictions.to_dataset()
 
 
-def _refuse_other_images(place: str, name: str, known: xr.Dataset, logits: xr.DataArray, images: int) -> None:
+def _refuse_other_images(place: str, name: str, known: xr.Dataset, images: xr.Dataset | xr.DataArray) -> None:
     """`known` must list the images that the logits are of, in their order."""
-    if known.sizes["image"] != images:
+    if known.sizes["image"] != images.sizes["image"]:
         raise BayesdfError(
-            f"{name} in {place} has {known.sizes['image']} values, the logits hold {images} images; give one an image"
+            f"{name} in {place} has {known.sizes['image']} values, the logits hold {images.sizes['image']} images; "
+            "give one an image"
         )
-    if "image" not in known.coords or "image" not in logits.coords:
+    if "image" not in known.coords or "image" not in images.coords:
         return
-    here, there = known.coords["image"].values, logits.coords["image"].values
-    if not _equal(here, there).all():
+    here, there = known.coords["image"].values, images.coords["image"].values
+    if not np.array_equal(here, there):
         ordered = "in another order" if sorted(map(str, here)) == sorted(map(str, there)) else "under other names"
         raise BayesdfError(
             f"{place} lists the images {ordered} than the logits do (coordinate 'image'); give both the same, as with "
@@ -342,14 +408,15 @@ def _refuse_other_images(place: str, name: str, known: xr.Dataset, logits: xr.Da
 
 
 def _refuse_contradiction(
-    name: str, one: tuple[str, NDArray], other: tuple[str, NDArray], logits: xr.DataArray
+    name: str, one: tuple[str, NDArray], other: tuple[str, NDArray], images: xr.Dataset | xr.DataArray
 ) -> None:
-    unequal = np.flatnonzero(~_equal(one[1], other[1]))
+    a, b = np.asarray(one[1], dtype=object), np.asarray(other[1], dtype=object)
+    unequal = np.flatnonzero((a != b) & ~(missing(a) & missing(b)))
     if len(unequal):
         image = unequal[0]
         raise BayesdfError(
             f"{name} in {one[0]} and in {other[0]} contradict each other at {len(unequal)} images (first image "
-            f"{_name_of(logits, image)}: {one[1][image]} and {other[1][image]}); keep the right one"
+            f"{_name_of(images, image)}: {a[image]} and {b[image]}); keep the right one"
         )
 
 
@@ -365,15 +432,8 @@ def _no_labels(predictions: Predictions) -> str:
     return f"{line} of the tree, which is to be passed whole, or give the logits a coordinate 'label' (image)"
 
 
-def _equal(one: NDArray, other: NDArray) -> NDArray[np.bool_]:
-    """Where two arrays of one length agree; what is missing (NaN, None) in both agrees."""
-    a, b = np.asarray(one, dtype=object), np.asarray(other, dtype=object)
-    missing = (a != a) | (a == None), (b != b) | (b == None)  # noqa: E711
-    return np.asarray((a == b) | (missing[0] & missing[1]), dtype=bool)
-
-
-def _name_of(logits: xr.DataArray, image: int) -> object:
-    return logits.coords["image"].values[image] if "image" in logits.coords else image
+def _name_of(images: xr.Dataset | xr.DataArray, image: int) -> object:
+    return images.coords["image"].values[image] if "image" in images.coords else image
 
 
 def _listed(names: object) -> str:

@@ -27,8 +27,17 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from bayesdf.analysis._groups import Predictions, class_numbers, clusters, observed_labels, predictive_logits, ruled_out
-from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
+from bayesdf.analysis._groups import (
+    Predictions,
+    class_numbers,
+    count_people,
+    design,
+    groups,
+    observed_labels,
+    predictive_logits,
+    ruled_out,
+)
+from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
@@ -220,13 +229,14 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """How good and how well calibrated a detector is, each figure with a 95 % interval over subjects.
+    """How good and how well calibrated a detector is, each figure with a 95 % interval over people.
 
     Parameters
     ----------
     predictions
-        What `Posterior.predict` returns for labelled data. Intervals resample whole subjects
-        (`constant_data/subject`); without subjects, images.
+        What `Posterior.predict` returns for labelled data. Intervals resample whole people (`constant_data/subject` and
+        `constant_data/donor`) and keep the number of images of each source (`constant_data/source`); without subjects,
+        images.
     bins, binning
         Of the calibration errors, see `reliability_table`.
     resamples, seed
@@ -237,8 +247,9 @@ def evaluate(
     xr.Dataset
         Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats; infinite, without
         an interval, where all draws give the true class of an image a probability of exactly 0), `brier`, `ece`
-        (images weigh alike), `ece_balanced` (classes weigh alike). Attributes: `images`, `clusters`,
-        `bins`, `binning`.
+        (images weigh alike), `ece_balanced` (classes weigh alike); where there are fakes of both kinds,
+        `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). Attributes: `images`, `clusters`
+        (people, and images that stand alone), `people`, `bins`, `binning`.
 
     Raises
     ------
@@ -247,13 +258,13 @@ def evaluate(
     """
     log_p, label = _log_probability_and_label(predictions)
     probability, prediction = np.exp(log_p), log_p.argmax(axis=1)
-    cluster = clusters(predictions, len(label))
+    people = design(predictions, len(label))
 
     def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None]) -> float:
         return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
 
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
-        return cluster_bootstrap(statistic, arrays, cluster, resamples=resamples, seed=seed)
+        return cluster_bootstrap(statistic, arrays, **people, resamples=resamples, seed=seed)
 
     if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
         nll = Estimate(np.inf, np.nan, np.nan)
@@ -268,11 +279,13 @@ def evaluate(
             "brier": bootstrap(brier_score, probability, label),
             "ece": bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
             "ece_balanced": bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
+            **accuracy_by_kind(prediction == label, people, resamples=resamples, seed=seed),
         }
     )
     return metrics.assign_attrs(
         images=len(label),
-        clusters=len(np.unique(cluster)),
+        clusters=len(np.unique(groups(people["clusters"], len(label)))),
+        people=count_people(people["clusters"], people["donors"]),
         bins=bins,
         binning=binning,
         calibration="top label",

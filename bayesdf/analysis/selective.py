@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Predictions, clusters, observed_labels, predictive_logits
+from bayesdf.analysis._groups import Predictions, design, observed_labels, predictive_logits
 from bayesdf.analysis.calibration import levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
@@ -65,7 +65,7 @@ def aurc(
     seed: int = 0,
 ) -> Estimate:
     """The area under the risk-coverage curve, 0 … 1 and lower for a better detector, with a 95 % interval over
-    subjects.
+    people.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def aurc(
     def area(s: Array, w: Array) -> float:
         return float(risks(s, w).mean())
 
-    return cluster_bootstrap(area, [score, wrong], clusters(predictions, len(score)), resamples=resamples, seed=seed)
+    return cluster_bootstrap(area, [score, wrong], **design(predictions, len(score)), resamples=resamples, seed=seed)
 
 
 def risks(score: Array, wrong: Array) -> Array:
