@@ -133,11 +133,6 @@ class _Problem:
     """The loss of one generator: what is asked of it again and again."""
 
     def __init__(self, generator: Generator, weights: Weights) -> None:
-        if not isinstance(generator, Generator):
-            raise BayesdfError(
-                f"the generator is a {type(generator).__name__}, but must be a Generator, as those of "
-                "bayesdf.generators.GENERATORS are"
-            )
         if generator.decode is None:
             raise BayesdfError(
                 f"generator {generator.name}: cannot be inverted, since it has no `decode` from entropy to images"
