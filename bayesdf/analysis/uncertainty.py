@@ -95,7 +95,7 @@ def entropies(logits: Array) -> Entropies:
     ceiling = np.log(logits.shape[-1])
     aleatoric = -(np.exp(log_p) * log_p).sum(axis=-1).mean(axis=0)
     epistemic = _divergence(log_p, log_mean).mean(axis=0)
-    aleatoric = np.clip(aleatoric, 0.0, ceiling)
+    aleatoric = np.clip(aleatoric, 0.0, ceiling) + 0.0  # nothing is 0.0 and not -0.0
     epistemic = np.clip(epistemic, 0.0, ceiling - aleatoric)
     return Entropies(aleatoric + epistemic, aleatoric, epistemic)
 
