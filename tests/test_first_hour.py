@@ -407,7 +407,7 @@ def into_three_classes() -> bdf.Detector:
 
 # ArviZ.
 works("az.summary", lambda w: az.summary(in_arviz(w)), lambda table, w: len(table) == 8)
-works("az.rhat", lambda w: az.rhat(in_arviz(w)), lambda found, w: np.isfinite(found["2.bias"]).all())
+works("az.ess", lambda w: az.ess(in_arviz(w)), lambda found, w: np.isfinite(found["2.bias"]).all())
 works(
     "az.plot_trace",
     lambda w: az.plot_trace(w.posterior.draws(30)["posterior"].to_dataset()),

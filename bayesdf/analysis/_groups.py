@@ -28,6 +28,9 @@ PREDICTIVE = ("posterior_predictive", "prior_predictive")
 ROUNDED = 1e-3
 """Rows of probabilities, of half precision or written with few digits, add to 1 within this."""
 
+SUM_ERROR = 0.01
+"""How far from 1 what is said to be probabilities of the classes, written with few digits, may add up."""
+
 CERTAIN = 1000.0
 """What a logit of -inf lies below the others for computing: exp(-1000) is exactly 0 in float64."""
 

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from bayesdf.analysis._groups import (
+    ROUNDED,
+    SUM_ERROR,
     Predictions,
     class_numbers,
     count_people,
@@ -89,7 +91,7 @@ def reliability_table(
     Raises
     ------
     BayesdfError
-        Fewer than one bin, an unknown binning, or arrays that do not fit each other.
+        Fewer than one bin, an unknown binning, arrays that do not fit each other, or rows that are no probabilities.
     """
     return pd.DataFrame(_reliability(probability, label, bins, binning, weights))
 
@@ -145,7 +147,7 @@ def brier_score(probability: Array, label: Labels) -> float:
 
 def negative_log_likelihood(log_probability: Array, label: Labels) -> float:
     """Mean of -log p(true class) in nats, from log-probabilities (image, class): 0 … ∞."""
-    log_probability, label = _checked(log_probability, label)
+    log_probability, label = _checked(log_probability, label, logarithms=True)
     return float(-np.take_along_axis(log_probability, label[:, None], axis=1).mean())
 
 
@@ -326,11 +328,18 @@ def _edges(confidence: Array, bins: int, binning: str) -> Array:
     raise BayesdfError(f"unknown binning {binning!r}; use 'width' or 'mass'")
 
 
-def _checked(probability: Array, label: Labels) -> tuple[Array, Labels]:
+def _checked(probability: Array, label: Labels, logarithms: bool = False) -> tuple[Array, Labels]:
     probability, label = np.asarray(probability, dtype=np.float64), np.asarray(label)
     if probability.ndim != 2 or label.shape != probability.shape[:1] or not len(label):
         raise BayesdfError(
             f"probabilities of shape {probability.shape} and labels of shape {label.shape} do not fit; "
             "give (image, class) and (image,), with at least one image"
+        )
+    if logarithms and probability.max() > ROUNDED:
+        raise BayesdfError(f"a log-probability is {probability.max():.4g}, above 0; give np.log(probability)")
+    if not logarithms and not (probability.min() >= 0.0 and np.abs(probability.sum(axis=1) - 1.0).max() <= SUM_ERROR):
+        raise BayesdfError(
+            "rows of probabilities (image, class) do not lie in 0 … 1 and add to 1; take the softmax of logits first, or "
+            "give the whole tree to `evaluate` or `reliability`"
         )
     return probability, class_numbers(label, [str(number) for number in range(probability.shape[1])], "label")

@@ -22,16 +22,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis._groups import IMAGE_COORDS, ROUNDED, class_numbers, mistaken
+from bayesdf.analysis._groups import IMAGE_COORDS, ROUNDED, SUM_ERROR, class_numbers, mistaken
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 Array = NDArray[np.float64]
 Kind = Literal["probability", "log-odds", "vote"]
 
 REAL, TWO = "real", ["real", "fake"]
-
-SUM_ERROR = 0.01
-"""How far from 1 the probabilities of the classes, written with few digits, may add up."""
 
 
 def from_scores(
@@ -55,8 +52,8 @@ def from_scores(
         an array (image,) is one detector. Of several classes: an array (draw, image, class) with probabilities or
         votes.
 
-        The columns `path`, `source`, `subject`, `video`, `split`, `label` and `group` of a table are taken for what
-        they are called. A table's index, where it repeats nothing, names the images.
+        The columns `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of a table are taken for
+        what they are called. A table's index, where it repeats nothing, names the images.
     kind
         What the scores are. `probability`: P(fake), 0 … 1, or probabilities of the classes, which add to 1 within 0.01.
         `log-odds`: ``log(P(fake) / P(real))``, in nats, ±inf where it is sure; only of real against fake. `vote`: 1 for
@@ -73,7 +70,7 @@ def from_scores(
     detectors
         Which columns of a table are scores (by default all but those above), or the names of the columns of an array.
     classes
-        Names of the classes, by default real and fake, or 0, 1, ….
+        Names of the classes, by default real and fake, or 0, 1, …. Of two, scores (image, detector) are the second's.
     missing
         What to do about images that lack a score (NaN, None), because a detector failed. `refuse` names them.
         `leave out` keeps the images that all detectors scored, warns, and leaves the rows of the others in the group
@@ -154,6 +151,10 @@ def from_scores(
     place = _Places(columns, images)
     log_p, certain = _several_classes(values, kind, place) if values.ndim == 3 else _real_or_fake(values, kind, place)
     class_names = _class_names(classes, log_p.shape[-1])
+    if values.ndim == 2 and class_names == TWO[::-1]:
+        raise BayesdfError(
+            "classes are fake, real, but scores (image, detector) are of fake, the second: turn them round"
+        )
     if "label" in known:
         known["label"] = class_numbers(known["label"], class_names, "label")
         if class_names == TWO and "source" in known:
@@ -213,6 +214,13 @@ def _plain(values: object) -> NDArray:
     if array.dtype.kind in "biufM":
         return array
     array = np.asarray(values, dtype=object)
+    if pd.api.types.infer_dtype(array.ravel(), skipna=True) in (
+        "integer",
+        "floating",
+        "mixed-integer-float",
+        "boolean",
+    ):
+        return pd.to_numeric(pd.Series(array.ravel())).to_numpy(na_value=np.nan).reshape(array.shape)
     texts = ["" if value is None or value is pd.NA or value != value else str(value) for value in array.ravel()]
     return np.array(texts, dtype=np.str_).reshape(array.shape)
 

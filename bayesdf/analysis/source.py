@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from bayesdf.analysis._groups import Design, count_people, design, groups, missing, mistaken
+from bayesdf.analysis._groups import SUM_ERROR, Design, count_people, design, groups, missing, mistaken
 from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, estimate, to_dataset
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
@@ -178,6 +178,9 @@ def from_probability(
         table = "pd.DataFrame(array, columns=sources)"
         raise BayesdfError(f"{mistaken(probability, 'a table of probabilities (image, source)')}; give {table}")
     frame = probability if isinstance(probability, pd.DataFrame) else pd.DataFrame(probability.to_pandas())
+    total = frame.to_numpy(dtype=np.float64).sum(axis=1)
+    if frame.to_numpy().min() < 0.0 or np.abs(total - 1.0).max() > SUM_ERROR:
+        raise BayesdfError("rows of probabilities (image, source) do not lie in 0 … 1 and add to 1; give probabilities")
     images = len(frame)
     names = np.array([str(name) for name in frame.columns])
     truth = _names(_given_or_coord(sources, probability, "truth"), images)

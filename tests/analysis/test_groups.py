@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 
 from bayesdf import analysis
+from bayesdf.analysis.calibration import brier_score, negative_log_likelihood
 from bayesdf.errors import BayesdfError
 
 LABEL = np.arange(6) % 2
@@ -127,6 +128,11 @@ NO_FEATURES = "family of features"
         (lambda tree: analysis.rescale(tree["posterior_predictive"].to_dataset(), xr.Dataset()), "a Dataset.*DataTree"),
         (lambda tree: analysis.rescale(tree, xr.Dataset({"scale": 1.0, "shift": ("class", [0.0] * 3)})), "3 classes"),
         (lambda tree: analysis.reliability_table([[0.5, 0.5]], [2]), "integers from 0 to 1"),
+        (lambda tree: analysis.reliability_table([[2.5, -1.5]], [1]), "softmax"),
+        (lambda tree: analysis.expected_calibration_error(np.array([[0.5, 0.2]]), [1]), "add to 1"),
+        (lambda tree: brier_score(np.array([[3.0, 0.2]]), [1]), "add to 1"),
+        (lambda tree: negative_log_likelihood(np.array([[0.6, 0.4]]), [1]), "np.log"),
+        (lambda tree: analysis.from_probability(pd.DataFrame({"a": [0.3], "b": [2.0]}), ["a"]), "add to 1"),
         (lambda tree: analysis.reliability_table([0.5, 0.5], [1]), "shape"),
     ],
 )

@@ -14,6 +14,7 @@ from bayesdf.analysis import from_scores, scores
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 IMAGES, DETECTORS = 90, 4
+GOOD = [[0.2, 0.9], [0.6, 0.7], [0.1, 0.3]]
 
 
 def nats(share):
@@ -223,6 +224,23 @@ def test_what_is_known_of_the_images_comes_along(table, p):
     assert float(indexed["total"].sel(image="7.png")) == float(indexed["total"][7])
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 1],
+        ["real", "fake", "fake"],
+        [False, True, True],
+        [0.0, 1.0, 1.0],
+        pd.Series([0, 1, 1], dtype="Int64"),
+        pd.Series(["real", "fake", "fake"], dtype="category"),
+        pd.Series(["real", "fake", "fake"], dtype="string"),
+    ],
+)
+def test_labels_may_be_numbers_or_names(labels):
+    tree = from_scores(GOOD, kind="probability", labels=labels)
+    assert tree["observed_data/label"].values.tolist() == [0, 1, 1]
+
+
 def test_a_tree_is_kept_and_read(table, tmp_path):
     table.loc[3, "vit"] = np.nan
     with pytest.warns(BayesdfWarning, match="1 of 90 images lack a score"):
@@ -242,9 +260,6 @@ def test_images_without_a_score_are_named_and_may_be_left_out(table):
     assert tree["left_out/path"].values.tolist() == ["3.png", "8.png"]
     whole = from_scores(table.dropna(), kind="probability")
     xr.testing.assert_equal(analysis.decompose(tree), analysis.decompose(whole))
-
-
-GOOD = [[0.2, 0.9], [0.6, 0.7], [0.1, 0.3]]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +287,7 @@ GOOD = [[0.2, 0.9], [0.6, 0.7], [0.1, 0.3]]
         (GOOD, {"kind": "probability", "labels": ["real", "fake", "?"]}, "'?'"),
         (GOOD, {"kind": "probability", "detectors": ["a"]}, "1 names"),
         (GOOD, {"kind": "probability", "classes": ["a", "b", "c"]}, "classes are a, b, c"),
+        (GOOD, {"kind": "probability", "classes": ["fake", "real"]}, "turn them round"),
         (GOOD, {"kind": "probability", "missing": "drop"}, "'leave out'"),
         (
             GOOD,
