@@ -339,7 +339,7 @@ def _checked(probability: Array, label: Labels, logarithms: bool = False) -> tup
         raise BayesdfError(f"a log-probability is {probability.max():.4g}, above 0; give np.log(probability)")
     if not logarithms and not (probability.min() >= 0.0 and np.abs(probability.sum(axis=1) - 1.0).max() <= SUM_ERROR):
         raise BayesdfError(
-            "rows of probabilities (image, class) do not lie in 0 … 1 and add to 1; take the softmax of logits first, or "
+            "rows of probabilities (image, class) do not lie in 0 … 1 and add to 1; take the softmax of logits, or "
             "give the whole tree to `evaluate` or `reliability`"
         )
     return probability, class_numbers(label, [str(number) for number in range(probability.shape[1])], "label")
