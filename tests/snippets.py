@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MARK = "# ->"
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 
 
@@ -139,5 +140,5 @@ def _run_doctest(block: Block, names: dict[str, Any], page: str) -> None:
     test = doctest.DocTestParser().get_doctest(block.text, {}, page, page, block.line - 1)
     test.globs = names
     said = io.StringIO()
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
     assert runner.run(test, out=said.write, clear_globs=False).failed == 0, said.getvalue()

@@ -2,6 +2,7 @@
 options, names, files and links exist."""
 
 import configparser
+import doctest
 import importlib
 import importlib.util
 import pkgutil
@@ -65,8 +66,9 @@ def the_readme(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def an_inversion(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """`runs/inversion/attribution.zarr`, calibrated on errors as those of two candidates are; few probes."""
+    """`runs/inversion/attribution.zarr`, calibrated on errors as those of two candidates are; few probes and steps."""
     patch.setattr(invert, "PROBES", 32)
+    patch.setattr(attribution, "_STEPS", 40, raising=False)
     names = ["dcgan", "vae"]
     source = np.repeat([*names, "real"], 12)
     error = np.where(source[:, None] == names, 0.02, 0.07)[..., None] * np.ones(len(TERMS))
@@ -224,6 +226,17 @@ def resolves(parts: list[str]) -> bool:
                 return False
         found = getattr(found, part)
     return True
+
+
+PACKAGE = Path(bdf.__file__).parent
+WITH_EXAMPLES = sorted(path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text())
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=[str(path.relative_to(PACKAGE)) for path in WITH_EXAMPLES])
+def test_examples_in_docstrings_run(path: Path) -> None:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    assert doctest.testmod(module, optionflags=snippets.FLAGS).failed == 0
 
 
 # The machinery itself.

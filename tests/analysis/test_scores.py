@@ -1,6 +1,5 @@
 """Scores from elsewhere give, in every function, what the formulas give of the scores themselves."""
 
-import doctest
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ import xarray as xr
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from bayesdf import analysis, store
-from bayesdf.analysis import from_scores, scores
+from bayesdf.analysis import from_scores
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 IMAGES, DETECTORS = 90, 4
@@ -319,8 +318,3 @@ def test_detectors_settles_what_a_column_is():
     assert tree["posterior_predictive/logits"].sizes["draw"] == 2
     tree = from_scores(pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.6]}), kind="probability", detectors="b")
     np.testing.assert_allclose(analysis.decompose(tree)["probability"][:, 1], [0.3, 0.6])
-
-
-def test_the_example_in_the_docstring_runs():
-    failed, tried = doctest.testmod(scores)
-    assert failed == 0 and tried > 0

@@ -1,4 +1,3 @@
-import doctest
 import math
 
 import arviz
@@ -9,7 +8,7 @@ import torch
 import xarray as xr
 from scipy.special import log_softmax
 
-from bayesdf.analysis import decompose, uncertainty
+from bayesdf.analysis import decompose
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, log_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -177,7 +176,3 @@ def test_a_class_that_is_ruled_out_has_no_probability():
     for name in ("total", "aleatoric", "epistemic"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
     assert (found["probability"][:, 3] == 0).all()
-
-
-def test_the_example_in_the_docstring_runs():
-    assert doctest.testmod(uncertainty) == (0, 4)
