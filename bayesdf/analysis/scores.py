@@ -22,13 +22,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis._groups import IMAGE_COORDS, ROUNDED, SUM_ERROR, class_numbers, mistaken
+from bayesdf.analysis._groups import IMAGE_COORDS, REAL, ROUNDED, SUM_ERROR, class_numbers, mistaken
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 Array = NDArray[np.float64]
 Kind = Literal["probability", "log-odds", "vote"]
 
-REAL, TWO = "real", ["real", "fake"]
+REAL_OR_FAKE = [REAL, "fake"]
 
 
 def from_scores(
@@ -49,8 +49,8 @@ def from_scores(
     ----------
     scores
         Of real against fake: a table or an array (image, detector), a column a detector or a draw, higher is more fake;
-        an array (image,) is one detector. Of several classes: an array (draw, image, class) with probabilities or
-        votes.
+        an array (image,) is one detector. A mapping of columns is a table. Of several classes: an array (draw, image,
+        class) with probabilities or votes.
 
         The columns `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of a table are taken for
         what they are called. A table's index, where it repeats nothing, names the images.
@@ -117,6 +117,8 @@ def from_scores(
         raise BayesdfError(f"missing is {missing!r}; use 'refuse' or 'leave out'")
     if isinstance(scores, Mapping) and not isinstance(scores, xr.Dataset | xr.DataTree):
         scores = pd.DataFrame(scores)
+    if isinstance(scores, pd.Series):
+        scores = scores.to_frame("score" if scores.name is None else scores.name)
     array = isinstance(scores, list | tuple) or getattr(scores, "ndim", 0) > 0
     if not array or isinstance(scores, xr.DataArray):
         raise mistaken(scores, "a table (pandas) or an array (numpy) of scores")
@@ -151,13 +153,13 @@ def from_scores(
     place = _Places(columns, images)
     log_p, certain = _several_classes(values, kind, place) if values.ndim == 3 else _real_or_fake(values, kind, place)
     class_names = _class_names(classes, log_p.shape[-1])
-    if values.ndim == 2 and class_names == TWO[::-1]:
+    if values.ndim == 2 and class_names == REAL_OR_FAKE[::-1]:
         raise BayesdfError(
             "classes are fake, real, but scores (image, detector) are of fake, the second: turn them round"
         )
     if "label" in known:
         known["label"] = class_numbers(known["label"], class_names, "label")
-        if class_names == TWO and "source" in known:
+        if class_names == REAL_OR_FAKE and "source" in known:
             _refuse_labels_against_sources(known["label"], known["source"], images)
 
     coords = {"chain": [0], "draw": np.arange(len(log_p)), "image": images, "class": class_names}
@@ -204,8 +206,20 @@ def _of_the_images(scores: object, given: dict[str, ArrayLike | str | None]) -> 
             taken.add(value)
             known[name] = _plain(table[value])
         elif value is not None:
+            _refuse_another_order(f"{name}s", value, table)
             known[name] = _plain(value)
     return known, taken
+
+
+def _refuse_another_order(what: str, value: object, table: pd.DataFrame) -> None:
+    """Values are taken as they stand; those of pandas must not name the same images in another order."""
+    if not isinstance(value, pd.Series) or table.index.equals(value.index) or not table.index.is_unique:
+        return
+    if len(value) == len(table) and set(table.index) == set(value.index):
+        raise BayesdfError(
+            f"{what} list the images in another order than the scores do (by their index); give "
+            f"{what}.loc[scores.index]"
+        )
 
 
 def _plain(values: object) -> NDArray:
@@ -365,7 +379,7 @@ def _count_certain(values: Array, kind: str) -> int:
 
 def _class_names(classes: Sequence[str] | None, count: int) -> list[str]:
     if classes is None:
-        return TWO if count == 2 else [str(number) for number in range(count)]
+        return list(REAL_OR_FAKE) if count == 2 else [str(number) for number in range(count)]
     names = [str(name) for name in classes]
     if len(names) != count or len(set(names)) != count:
         raise BayesdfError(f"classes are {', '.join(names)}, but the scores are of {count}; name each of them once")

@@ -281,6 +281,11 @@ def test_images_without_a_score_are_named_and_may_be_left_out(table):
         (xr.Dataset({"a": 1}), {"kind": "probability"}, "a Dataset of a"),
         (GOOD, {"kind": "probability", "labels": [0, 1]}, r"label has shape \(2,\)"),
         (GOOD, {"kind": "probability", "labels": "truth"}, "no table"),
+        (
+            pd.DataFrame(GOOD, index=["a", "b", "c"]),
+            {"kind": "probability", "labels": pd.Series([0, 1, 1], index=["b", "a", "c"])},
+            r"another order.*labels\.loc",
+        ),
         (GOOD, {"kind": "probability", "labels": [0, 1, 2]}, "integers from 0 to 1"),
         (GOOD, {"kind": "probability", "labels": [0, 1, np.nan]}, "integers from 0 to 1"),
         (GOOD, {"kind": "probability", "labels": ["real", "fake", "?"]}, "'?'"),
@@ -311,6 +316,15 @@ def test_what_cannot_be_is_said_in_one_line(given, options, message):
 def test_log_odds_that_look_like_probabilities_are_doubted():
     with pytest.warns(BayesdfWarning, match="kind='probability'"):
         from_scores(GOOD, kind="log-odds")
+
+
+def test_one_detector_is_a_column():
+    column = pd.Series([0.1, 0.7], index=["a.png", "b.png"])
+    for given in (column, [0.1, 0.7], np.array([[0.1], [0.7]])):
+        found = analysis.decompose(from_scores(given, kind="probability"))
+        np.testing.assert_allclose(found["probability"][:, 1], [0.1, 0.7])
+        assert (found["epistemic"] == 0).all()
+    assert list(analysis.decompose(from_scores(column, kind="probability"))["image"].values) == ["a.png", "b.png"]
 
 
 def test_detectors_settles_what_a_column_is():
