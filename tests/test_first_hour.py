@@ -248,6 +248,11 @@ works(
     lambda found, w: found["constant_data/path"].size == 24,
 )
 says("a folder, of no known preparation", "unlabelled", lambda w: w.posterior.predict(w.photos))
+works(
+    "an unknown file, by what was fitted to files",
+    lambda w: w.fit(bdf.data.load(w.photos, size=16).train).predict(w.photos / "vae" / "p0" / "0.png", draws=1),
+    lambda found, w: found["posterior_predictive/logits"].shape[2:] == (1, 2),
+)
 says("a folder that is missing", "nowhere", lambda w: w.posterior.predict(w.folder / "nowhere"))
 says("a loader", "dataset", lambda w: w.posterior.predict(DataLoader(w.data)))
 says("all three splits at once", "test", lambda w: w.posterior.predict(bdf.data.load(w.photos, size=16)))
@@ -354,6 +359,24 @@ works(
     lambda w: bdf.data.load(w.photos, size=16),
     lambda data, w: len(data.train) + len(data.val) + len(data.test) == 24 and data.classes == ["real", "fake"],
 )
+works(
+    "swaps named after two people",
+    lambda w: bdf.data.load(swaps(w), size=16).manifest,
+    lambda manifest, w: pairs_stay_together(manifest),
+)
+
+
+def swaps(world: World) -> Path:
+    """Twelve people, each swapped with a neighbour: `swap/000_001.png` and `swap/001_000.png`."""
+    for person in range(12):
+        world.picture(f"swaps/real/{person:03d}.png")
+        world.picture(f"swaps/swap/{person:03d}_{person ^ 1:03d}.png")
+    return world.folder / "swaps"
+
+
+def pairs_stay_together(manifest: pd.DataFrame) -> bool:
+    people = manifest["path"].str.extractall(r"(\d{3})")[0].droplevel(1)
+    return bool((manifest["split"].loc[people.index].groupby(people.to_numpy()).nunique() == 1).all())
 
 
 def empty(world: World) -> Path:

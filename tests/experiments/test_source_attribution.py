@@ -18,6 +18,8 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments import run, source_attribution
 from tests.experiments.small import COMMAND, SMALL, execute, thin
 
+README = Path(__file__).parents[2] / "README.md"
+
 
 @pytest.mark.slow
 def test_a_run_folder_is_complete(finished: Path) -> None:
@@ -44,6 +46,8 @@ def test_a_run_folder_is_complete(finished: Path) -> None:
     assert {path.suffix for path in (finished / "figures").iterdir()} == {".png"}
     assert len(list((finished / "figures").iterdir())) == 11
     assert (finished / "tables" / "svi_confusion.csv").stat().st_size > 20
+    for named in re.findall(r"`((?:tables|figures)/[\w.]+)`", README.read_text()):
+        assert (finished / named).is_file(), f"README.md names {named}"
     page = (finished / "report.html").read_text()
     assert 'src="http' not in page and "<script" not in page and "balanced accuracy" in page
 
