@@ -80,6 +80,13 @@ def test_labels_are_found_on_logits_alone():
         xr.testing.assert_identical(analysis.evaluate(given, resamples=2), right)
 
 
+def test_what_a_prior_says_is_taken_apart_like_what_a_posterior_says():
+    tree = tree_of(observed_data=known())
+    prior = xr.DataTree.from_dict({"prior_predictive": tree["posterior_predictive"].to_dataset()})
+    expected = analysis.decompose(tree["posterior_predictive"].to_dataset())
+    xr.testing.assert_identical(analysis.decompose(prior), expected)
+
+
 def test_places_that_contradict_each_other_are_refused():
     tree = tree_of(observed_data=known(), constant_data=known(1 - LABEL))
     with pytest.raises(BayesdfError, match="observed_data and in constant_data contradict each other at 6 images"):
