@@ -18,7 +18,7 @@ Predictions = xr.DataTree | xr.Dataset | xr.DataArray
 """A tree with a `posterior_predictive` group, a Dataset with `logits`, or the logits themselves."""
 
 REAL = "real"
-"""The source of photographs, as `bayesdf.data.REAL`, which would bring more than this layer needs."""
+"""The source of photographs, as `bayesdf.data` names it."""
 
 IMAGE_COORDS = ("path", "source", "subject", "donor", "video", "split", "label", "group")
 

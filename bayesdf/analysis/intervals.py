@@ -10,9 +10,9 @@ replacement. Three facts of a study's design are kept:
 - *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up: with n draws the variance would be too small
   by (n - 1) / n [3].
 
-With few clusters percentile intervals are still too short. Those of a mean over 2, 3, 5 and 10 people with 8 images each,
-half of whose variance is between people, held the truth in 56, 71, 88 and 91 % of 400 simulations each. A share of
-images of which each stands alone has `wilson`.
+With few clusters percentile intervals are still too short. Those of a mean over 2, 3, 5 and 10 people with 8 images
+each, half of whose variance is between people, held the truth in 56, 71, 88 and 91 % of 400 simulations each. A share
+of images of which each stands alone has `wilson`.
 
 References
 ----------
@@ -166,13 +166,13 @@ def _counts(weight: Array, stratum: Integers, start: float) -> Integers | None:
     Systematic sampling rounds to whole numbers, with the right means and the least noise. None where a stratum would be
     empty. Strata lie one after the other.
     """
-    total = np.bincount(stratum, weight)
+    total, rows = np.bincount(stratum, weight), np.bincount(stratum)
     if not total.all():
         return None
-    ends = np.cumsum(weight * (np.bincount(stratum) / total)[stratum]) + start
-    # What ends a stratum is known: rounding of the sums must not move a row into the next one.
-    last = np.flatnonzero(np.diff(stratum, append=-1))
-    ends[last] = last + 1 + start
+    ends = np.cumsum(weight * (rows / total)[stratum]) + start
+    # Where a stratum ends is known: rounding of the sums must not move a row into the next one.
+    known = np.cumsum(rows)
+    ends[known - 1] = known + start
     return np.diff(np.floor(ends), prepend=0.0).astype(np.int64)
 
 

@@ -414,16 +414,17 @@ def _refuse_others(attribution: xr.Dataset, against: xr.Dataset) -> None:
     if not names:
         warnings.warn(
             "nothing says whether the attributions judge the same images: give the features of both a coordinate "
-            "`path` or `image`",
+            "`path` or `image`, or a table an index that names the images",
             BayesdfWarning,
             stacklevel=3,
         )
 
 
 def _images(features: xr.DataArray | pd.DataFrame) -> dict[str, tuple[str, NDArray]]:
-    """Which images these are: `path` and `image`, as far as they are known."""
+    """Which images these are: `path` and `image`, as far as they are known; row numbers name none."""
     if isinstance(features, pd.DataFrame):
-        return {"image": ("image", features.index.to_numpy())}
+        rows = isinstance(features.index, pd.RangeIndex)
+        return {} if rows else {"image": ("image", features.index.to_numpy())}
     dim = features.dims[0]
     return {
         name: ("image", features.coords[name].values)

@@ -82,17 +82,20 @@ def read(
 
 
 def _dealt(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
+    """Splits by people, and a word on who hangs together where that makes them impossible or lopsided."""
     group = circles(manifest)
-    share = group.value_counts(normalize=True)
     try:
         split = split_by_subject(manifest, fractions, seed)
     except BayesdfError as error:
-        raise BayesdfError(f"{error}; {subjects.advice(manifest)}") from None
-    if share.iloc[0] > LARGE:
-        first = manifest["path"][group == share.index[0]].iloc[0]
+        # Where a source has images enough, its people were taken for too few.
+        few = [rows for _, rows in group.groupby(manifest["source"]) if rows.nunique() < len(SPLITS) <= len(rows)]
+        advice = f"; {subjects.advice(manifest[group == few[0].mode().iloc[0]])}" if few else ""
+        raise BayesdfError(f"{error}{advice}") from None
+    largest = group == group.mode().iloc[0]
+    if largest.mean() > LARGE:
         warnings.warn(
-            f"{share.iloc[0]:.0%} of the images hang together by shared people ({first} among them) and are all in "
-            f"split {split[(group == share.index[0]).argmax()]!r}; {subjects.advice(manifest)}",
+            f"{largest.mean():.0%} of the images hang together and are all in split {split[largest.argmax()]!r}: "
+            f"{subjects.advice(manifest[largest])}",
             BayesdfWarning,
             stacklevel=4,
         )

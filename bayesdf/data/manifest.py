@@ -59,8 +59,8 @@ def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
 def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
     """Put whole subjects into train, val and test, so that every source is in every split.
 
-    Subjects that appear together in an image (as subject and donor) stay together. The groups are dealt in random
-    order, each to the split that is furthest behind its share of the group's sources.
+    Subjects that appear together in an image (as subject and donor) or a video stay together. The groups are dealt in
+    random order, each to the split that is furthest behind its share of the group's sources.
 
     Parameters
     ----------
@@ -113,22 +113,26 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
 
 
 def circles(manifest: pd.DataFrame) -> pd.Series:
-    """A name a row, equal for rows whose people are linked, because they appear together as subject and donor.
+    """A name a row, equal for rows that are linked: they show the same person, as subject or donor, or the same video.
 
-    An image of nobody is linked to no other. It is named by its path, so that images of different parts of a data set
-    never share a name. People may be linked by an image of another part: give all the parts that are compared at once.
+    An image of nobody has a name by its path, so that images of different parts of a data set never share one. People
+    may be linked by an image of another part: give all the parts that are compared at once.
     """
     own = manifest["subject"].where(manifest["subject"] != "", "image " + manifest["path"])
     parent = {subject: subject for subject in pd.concat([own, manifest["donor"]]) if subject}
+    home: dict[str, str] = {}
 
     def root(subject: str) -> str:
         while parent[subject] != subject:
             parent[subject] = subject = parent[parent[subject]]
         return subject
 
-    for subject, donor in zip(own, manifest["donor"], strict=True):
+    videos = manifest["video"] if "video" in manifest else [""] * len(manifest)
+    for subject, donor, video in zip(own, manifest["donor"], videos, strict=True):
         if donor:
             parent[root(donor)] = root(subject)
+        if video:
+            parent[root(home.setdefault(video, subject))] = root(subject)
     return own.map(root)
 
 
@@ -146,10 +150,14 @@ def check(manifest: pd.DataFrame, task: Task) -> None:
     people = pd.concat(
         [manifest[["subject", "split"]], manifest[["donor", "split"]].rename(columns={"donor": "subject"})]
     )
-    people = people[people["subject"] != ""].drop_duplicates()
-    shared = people["subject"][people["subject"].duplicated()]
-    if len(shared):
-        raise BayesdfError(f"subject {shared.iloc[0]!r} is in more than one split; splits must not share people")
+    videos = manifest[["video", "split"]].rename(columns={"video": "subject"})
+    for what, named in {"subject": people, "video": videos}.items():
+        found = named[named["subject"] != ""].drop_duplicates()
+        shared = found["subject"][found["subject"].duplicated()]
+        if len(shared):
+            raise BayesdfError(
+                f"{what} {shared.iloc[0]!r} is in more than one split; splits must not share people or videos"
+            )
     label = labels(manifest, task)
     names = classes(manifest["source"].unique().tolist(), task)
     if len(names) < 2:

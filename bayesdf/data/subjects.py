@@ -95,13 +95,12 @@ def describe_people(manifest: pd.DataFrame) -> str:
             first = own.iloc[0]
             second = f" and {first['donor']}" if first["donor"] else ""
             told.append(f"{text} ({len(own)} images, such as {first['path']}: {first['subject'] or 'nobody'}{second})")
-    return counts + (f". Taken for a person: {'; '.join(told)}" if told else "")
+    otherwise = "" if "table" in set(manifest.get("rule", ())) else f". A table {TABLE} in the folder can say otherwise"
+    return counts + (f". Taken for a person: {'; '.join(told)}{otherwise}" if told else "")
 
 
-def advice(manifest: pd.DataFrame) -> str:
-    """Why so many images hang together, and what to do where that is wrong: the end of a message's line."""
-    group = circles(manifest)
-    rows = manifest[group == group.mode().iloc[0]]
+def advice(rows: pd.DataFrame) -> str:
+    """Why these rows of a manifest hang together, and what to do where that is wrong: the end of a message's line."""
     linked = rows[rows["donor"] != ""]
     example, people = (linked if len(linked) else rows).iloc[0], {*rows["subject"], *rows["donor"]} - {""}
     what = (

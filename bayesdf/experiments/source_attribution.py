@@ -11,7 +11,7 @@ Deepfake?" (2025).
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,8 +168,7 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
         "penultimate_features": _of_fakes(trees, _penultimate),
     }
-    manifest = pd.concat([part.manifest for part in parts], ignore_index=True)
-    linked = data.circles(manifest)[manifest["source"] != data.REAL]
+    linked = _linked([part.manifest for part in parts])
     attributions = {
         name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
@@ -184,6 +183,12 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
     return xr.DataTree.from_dict(groups)
+
+
+def _linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
+    """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
+    manifest = pd.concat(manifests, ignore_index=True)
+    return data.circles(manifest)[manifest["source"] != data.REAL]
 
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:

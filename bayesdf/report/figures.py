@@ -215,13 +215,15 @@ def source_accuracy(
     high = np.nan_to_num(summary["accuracy.high"].to_numpy() - value)
     ax.barh(place, value, height=0.6, color="#56B4E9")
     ax.errorbar(value, place, xerr=np.maximum([low, high], 0), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
-    for y, v, extra in zip(place, value, high, strict=True):
-        ax.annotate(percent(v), (v + max(extra, 0), y), (5, 0), textcoords="offset points", va="center", fontsize=9)
-    note = ""
+    end, note = value + np.maximum(high, 0), ""
     for kind, marker, fill in (("manipulations", "D", INK), ("new_faces", "o", "white")):
         if f"accuracy_{kind}" in summary:
-            ax.plot(summary[f"accuracy_{kind}"], place - 0.2, marker, ms=5, mfc=fill, mec=INK, ls="none")
+            own = summary[f"accuracy_{kind}"].to_numpy()
+            ax.plot(own, place - 0.2, marker, ms=5, mfc=fill, mec=INK, ls="none")
+            end = np.maximum(end, own)
             note = "\nDiamonds: manipulations, which show a person. Circles: new faces, of nobody."
+    for x, y, v in zip(end, place, value, strict=True):
+        ax.annotate(percent(v), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     chance = float(summary["chance"].iloc[0])
     ax.axvline(chance, color=ALERT, lw=1.3, ls="--")
     ax.annotate(

@@ -125,6 +125,20 @@ def test_new_faces_of_two_parts_of_a_data_set_are_strangers() -> None:
     assert pd.concat([data.circles(part) for part in parts]).is_unique
 
 
+def test_frames_of_one_video_are_linked() -> None:
+    """Two frames of a clip of nobody, and two people who appear in one video."""
+    rows = pd.DataFrame(
+        {
+            "path": [*"uvwxyz"],
+            "subject": ["", "", "", "anna", "bob", "cy"],
+            "donor": "",
+            "video": ["clip 1", "clip 1", "clip 2", "party", "party", ""],
+        }
+    )
+    group = data.circles(rows).tolist()
+    assert group[0] == group[1] and group[3] == group[4] and len(set(group)) == 4
+
+
 def test_what_was_taken_for_a_person_is_said() -> None:
     text = data.describe_people(manifest([*ORIGINALS, *SWAPS, "vae/img_1.png"]))
     assert text.startswith("25 images of 13 people, who fall into 7 groups") and "\n" not in text
@@ -177,6 +191,9 @@ def test_a_table_chooses_the_split(root: Path) -> None:
         data.load(root, size=16, fractions=(0.5, 0.25, 0.25))
     table(root, split=split, subject=[*"aaabbc", *[""] * 6])
     with pytest.raises(BayesdfError, match="subject 'a' is in more than one split"):
+        data.load(root, size=16)
+    table(root, split=split, video=[*[""] * 6, "clip", "", "clip", "", "", ""])
+    with pytest.raises(BayesdfError, match="video 'clip' is in more than one split"):
         data.load(root, size=16)
 
 
