@@ -123,7 +123,7 @@ def variances(logits: Array) -> Variances:
     return Variances(aleatoric + epistemic, aleatoric, epistemic)
 
 
-def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
+def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataArray]) -> xr.Dataset:
     """Uncertainty of each image's prediction and the parts it is made of.
 
     Parameters
@@ -131,7 +131,7 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     predictions
         What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image,
         class). A Dataset with `logits`, or the logits as a DataArray, will do as well. Chains count as more
-        draws. Or what `Posterior.stream` gives: its pieces are taken one after another and not kept.
+        draws. Or what `Posterior.stream` gives (or a list of it): its pieces are taken one after another and not kept.
 
     Returns
     -------
@@ -155,8 +155,10 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     >>> [round(float(parts[name][0]), 3) for name in ("total", "aleatoric", "epistemic")]
     [0.693, 0.09, 0.603]
     """
-    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray) or not isinstance(predictions, Iterator):
-        logits = predictive_logits(predictions)
+    if isinstance(predictions, list) and predictions and all(isinstance(one, xr.DataArray) for one in predictions):
+        return decompose(iter(predictions))  # what `stream` gave, kept all the same
+    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray | list) or not isinstance(predictions, Iterator):
+        logits = predictive_logits(predictions)  # type: ignore[arg-type]
         return _described(_summary(logits.values), logits)
     parts: list[xr.Dataset] = []
     so_far: tuple[_Summary, xr.DataArray] | None = None

@@ -161,6 +161,12 @@ def test_what_cannot_be_analysed_is_said_in_one_line(predictions, message):
     assert "\n" not in str(caught.value)
 
 
+def test_pieces_may_be_kept_in_a_list(predictions):
+    logits = predictions["posterior_predictive/logits"][0]
+    pieces = [logits[:, :100], logits[:, 100:]]
+    xr.testing.assert_identical(decompose(pieces), decompose(iter(pieces)))
+
+
 def test_log_probabilities_are_logits(predictions):
     log_p = log_softmax(predictions["posterior_predictive/logits"], axis=-1)
     found = decompose(predictions["posterior_predictive/logits"].copy(data=log_p))
