@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdf.analysis._groups import Design, Predictions, design, predictive_logits
-from bayesdf.analysis.calibration import area
+from bayesdf.analysis.calibration import area, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError
@@ -68,7 +68,7 @@ def ood_auroc(
         raise BayesdfError(
             f"{len(logits[0])} draws of seen and {len(logits[1])} of unseen images: predict both with the same draws"
         )
-    value = np.concatenate([getattr(entropies(part), by) for part in logits])
+    value = levels(np.concatenate([getattr(entropies(part), by) for part in logits]))
     unknown = np.repeat([False, True], [part.shape[1] for part in logits])
     parts = [design(part, values.shape[1]) for part, values in zip((seen, unseen), logits, strict=True)]
     return cluster_bootstrap(area, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)

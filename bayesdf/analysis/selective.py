@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdf.analysis._groups import Predictions, design, observed_labels, predictive_logits
+from bayesdf.analysis.calibration import levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
 from bayesdf.errors import BayesdfError
@@ -99,4 +100,4 @@ def _score_and_wrong(predictions: Predictions, by: str) -> tuple[Array, Array]:
     else:
         raise BayesdfError(f"unknown score {by!r}; use 'confidence', 'total', 'aleatoric' or 'epistemic'")
     wrong = log_p.argmax(axis=1) != observed_labels(predictions, *log_p.shape)
-    return score, wrong.astype(np.float64)
+    return levels(score), wrong.astype(np.float64)

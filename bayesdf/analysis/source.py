@@ -23,7 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from bayesdf.analysis._groups import Design, count_people, design, groups, missing
+from bayesdf.analysis._groups import SUM_ERROR, Design, count_people, design, groups, missing, mistaken
 from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, estimate, to_dataset
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
@@ -174,7 +174,13 @@ def from_probability(
     xr.Dataset
         As `attribute` returns, without folds.
     """
+    if not isinstance(probability, xr.DataArray | pd.DataFrame) or probability.ndim != 2:
+        table = "pd.DataFrame(array, columns=sources)"
+        raise BayesdfError(f"{mistaken(probability, 'a table of probabilities (image, source)')}; give {table}")
     frame = probability if isinstance(probability, pd.DataFrame) else pd.DataFrame(probability.to_pandas())
+    total = frame.to_numpy(dtype=np.float64).sum(axis=1)
+    if frame.to_numpy().min() < 0.0 or np.abs(total - 1.0).max() > SUM_ERROR:
+        raise BayesdfError("rows of probabilities (image, source) do not lie in 0 … 1 and add to 1; give probabilities")
     images = len(frame)
     names = np.array([str(name) for name in frame.columns])
     truth = _names(_given_or_coord(sources, probability, "truth"), images)
@@ -210,6 +216,7 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
         people) and `accuracy_new_faces` (of nobody). Attributes: `chance` (1 / number of sources), `majority` (share of
         the most frequent source), `images`, `clusters` (people, and images that stand alone), `people`.
     """
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     count = attribution.sizes["source"]
     people = _design(attribution)
@@ -239,6 +246,7 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
 
 def confusion(attribution: xr.Dataset) -> pd.DataFrame:
     """Counts of images: a row a true source, a column a named one."""
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     names = [str(name) for name in attribution["source"].values]
     counts = np.bincount(truth * len(names) + prediction, minlength=len(names) ** 2).reshape(len(names), -1)
@@ -265,6 +273,7 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
     BayesdfWarning
         Neither `path` nor `image` is known of both, so that nothing says whether the images are the same.
     """
+    _refuse_other_than_attributions(attribution, against)
     _refuse_others(attribution, against)
     pair = tuple((one["truth"] == one["prediction"]).values.astype(np.float64) for one in (attribution, against))
     people = _design(attribution)
@@ -440,6 +449,11 @@ def _people(
 
 def _values(features: xr.DataArray | pd.DataFrame) -> tuple[Array, dict[str, tuple[str, NDArray]]]:
     """Features as a finite matrix, and those coordinates of their images that the result does not use."""
+    if not isinstance(features, xr.DataArray | pd.DataFrame):
+        table = "pd.DataFrame(array)" if isinstance(features, np.ndarray) else "scalars(predictions)"
+        raise BayesdfError(
+            f"{mistaken(features, 'a family of features (image, feature)')}; give attribute({table}, ...)"
+        )
     if isinstance(features, pd.DataFrame):
         values, names = features.to_numpy(dtype=np.float64), [str(name) for name in features.columns]
         images: NDArray = features.index.to_numpy()
@@ -502,6 +516,12 @@ def _refuse_unlearnable(names: NDArray, code: Integers, group: Integers, judged:
                 f"source {name!r} shows a single subject, so no fit can leave that subject out and know it; "
                 "give it more subjects, or leave the source out"
             )
+
+
+def _refuse_other_than_attributions(*given: object) -> None:
+    for one in given:
+        if not isinstance(one, xr.Dataset) or not {"truth", "prediction", "cluster"} <= set(map(str, one.variables)):
+            raise BayesdfError(f"{mistaken(one, 'an attribution')}; give what attribute or from_probability returned")
 
 
 def _codes(attribution: xr.Dataset) -> tuple[Integers, Integers]:
