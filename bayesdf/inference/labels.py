@@ -33,7 +33,7 @@ def class_numbers(labels: Any) -> Tensor:
         The labels have another shape (one-hot vectors, pictures), or are not whole numbers (probabilities, NaN).
     """
     try:
-        values = labels if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+        values = labels if isinstance(labels, Tensor) else torch.as_tensor(np.array(labels))
     except (TypeError, ValueError):
         raise BayesdfError(
             f"labels are {type(labels).__name__} of {_kind(labels)}, but must be class numbers 0, 1, …: number the "

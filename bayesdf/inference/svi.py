@@ -207,7 +207,8 @@ class _Objective(Objective):
         reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
         return [
             *grouped({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
-            {"params": [value for name, value in self.own.items() if self.guide.fast(name)], "lr": scale_lr},
+            # Logarithms, whose reach is one.
+            {"params": [v for name, v in self.own.items() if self.guide.fast(name)], "lr": scale_lr, "reach": 1.0},
         ]
 
     def draw(self) -> dict[str, Tensor]:

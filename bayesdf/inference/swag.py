@@ -65,8 +65,9 @@ class SWAG(Training):
 
     Parameters
     ----------
-    collect_epochs : int
-        Passes over the training images, after the search of the maximum, in which snapshots are taken.
+    collect_epochs : int, optional
+        Passes over the training images, after the search of the maximum, in which snapshots are taken. Default: ten
+        passes, and at least ten steps a snapshot.
     swag_lr : float
         Rate of these passes as a share, above 0 and below 1, of the largest at which no batch makes SGD unstable, ``2
         (1 + μ) / λ`` with λ the largest curvature of the loss of a batch at the maximum: a number without a unit, so
@@ -86,7 +87,7 @@ class SWAG(Training):
     >>> posterior = SWAG(epochs=10).fit(detector, data.train)  # doctest: +SKIP
     """
 
-    collect_epochs: int = 10
+    collect_epochs: int | None = None
     swag_lr: float = 0.2
     snapshots: int = 40
     rank: int = 20
@@ -95,7 +96,7 @@ class SWAG(Training):
         super().__post_init__()
         if not 0 < self.swag_lr < 1:
             raise BayesdfError(f"SWAG: swag_lr is {self.swag_lr}, but must be above 0 and below 1")
-        if self.collect_epochs < 1:
+        if self.collect_epochs is not None and self.collect_epochs < 1:
             raise BayesdfError(f"SWAG: collect_epochs is {self.collect_epochs}, but must be at least 1")
         if not 2 <= self.rank <= self.snapshots:
             raise BayesdfError(
@@ -125,9 +126,10 @@ class SWAG(Training):
                 f"SWAG: batch_size is {self.batch_size} for {problem.size} images: without noise in its gradient SGD "
                 "does not wander: lower it"
             )
-        if self.collect_epochs * steps < self.snapshots:
+        collect_epochs = self.collect_epochs or max(10, math.ceil(10 * self.snapshots / steps))
+        if collect_epochs * steps < self.snapshots:
             raise BayesdfError(
-                f"SWAG: collect_epochs is {self.collect_epochs}, which makes {self.collect_epochs * steps} steps for "
+                f"SWAG: collect_epochs is {collect_epochs}, which makes {collect_epochs * steps} steps for "
                 f"{self.snapshots} snapshots: raise it, or lower snapshots"
             )
         with seeded(self.seed, problem.device):
@@ -147,7 +149,7 @@ class SWAG(Training):
             walk = _Walk(joint, problem, self, {name: value.detach() for name, value in point.z.items()})
             rate = walk.rates[0]
             with rescuing(lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)):
-                collected = minimise(problem, walk, phase=1, epochs=self.collect_epochs)
+                collected = minimise(problem, walk, phase=1, epochs=collect_epochs)
             sampler = walk.sampler()
             settle(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:

@@ -39,7 +39,7 @@ METHODS = {
     "mc_dropout": Case(MCDropout(rate=0.2, layers=["2", "4"], epochs=60, **COMMON), 1.5),
     "ensemble": Case(DeepEnsemble(members=3, epochs=40, **COMMON), 5.0),
     "laplace": Case(Laplace(epochs=60, **COMMON), 1.25, LAST_LAYER),
-    "swag": Case(SWAG(epochs=60, collect_epochs=30, **COMMON), 2.0),
+    "swag": Case(SWAG(epochs=60, collect_epochs=30, **COMMON), 1.5),
 }
 
 
