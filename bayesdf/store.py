@@ -128,9 +128,9 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def _recover(path: Path) -> None:
-    """Wait for, or undo, the exchange by another process that leaves the name free for an instant."""
+    """Clear what killed writers left; wait for one that lives and leaves the name free for an instant."""
     for _ in range(20):
-        if path.exists() or not files.clear(path.resolve()):
+        if not files.clear(path.resolve()) or path.exists():
             return
         time.sleep(0.05)
 

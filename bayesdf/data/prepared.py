@@ -38,6 +38,7 @@ def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple
     """
     folder = cache_folder("datasets") / f"{key}-{__version__}-{FORMAT}"
     with _alone(folder):
+        files.clear(folder)
         if not _intact(folder):
             images, manifest = make()
             with files.workplace(folder) as beside:
