@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -206,7 +207,9 @@ def fitted(checkpoint: Path | None) -> bytes:
     network = Line()
     data = TensorDataset(torch.randn(64, 4, 1, 1), torch.randint(2, (64,)))
     method = SVI(epochs=10, batch_size=16, progress=False, seed=1, device="cpu", checkpoint=checkpoint)
-    posterior = method.fit(Detector(network, {"linear": priors.normal(1.0)}), data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ten epochs are few, and say so
+        posterior = method.fit(Detector(network, {"linear": priors.normal(1.0)}), data)
     drawn = posterior.draws(3, seed=0)["posterior"]
     return b"".join(drawn[name].values.tobytes() for name in sorted(map(str, drawn.data_vars)))
 

@@ -158,17 +158,20 @@ def test_a_process_killed_between_two_renames_loses_nothing(tmp_path, use):
 
 
 def test_a_store_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch, system):
-    path = write_tree(tree(), tmp_path / "a.zarr")
-    check = store._check
+    path, read = write_tree(tree(), tmp_path / "a.zarr"), xr.open_datatree
+    other = tree()
+    other.attrs["seed"] = 2
+    other["posterior_predictive"]["logits"] += 100
 
-    def slow(folder):
-        check(folder)
-        monkeypatch.setattr(store, "_check", check)
-        write_tree(xr.DataTree(xr.Dataset(attrs={"new": 1})), path, overwrite=True)
+    def slow(*args, **kwargs):
+        opened = read(*args, **kwargs)  # and its arrays are still to be read
+        monkeypatch.setattr(xr, "open_datatree", read)
+        write_tree(other, path, overwrite=True)
+        return opened
 
-    monkeypatch.setattr(store, "_check", slow)
-    read = open_tree(path)
-    assert read.attrs == {"new": 1} and not read.children
+    monkeypatch.setattr(xr, "open_datatree", slow)
+    found = open_tree(path)
+    assert found.attrs["seed"] == 2 and found["posterior_predictive/logits"].values.min() == 100
 
 
 def test_a_link_to_a_store_stays_a_link(tmp_path):

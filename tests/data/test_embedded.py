@@ -1,5 +1,6 @@
 """The embedded data: disjoint people, one path for all images, and no shortcut."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) ->
 
     def make() -> tuple[np.ndarray, pd.DataFrame]:
         made.append(1)
+        time.sleep(0.05)
         return np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), pd.DataFrame({"subject": ["a", "b"]})
 
     early, _ = prepared.prepared("met", make)
