@@ -45,7 +45,7 @@ def replacing(path: Path, new: bool = False) -> Iterator[Path]:
         beside = folder / f"{NEW}{path.suffix}"
         yield beside
         if new:
-            name(beside, path)
+            rename_exclusive(beside, path)
         else:
             beside.replace(path)
 
@@ -57,7 +57,7 @@ def workplace(path: Path) -> Iterator[Path]:
     What killed processes left beside the same path is cleared away first. The folder above is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear(path)
+    clear_leftovers(path)
     folder, lock = _claim(path)
     with lock:
         try:
@@ -66,7 +66,7 @@ def workplace(path: Path) -> Iterator[Path]:
             _finish(folder, path)
 
 
-def clear(path: Path) -> bool:
+def clear_leftovers(path: Path) -> bool:
     """Remove what killed writers of `path` left, and give `path` back what one of them had taken the name from.
 
     A workplace of a running process stays as it is, and so does every one where files cannot be locked.
@@ -104,7 +104,7 @@ def clear(path: Path) -> bool:
     return busy
 
 
-def name(new: Path, path: Path) -> None:
+def rename_exclusive(new: Path, path: Path) -> None:
     """Give `new` the name `path`, if nothing has that name.
 
     Raises
@@ -139,12 +139,12 @@ def name(new: Path, path: Path) -> None:
         raise
 
 
-def exchange(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
+def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
     """Give the folder `new` in a workplace the name `path`; what has that name is left in the workplace.
 
     At every instant the name stands for the one or the other where the system can exchange names (Linux's renameat2).
-    Elsewhere there is an instant without: a process killed then leaves both folders in the workplace, and `clear` gives
-    the old one its name back.
+    Elsewhere there is an instant without: a process killed then leaves both folders in the workplace, and
+    `clear_leftovers` gives the old one its name back.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def exchange(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> N
     taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     while True:
         with contextlib.suppress(FileExistsError):
-            name(new, path)
+            rename_exclusive(new, path)
             return
         try:
             _renameat2(new, path, _EXCHANGE)
@@ -194,7 +194,10 @@ def same_file(stream: IO[Any], path: Path) -> bool:
 
 
 def _claim(path: Path) -> tuple[Path, IO[str]]:
-    """A new folder, and the open file by which it is locked; `clear` may be faster, then it is another folder."""
+    """A new folder, and the open file by which it is locked.
+
+    Another process may take the folder for a leftover before the lock is there; then it is another folder.
+    """
     while True:
         folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
         with contextlib.suppress(FileExistsError, FileNotFoundError):
@@ -221,7 +224,7 @@ def _undo(folder: Path, path: Path) -> bool:
     """Undo an exchange that is half done; whether the old folder is safe now, under its name or replaced since."""
     if _exchanging(folder):
         try:
-            name(folder / OLD, path)
+            rename_exclusive(folder / OLD, path)
         except FileExistsError:
             pass
         except OSError:
@@ -232,7 +235,7 @@ def _undo(folder: Path, path: Path) -> bool:
 def _finish(folder: Path, path: Path) -> None:
     """Remove a workplace, its lock last: whoever is killed within leaves what the next one recognises."""
     if not _undo(folder, path):
-        return  # it holds the only copy, until `clear` can give it back
+        return  # it holds the only copy, until `clear_leftovers` can give it back
     with contextlib.suppress(OSError):
         for item in sorted(folder.iterdir(), key=lambda item: (item.name == LOCK, item.name)):  # NEW before OLD
             if item.is_dir() and not item.is_symlink():

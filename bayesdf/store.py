@@ -57,7 +57,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
         The path is taken, or the tree holds something that would need pickle.
     """
     target = Path(path).resolve()  # a link stays a link
-    files.clear(target)
+    files.clear_leftovers(target)
     if target.exists():
         _refuse(target, overwrite)
     plain = xr.DataTree.from_dict({node.path: _plain(node.to_dataset(inherit=False)) for node in tree.subtree})
@@ -73,9 +73,9 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
         zarr.consolidate_metadata(new, zarr_format=2)  # once: xarray would after every group
         try:
             if overwrite:
-                files.exchange(beside, target, is_store)
+                files.replace_folder(beside, target, is_store)
             else:
-                files.name(new, target)
+                files.rename_exclusive(new, target)
         except FileExistsError:  # since it was looked for above
             _refuse(target, overwrite)
             raise
@@ -93,7 +93,9 @@ def _refuse(path: Path, overwrite: bool) -> None:
 def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read a DataTree that `write_tree` wrote, into memory.
 
-    The tree can be written again, by `write_tree` or by xarray's own `to_zarr`.
+    What killed writers left beside the store is cleared away. The tree can be written again, by `write_tree` or by
+    xarray's own `to_zarr`. So can one that ``xr.open_datatree(path, engine="zarr")`` opens. Stores written before they
+    were left uncompressed need ``to_zarr(other, zarr_format=2)`` there.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
 def _recover(path: Path) -> None:
     """Clear what killed writers left; wait for one that lives and leaves the name free for an instant."""
     for _ in range(20):
-        if not files.clear(path.resolve()) or path.exists():
+        if not files.clear_leftovers(path.resolve()) or path.exists():
             return
         time.sleep(0.05)
 

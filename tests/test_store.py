@@ -125,7 +125,7 @@ def test_two_writers_at_once_both_write_whole(tmp_path, monkeypatch, system):
 @pytest.mark.parametrize("failures", [1, 2])
 def test_the_old_store_outlives_renames_that_fail(tmp_path, monkeypatch, failures):
     """Without an exchange: the second rename fails, or that and the one that should undo the first."""
-    path, rename = write_tree(tree(), tmp_path / "a.zarr"), files.name
+    path, rename = write_tree(tree(), tmp_path / "a.zarr"), files.rename_exclusive
     failed = []
 
     def fails(new, to):
@@ -136,7 +136,7 @@ def test_the_old_store_outlives_renames_that_fail(tmp_path, monkeypatch, failure
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "_renameat2", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "")))
-        patched.setattr(files, "name", fails)
+        patched.setattr(files, "rename_exclusive", fails)
         with pytest.raises(OSError, match="Input/output"):
             write_tree(xr.DataTree(xr.Dataset(attrs={"new": 1})), path, overwrite=True)
     assert len(failed) == failures and path.exists() == (failures == 1)

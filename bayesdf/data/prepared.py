@@ -37,19 +37,23 @@ def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple
         Returns the images and their manifest.
     """
     folder = cache_folder("datasets") / f"{key}-{__version__}-{FORMAT}"
-    with _alone(folder):
-        files.clear(folder)
-        if not _intact(folder):
-            images, manifest = make()
-            with files.workplace(folder) as beside:
-                new = beside / files.NEW
-                new.mkdir()
-                np.save(new / "images.npy", images, allow_pickle=False)
-                manifest.to_csv(new / "manifest.csv", index=False)
-                (new / "sha256").write_text(_digest(new))
-                # A damaged set is replaced at once, and never removed: somebody may be reading it.
-                files.exchange(beside, folder, lambda _: True)
-        return _read(folder)
+    files.clear_leftovers(folder)
+    if not _intact(folder):
+        with _alone(folder):
+            if not _intact(folder):
+                _write(folder, *make())
+    return _read(folder)
+
+
+def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
+    with files.workplace(folder) as beside:
+        new = beside / files.NEW
+        new.mkdir()
+        np.save(new / "images.npy", images, allow_pickle=False)
+        manifest.to_csv(new / "manifest.csv", index=False)
+        (new / "sha256").write_text(_digest(new))
+        # A damaged set is replaced at once, and never removed: somebody may be reading it.
+        files.replace_folder(beside, folder, lambda _: True)
 
 
 @contextlib.contextmanager

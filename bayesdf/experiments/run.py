@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import BESIDE
 from bayesdf.inference import Posterior, load_posterior
 from bayesdf.report.style import png
@@ -61,8 +62,11 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise BayesdfError(f"another process is working on {out}: wait for it, or choose another --out") from None
+        except OSError as error:
+            said = f"files cannot be locked at {out} ({error.strerror}): start no second process with the same --out"
+            warnings.warn(said, BayesdfWarning, stacklevel=3)
         text = json.dumps(dict(settings), indent=2, sort_keys=True, default=str)
         note = partial / SETTINGS
         if not note.is_file() or note.read_text() != text:

@@ -26,7 +26,7 @@ from bayesdf.cache import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
-from bayesdf.files import clear, replacing
+from bayesdf.files import clear_leftovers, replacing
 from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
 from bayesdf.generators.networks import DIGESTS, digests, pack
 
@@ -109,7 +109,7 @@ def fit(
 
 def _kept(checkpoint: Path) -> dict[str, Any]:
     """What a stopped run left."""
-    clear(checkpoint)
+    clear_leftovers(checkpoint)
     if not checkpoint.is_file():
         return {}
     try:

@@ -32,7 +32,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import clear, replacing
+from bayesdf.files import clear_leftovers, replacing
 from bayesdf.inference.prediction import batches, place, resolve_device
 from bayesdf.inference.split import Split, depends_on_mode, split
 from bayesdf.models.detector import Detector
@@ -650,7 +650,7 @@ class _Snapshot:
 
 def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, Any] | None:
     """What a checkpoint of that key holds; None where there is no file."""
-    clear(path)
+    clear_leftovers(path)
     if not path.is_file():
         return None
     try:

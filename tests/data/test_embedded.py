@@ -106,6 +106,19 @@ def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) ->
     assert [path.name for path in folder.parent.glob("*met*")] == [folder.name]
 
 
+def test_a_set_in_a_cache_that_cannot_be_written_is_read(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> tuple[np.ndarray, pd.DataFrame]:
+        return np.zeros((2, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a", "b"]})
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    prepared.prepared("shared", make)
+    for step in ("_alone", "_write"):
+        monkeypatch.setattr(prepared, step, refused)
+    assert len(prepared.prepared("shared", make)[0]) == 2
+
+
 @pytest.mark.parametrize("name", ["__version__", "FORMAT"])
 def test_what_another_version_kept_is_not_taken(
     photos: Path, cache: object, monkeypatch: pytest.MonkeyPatch, name: str

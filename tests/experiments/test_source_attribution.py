@@ -1,5 +1,7 @@
 """The main job, small: what it writes, that it repeats, that it resumes, and what it says to bad input."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import pytest
 
 import bayesdf as bdf
 from bayesdf.cli import run_cli
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import run, source_attribution
 from tests.experiments.small import COMMAND, SMALL, execute, thin
 
@@ -225,6 +227,16 @@ def test_a_run_that_had_done_nothing_starts_over_with_other_settings(tmp_path: P
         with pytest.raises(RuntimeError), run.workspace(tmp_path / "run", {"seed": 1}) as folder:
             assert json.loads((folder / "settings.json").read_text()) == {"seed": 1}
             raise RuntimeError
+
+
+def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with pytest.warns(BayesdfWarning, match="cannot be locked"), run.workspace(tmp_path / "run", {}):
+        pass
+    assert (tmp_path / "run").is_dir()
 
 
 def test_what_killed_writers_left_is_not_in_a_finished_run(tmp_path: Path) -> None:

@@ -384,8 +384,11 @@ def test_a_file_put_in_the_ledgers_place_is_locked_too(path: Path, monkeypatch: 
 
 
 def test_writers_at_the_same_time_share_nothing(path: Path) -> None:
+    names = [path, path.with_name("soft"), path.with_name("hard")]
+    names[1].symlink_to(path)
+    names[2].hardlink_to(path)
     with ThreadPoolExecutor(4) as writers:
-        drawn = list(writers.map(lambda _: list(ledger.draw(path, SECRET, TOY, 2)[0]), range(10)))
+        drawn = list(writers.map(lambda turn: list(ledger.draw(names[turn % 3], SECRET, TOY, 2)[0]), range(10)))
     assert sorted(index for part in drawn for index in part) == list(range(12, 32))
     assert ledger.check(path).samples == 31
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from bayesdf.files import clear, same_file
+from bayesdf.files import clear_leftovers, same_file
 from bayesdf.generators.ledger import merkle
 from bayesdf.generators.ledger.entropy import VERSION, canonical
 from bayesdf.generators.ledger.faults import (
@@ -201,7 +201,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     if not Path(path).is_file():
         raise LedgerError(f"{path} does not exist: begin a ledger with `create`")
-    clear(Path(path).resolve())  # what a `create` that was killed left
+    clear_leftovers(Path(path).resolve())  # what a `create` that was killed left
     while True:
         with opened(path, "r+b") as stream:
             try:
