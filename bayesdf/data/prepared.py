@@ -42,6 +42,9 @@ def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple
         with _alone(folder):
             if not _intact(folder):
                 _write(folder, *make())
+    elif _lock(folder).exists():
+        with contextlib.suppress(OSError), _alone(folder):
+            pass  # whoever held it was killed, or is about to remove it
     return _read(folder)
 
 
@@ -59,7 +62,7 @@ def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for other processes that make the same set."""
-    path = folder.with_name(f".{folder.name}.lock")
+    path = _lock(folder)
     while True:
         with path.open("w") as lock:
             try:
@@ -75,6 +78,10 @@ def _alone(folder: Path) -> Iterator[None]:
                 finally:
                     path.unlink(missing_ok=True)
                 return
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _digest(folder: Path) -> str:
