@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_processes_are_killed(tmp_path: Path) -> None:
     """Three of each kind; by hand, `python benchmarks/kills.py --kills 200`."""
     command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "18", "--seed", "1"]

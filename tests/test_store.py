@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import struct
 import warnings
 from pathlib import Path
@@ -39,6 +40,11 @@ def tree():
             "/empty": xr.Dataset(),
         }
     )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_tree(tree(), tmp_path_factory.mktemp("written") / "a.zarr")
 
 
 def test_round_trip_without_a_warning(tmp_path):
@@ -247,8 +253,8 @@ def _truncate(path):
         (lambda path: (path / "constant_data" / "zarr.json").write_text("{}"), "format 3"),
     ],
 )
-def test_damaged_and_untrusted_stores(tmp_path, damage, message):
-    path = write_tree(tree(), tmp_path / "a.zarr")
+def test_damaged_and_untrusted_stores(tmp_path, written, damage, message):
+    path = shutil.copytree(written, tmp_path / "a.zarr")
     damage(path)
     with pytest.raises(BayesdfError, match=message):
         open_tree(path)
@@ -294,8 +300,8 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_chunk_that_unpacks_to_more_than_it_should_is_never_unpacked(tmp_path, monkeypatch, kind):
-    path = write_tree(tree(), tmp_path / "a.zarr")
+def test_a_chunk_that_unpacks_to_more_than_it_should_is_never_unpacked(tmp_path, written, monkeypatch, kind):
+    path = shutil.copytree(written, tmp_path / "a.zarr")
     _metadata(path, compressor={"id": kind.split()[-1], "cname": "zstd", "clevel": 9, "shuffle": 1, "blocksize": 0})
     bomb = BOMBS[kind]()
     (path / "posterior_predictive" / "logits" / "0.0").write_bytes(bomb)
