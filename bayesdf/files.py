@@ -69,6 +69,8 @@ def workplace(path: Path) -> Iterator[Path]:
 def clear_leftovers(path: Path) -> bool:
     """Remove what killed writers of `path` left, and give `path` back what one of them had taken the name from.
 
+    If something else has the name by then, what lost it is kept as ``<name>.<8 digits>``.
+
     A workplace of a running process stays as it is, and so does every one where files cannot be locked.
 
     Returns
@@ -164,6 +166,8 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
         with contextlib.suppress(FileExistsError):
             rename_exclusive(new, path)
             return
+        if os.path.lexists(path) and not replaceable(path):
+            raise taken
         try:
             _renameat2(new, path, _EXCHANGE)
         except FileNotFoundError:
@@ -171,8 +175,11 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
         except OSError:
             pass
         else:
-            if not replaceable(new):
-                _renameat2(new, path, _EXCHANGE)
+            if not replaceable(new):  # it came in the instant since it was looked at
+                try:
+                    _renameat2(new, path, _EXCHANGE)
+                except OSError:
+                    _give_back(new, path)
                 raise taken
             return
         with contextlib.suppress(FileNotFoundError):
@@ -182,7 +189,8 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
         except FileNotFoundError:
             continue
         if not replaceable(old):
-            raise taken  # and the workplace, when it is left, gives it back
+            _give_back(old, path)
+            raise taken
 
 
 def same_file(stream: IO[Any], path: Path) -> bool:
@@ -221,15 +229,21 @@ def _exchanging(folder: Path) -> bool:
 
 
 def _undo(folder: Path, path: Path) -> bool:
-    """Undo an exchange that is half done; whether the old folder is safe now, under its name or replaced since."""
-    if _exchanging(folder):
-        try:
-            rename_exclusive(folder / OLD, path)
-        except FileExistsError:
-            pass
-        except OSError:
-            return False
+    """Undo an exchange that is half done; whether the workplace holds nothing any more that must not be lost."""
+    try:
+        if _exchanging(folder):
+            _give_back(folder / OLD, path)
+    except OSError:
+        return False
     return True
+
+
+def _give_back(old: Path, path: Path) -> None:
+    """Give what was taken from `path` its name back, or a name like it if something else has that name now."""
+    try:
+        rename_exclusive(old, path)
+    except FileExistsError:
+        old.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
 
 
 def _finish(folder: Path, path: Path) -> None:

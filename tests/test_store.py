@@ -163,6 +163,39 @@ def test_a_process_killed_between_two_renames_loses_nothing(tmp_path, use):
     assert open_tree(path).attrs["method"] == "SVI" and names(tmp_path) == ["a.zarr"]
 
 
+def test_what_lost_its_name_is_kept_if_the_name_is_taken(tmp_path):
+    path = write_tree(tree(), tmp_path / "a.zarr")
+    beside = tmp_path / ".a.zarr.0123abcd.unfinished"
+    (beside / "new").mkdir(parents=True)
+    (beside / "lock").touch()
+    path.rename(beside / "old")
+    path.mkdir()
+    (path / "keep.txt").write_text("precious")
+    with pytest.raises(BayesdfError, match="not a Zarr store"):
+        write_tree(tree(), path, overwrite=True)
+    (kept,) = (item for item in tmp_path.iterdir() if item != path)
+    assert open_tree(kept).attrs["method"] == "SVI" and (path / "keep.txt").read_text() == "precious"
+
+
+def test_what_comes_in_the_instant_before_an_exchange_gets_its_name_back(tmp_path, monkeypatch, system):
+    path, seen = write_tree(tree(), tmp_path / "a.zarr"), []
+
+    def replaceable(folder):
+        """A store when it is looked at first; then a folder of somebody's is there."""
+        seen.append(folder)
+        if len(seen) == 1:
+            path.rename(tmp_path / "moved.zarr")
+            path.mkdir()
+            (path / "keep.txt").write_text("precious")
+            return True
+        return store.is_store(folder)
+
+    with pytest.raises(FileExistsError), files.workplace(path) as beside:
+        (beside / "new").mkdir()
+        files.replace_folder(beside, path, replaceable)
+    assert names(tmp_path) == ["a.zarr", "moved.zarr"] and (path / "keep.txt").read_text() == "precious"
+
+
 def test_a_store_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch, system):
     path, read = write_tree(tree(), tmp_path / "a.zarr"), xr.open_datatree
     other = tree()
