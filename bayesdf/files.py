@@ -1,24 +1,269 @@
-"""A file is written whole or not at all."""
+"""A file or a folder is written whole or not at all, at whatever moment its writer is killed.
+
+A writer works in a folder of its own beside the path (`workplace`), named ``.<name>.<8 digits>.unfinished`` and locked
+as long as its process lives. What is finished gets its name by one call of the operating system. What killed processes
+left is removed by the next writer of the same path.
+"""
 
 import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 BESIDE = ".unfinished"
-"""How the names of files end that a process which was killed may leave."""
+"""How the names of folders end that a process which was killed may leave."""
+LOCK, NEW, OLD = "lock", "new", "old"
+"""In a workplace: its lock, the folder that is to get the name, and the one that had the name before."""
+_NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2 (linux/fs.h)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: it becomes `path` when the block ends, and is gone if the block fails.
+def replacing(path: Path, new: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write a file to: it becomes `path` when the block ends, and is gone if the block fails.
 
     The folder is made if need be.
+
+    Parameters
+    ----------
+    new
+        Whether `path` must still be free when the block ends.
+
+    Raises
+    ------
+    FileExistsError
+        `new`, and something has that name.
+    """
+    with workplace(path) as folder:
+        beside = folder / f"{NEW}{path.suffix}"
+        yield beside
+        if new:
+            rename_exclusive(beside, path)
+        else:
+            beside.replace(path)
+
+
+@contextlib.contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, for this block alone; it is gone when the block ends.
+
+    What killed processes left beside the same path is cleared away first. The folder above is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+    clear_leftovers(path)
+    folder, lock = _claim(path)
+    with lock:
+        try:
+            yield folder
+        finally:
+            _finish(folder, path)
+
+
+def clear_leftovers(path: Path) -> bool:
+    """Remove what killed writers of `path` left, and give `path` back what one of them had taken the name from.
+
+    If something else has the name by then, what lost it is kept as ``<name>.<8 digits>``.
+
+    A workplace of a running process stays as it is, and so does every one where files cannot be locked.
+
+    Returns
+    -------
+    bool
+        Whether a running process is just exchanging the folder at `path`.
+    """
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}" + re.escape(BESIDE))
+    busy = False
     try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        found = [entry.name for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]
+    except OSError:
+        return False
+    for folder in (path.parent / name for name in found):
+        try:
+            lock = (folder / LOCK).open("r+")
+        except FileNotFoundError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # its maker was stopped before the lock was made, or looks for another place now
+            continue
+        except OSError:
+            continue
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                busy |= _exchanging(folder)
+            except OSError:
+                _undo(folder, path)  # whether its writer lives cannot be known; if so, it exchanges once more
+            else:
+                if same_file(lock, folder / LOCK):
+                    _finish(folder, path)
+    return busy
+
+
+def rename_exclusive(new: Path, path: Path) -> None:
+    """Give `new` the name `path`, if nothing has that name.
+
+    Raises
+    ------
+    FileExistsError
+        Something has it.
+    """
+    try:
+        _renameat2(new, path, _NOREPLACE)
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        pass  # not known to this system: what follows says it too if it is something else
+    if not new.is_dir():
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no links either
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            new.rename(path)
+        else:
+            new.unlink()
+        return
+    try:
+        new.rename(path)  # replaces an empty folder at most
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        raise
+
+
+def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
+    """Give the folder `new` in a workplace the name `path`; what has that name is left in the workplace.
+
+    At every instant the name stands for the one or the other where the system can exchange names (Linux's renameat2).
+    Elsewhere there is an instant without: a process killed then leaves both folders in the workplace, and
+    `clear_leftovers` gives the old one its name back.
+
+    Parameters
+    ----------
+    folder
+        From `workplace(path)`.
+    replaceable
+        Whether what is found at `path` may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        It may not.
+    """
+    new, old = folder / NEW, folder / OLD
+    taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    while True:
+        with contextlib.suppress(FileExistsError):
+            rename_exclusive(new, path)
+            return
+        if os.path.lexists(path) and not replaceable(path):
+            raise taken
+        try:
+            _renameat2(new, path, _EXCHANGE)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            pass
+        else:
+            if not replaceable(new):  # it came in the instant since it was looked at
+                try:
+                    _renameat2(new, path, _EXCHANGE)
+                except OSError:
+                    _give_back(new, path)
+                raise taken
+            return
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(folder / secrets.token_hex(4))  # from the turn before: another writer has replaced it since
+        try:
+            path.rename(old)
+        except FileNotFoundError:
+            continue
+        if not replaceable(old):
+            _give_back(old, path)
+            raise taken
+
+
+def same_file(stream: IO[Any], path: Path) -> bool:
+    """Whether the file that was opened is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _claim(path: Path) -> tuple[Path, IO[str]]:
+    """A new folder, and the open file by which it is locked.
+
+    Another process may take the folder for a leftover before the lock is there; then it is another folder.
+    """
+    while True:
+        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir()
+            lock = (folder / LOCK).open("x")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            except OSError:
+                return folder, lock  # no locks here, so nobody clears it either
+            if same_file(lock, folder / LOCK):
+                return folder, lock
+            lock.close()
+
+
+def _exchanging(folder: Path) -> bool:
+    """Whether an exchange is half done: the old folder has lost its name, the new one has not got it."""
+    return os.path.lexists(folder / OLD) and os.path.lexists(folder / NEW)
+
+
+def _undo(folder: Path, path: Path) -> bool:
+    """Undo an exchange that is half done; whether the workplace holds nothing any more that must not be lost."""
+    try:
+        if _exchanging(folder):
+            _give_back(folder / OLD, path)
+    except OSError:
+        return False
+    return True
+
+
+def _give_back(old: Path, path: Path) -> None:
+    """Give what was taken from `path` its name back, or a name like it if something else has that name now."""
+    try:
+        rename_exclusive(old, path)
+    except FileExistsError:
+        old.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
+
+
+def _finish(folder: Path, path: Path) -> None:
+    """Remove a workplace, its lock last: whoever is killed within leaves what the next one recognises."""
+    if not _undo(folder, path):
+        return  # it holds the only copy, until `clear_leftovers` can give it back
+    with contextlib.suppress(OSError):
+        for item in sorted(folder.iterdir(), key=lambda item: (item.name == LOCK, item.name)):  # NEW before OLD
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+        folder.rmdir()
+
+
+def _renameat2(source: Path, target: Path, flag: int) -> None:
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    here = -100  # AT_FDCWD
+    if call(here, os.fsencode(source), here, os.fsencode(target), flag):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))

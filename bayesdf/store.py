@@ -1,17 +1,18 @@
 """DataTrees on disk: written whole or not at all, and read without running any code of the file's author.
 
-Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet). ``write_tree`` writes
-beside the target and renames, so a run that is killed leaves no half-written store behind under the final name.
-``open_tree`` refuses pickled objects and codecs outside a short list, and a store with chunks missing: Zarr itself
-would fill these with zeros.
+Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet), not compressed: draws and
+weights are noise, which Blosc makes 6 % smaller, and xarray cannot write compressed arrays of format 2 to a store of
+format 3, its default. ``write_tree`` writes beside the target and gives the whole its name at once, so a process that
+is killed leaves the old store or the new one. That does not hold for a power cut: nothing waits for the disk.
+``open_tree`` refuses pickled objects and codecs outside a short list, a store that takes more memory than it should,
+and one with chunks missing: Zarr itself would fill these with zeros.
 """
 
 import itertools
 import json
 import math
 import os
-import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from numcodecs import Zstd
 
+from bayesdf import files
 from bayesdf.errors import BayesdfError
 
 SIZE_LIMIT = 16 << 30
 """Bytes that a store may unpack to; a few kilobytes on disk can claim terabytes."""
-_CODECS = {"blosc", "zstd", "lz4", "zlib", "gzip", "shuffle"}  # numcodecs ids that decode bytes to bytes
+_CODECS = {None, "blosc", "zstd"}  # numcodecs ids; the compressed ones are what earlier versions wrote
+_WIDER = {"scale_factor", "add_offset", "_FillValue", "missing_value", "units", "dtype"}
+"""Attributes by which xarray turns small numbers into wider ones."""
+_OBJECT = 64  # bytes of a Python string or bytes object, beside its characters
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -50,50 +56,94 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     BayesdfError
         The path is taken, or the tree holds something that would need pickle.
     """
-    path = Path(path)
-    if path.exists():
-        if not overwrite:
-            raise BayesdfError(f"{path} exists already: choose another path, or pass overwrite=True to replace it")
-        if not is_store(path):
-            raise BayesdfError(f"{path} exists and is not a Zarr store, so it is not replaced: choose another path")
+    target = Path(path).resolve()  # a link stays a link
+    files.clear_leftovers(target)
+    if target.exists():
+        _refuse(target, overwrite)
     plain = xr.DataTree.from_dict({node.path: _plain(node.to_dataset(inherit=False)) for node in tree.subtree})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        new = beside / "new"
+    encoding = {
+        node.path: {name: {"compressors": None} for name in node.to_dataset(inherit=False).variables}
+        for node in plain.subtree
+    }
+    with files.workplace(target) as beside:
+        new = beside / files.NEW
         # Chunks of the fill value alone are written too: a missing chunk then always means a damaged store.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            plain.to_zarr(new, mode="w", zarr_format=2, consolidated=False)
+            plain.to_zarr(new, mode="w", zarr_format=2, consolidated=False, encoding=encoding)
         zarr.consolidate_metadata(new, zarr_format=2)  # once: xarray would after every group
-        if path.exists():
-            path.rename(beside / "old")
-        new.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return path
+        try:
+            if overwrite:
+                files.replace_folder(beside, target, is_store)
+            else:
+                files.rename_exclusive(new, target)
+        except FileExistsError:  # since it was looked for above
+            _refuse(target, overwrite)
+            raise
+    return Path(path)
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    """Say why what exists is not replaced."""
+    if not overwrite:
+        raise BayesdfError(f"{path} exists already: choose another path, or pass overwrite=True to replace it")
+    if not is_store(path):
+        raise BayesdfError(f"{path} exists and is not a Zarr store, so it is not replaced: choose another path")
 
 
 def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read a DataTree that `write_tree` wrote, into memory.
 
+    What killed writers left beside the store is cleared away. The tree can be written again, by `write_tree` or by
+    xarray's own `to_zarr`. So can one that ``xr.open_datatree(path, engine="zarr")`` opens. Stores written before they
+    were left uncompressed need ``to_zarr(other, zarr_format=2)`` there.
+
     Raises
     ------
     BayesdfError
-        The store is missing, damaged, or holds objects or codecs that could run code.
+        The store is missing, damaged, too large, or holds objects or codecs that could run code.
     """
     path = Path(path)
-    if not path.exists():
-        raise BayesdfError(f"{path} does not exist: give the path of a Zarr store written by bayesdf")
-    if not is_store(path):
-        raise BayesdfError(f"{path} is not a Zarr store written by bayesdf (no .zgroup in it)")
+    while True:
+        _recover(path)
+        if not path.exists():
+            raise BayesdfError(f"{path} does not exist: give the path of a Zarr store written by bayesdf")
+        if not is_store(path):
+            raise BayesdfError(f"{path} is not a Zarr store written by bayesdf (no .zgroup in it)")
+        before = _identity(path)
+        failure = None
+        try:
+            _check(path)
+            tree = xr.open_datatree(path, engine="zarr", consolidated=False).load()
+        except Exception as error:  # zarr, numcodecs and xarray raise some fifteen types on damaged stores
+            failure = error
+        if _identity(path) != before:  # replaced meanwhile: what was read may be of both
+            continue
+        if isinstance(failure, BayesdfError):
+            raise failure
+        if failure is not None:
+            cause = " ".join(str(failure).split())[:200]
+            raise BayesdfError(
+                f"{path} cannot be read ({type(failure).__name__}: {cause}): write it again"
+            ) from failure
+        plain = {node.path: node.to_dataset(inherit=False).drop_encoding() for node in tree.subtree}
+        return xr.DataTree.from_dict(plain, name=tree.name)
+
+
+def _recover(path: Path) -> None:
+    """Clear what killed writers left; wait for one that lives and leaves the name free for an instant."""
+    for _ in range(20):
+        if not files.clear_leftovers(path.resolve()) or path.exists():
+            return
+        time.sleep(0.05)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Tells a store from the one that replaced it."""
     try:
-        _check(path)
-        return xr.open_datatree(path, engine="zarr", consolidated=False).load()
-    except BayesdfError:
-        raise
-    except Exception as error:  # zarr, numcodecs and xarray raise some fifteen types on damaged stores
-        cause = " ".join(str(error).split())[:200]
-        raise BayesdfError(f"{path} cannot be read ({type(error).__name__}: {cause}): write it again") from error
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -129,39 +179,77 @@ def _missing(value: Any) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Refuse links, pickles, unknown codecs, missing chunks and stores too large, from the metadata alone."""
+    """Refuse links, pickles, unknown codecs, missing chunks and stores too large, before anything is unpacked."""
     for parent, names, leaves in os.walk(path):
         for entry in (Path(parent) / name for name in (*names, *leaves)):
             if entry.is_symlink():
                 raise BayesdfError(f"{entry} is a link: a store must hold all it is made of")
-    total = 0
     for file in path.rglob("zarr.json"):
         raise BayesdfError(f"{file} belongs to a Zarr store of format 3, which bayesdf does not write: convert it")
+    total = 0
     for folder, metadata in _arrays(path):
         name = folder.relative_to(path)
         dtype = np.dtype(metadata["dtype"]) if isinstance(metadata["dtype"], str) else None
         if dtype is None or dtype.kind not in "biufcUSmM":
             raise BayesdfError(f"{path}: array {name} has dtype {metadata['dtype']}: objects are refused")
-        total += math.prod(metadata["shape"]) * dtype.itemsize
-        if total > SIZE_LIMIT:
+        codec = (metadata.get("compressor") or {}).get("id")
+        for used in (codec, *(part.get("id") for part in metadata.get("filters") or [])):
+            if used not in _CODECS:
+                raise BayesdfError(f"{path}: array {name} uses codec {used!r}, which is refused")
+        if metadata.get("filters"):
+            raise BayesdfError(f"{path}: array {name} has filters, which bayesdf does not write: convert it")
+        shape, chunk = metadata["shape"], metadata["chunks"]
+        if any(type(size) is not int or size < 0 for size in shape) or any(
+            type(size) is not int or size < 1 for size in chunk
+        ):
+            raise BayesdfError(f"{path} is damaged: array {name} has shape {shape} and chunks {chunk}: write it again")
+        grid = [math.ceil(size / part) for size, part in zip(shape, chunk, strict=True)]
+        size = math.prod(chunk) * dtype.itemsize  # of a chunk, which is whole at the edges too
+        total += math.prod(grid) * size + math.prod(shape) * _decoded(dtype, metadata, folder)
+        if total > SIZE_LIMIT or size > SIZE_LIMIT:
             raise BayesdfError(
                 f"{path} unpacks to more than {SIZE_LIMIT / 2**30:.0f} GiB: read it with xarray in parts"
             )
-        codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
-        for codec in codecs:
-            if codec is not None and codec.get("id") not in _CODECS:
-                raise BayesdfError(f"{path}: array {name} uses codec {codec.get('id')!r}, which is refused")
-        grid = [math.ceil(size / chunk) for size, chunk in zip(metadata["shape"], metadata["chunks"], strict=True)]
-        separator = metadata.get("dimension_separator", ".")
         present = sum(not file.name.startswith(".") for file in folder.iterdir())
         if math.prod(grid) > present:  # said before the grid, which the file could make huge, is walked
             raise BayesdfError(
                 f"{path} is damaged: array {name} has {present} of {math.prod(grid)} chunks: write it again"
             )
+        separator = metadata.get("dimension_separator", ".")
         for index in itertools.product(*map(range, grid)):
             key = separator.join(map(str, index)) if index else "0"
             if not (folder / key).is_file():
                 raise BayesdfError(f"{path} is damaged: chunk {key} of array {name} is missing: write it again")
+            if not _unpacks_to(folder / key, codec, size):
+                raise BayesdfError(
+                    f"{path} is damaged: chunk {key} of array {name} does not unpack to the {size} bytes that it "
+                    "should: write it again"
+                )
+
+
+def _decoded(dtype: np.dtype[Any], metadata: dict[str, Any], folder: Path) -> int:
+    """Bytes that xarray may make of one element, beside those it is stored in."""
+    attrs = json.loads((folder / ".zattrs").read_text()) if (folder / ".zattrs").is_file() else {}
+    if dtype.kind == "S" and "_Encoding" in attrs:
+        return _OBJECT + dtype.itemsize
+    masked = dtype.kind in "biu" and metadata.get("fill_value") is not None
+    return 8 if dtype.kind in "biuf" and (masked or _WIDER & set(attrs)) else 0
+
+
+def _unpacks_to(file: Path, codec: str | None, size: int) -> bool:
+    """Whether a chunk gives that many bytes, or with zstd no more; no others are ever taken."""
+    stored = file.stat().st_size
+    if codec is None:
+        return stored == size
+    if codec == "blosc":  # a header of 16 bytes, as blosc.h has it: nbytes and cbytes are its second and fourth words
+        with file.open("rb") as stream:
+            header = np.frombuffer(stream.read(16), "<u4")
+        return header.size == 4 and (int(header[1]), int(header[3])) == (size, stored)
+    out = np.empty(size, np.uint8)
+    try:
+        return Zstd().decode(file.read_bytes(), out=out) is not None
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

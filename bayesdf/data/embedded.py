@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from bayesdf import __version__
 from bayesdf.data.common import QUALITY, common_path
 from bayesdf.data.manifest import REAL, SPLITS
 from bayesdf.data.prepared import Images, prepared
@@ -51,7 +50,7 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
 
 
 def _key(size: int, quality: int | None, variants: int) -> str:
-    settings = f"{__version__} {SEED} {circles()} {size} {quality} {variants} {sorted(GENERATORS)}"
+    settings = f"{SEED} {circles()} {size} {quality} {variants} {sorted(GENERATORS)}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")

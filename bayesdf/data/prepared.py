@@ -4,55 +4,84 @@ A prepared set is a folder with `images.npy` (N, H, W, 3) uint8 and `manifest.cs
 and read through a memory map.
 """
 
+import contextlib
+import fcntl
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdf import __version__, files
 from bayesdf.cache import cache_folder
+from bayesdf.cli import console
 from bayesdf.data.manifest import COLUMNS
 
 Images = NDArray[np.uint8]
+FORMAT = 1
+"""Of prepared sets: raised when readers make other images or columns of the same files within a version."""
 
 
 def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple[Images, pd.DataFrame]:
     """The prepared set of that key, made by `make` if the cache does not hold it.
 
+    Processes that need the same set at once wait for the first of them.
+
     Parameters
     ----------
     key
-        A file name that changes whenever the content would.
+        A file name that changes whenever the content would. Versions of the package are told apart without it.
     make
         Returns the images and their manifest.
     """
-    folder = cache_folder("datasets") / key
-    if folder.is_dir() and not _intact(folder):
-        shutil.rmtree(folder)
-    if not folder.is_dir():
-        images, manifest = make()
-        beside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
-        try:
-            np.save(beside / "images.npy", images, allow_pickle=False)
-            manifest.to_csv(beside / "manifest.csv", index=False)
-            (beside / "sha256").write_text(_digest(beside))
-            _publish(beside, folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    folder = cache_folder("datasets") / f"{key}-{__version__}-{FORMAT}"
+    files.clear_leftovers(folder)
+    if not _intact(folder):
+        with _alone(folder):
+            if not _intact(folder):
+                _write(folder, *make())
+    elif _lock(folder).exists():
+        with contextlib.suppress(OSError), _alone(folder):
+            pass  # whoever held it was killed, or is about to remove it
     return _read(folder)
 
 
-def _publish(beside: Path, folder: Path) -> None:
-    try:
-        beside.rename(folder)
-    except OSError:
-        # Another process was first; its content is the same.
-        if not folder.is_dir():
-            raise
+def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
+    with files.workplace(folder) as beside:
+        new = beside / files.NEW
+        new.mkdir()
+        np.save(new / "images.npy", images, allow_pickle=False)
+        manifest.to_csv(new / "manifest.csv", index=False)
+        (new / "sha256").write_text(_digest(new))
+        # A damaged set is replaced at once, and never removed: somebody may be reading it.
+        files.replace_folder(beside, folder, lambda _: True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for other processes that make the same set."""
+    path = _lock(folder)
+    while True:
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                console.print("waiting for another process, which is making the same images")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                pass  # no locks on this disk: the set may be made twice
+            if files.same_file(lock, path):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _digest(folder: Path) -> str:

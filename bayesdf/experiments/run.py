@@ -1,7 +1,7 @@
 """A run: one execution of an experiment, in a folder that is complete or not there.
 
 While an experiment works, its folder is called `<out>.partial`; the last step renames it. A run that was stopped is
-taken up again by the same command: what `partial` holds is used if it was made with the same settings.
+taken up again by the same command. A command with other settings says what differs and leaves the stopped run alone.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import BESIDE
 from bayesdf.inference import Posterior, load_posterior
 from bayesdf.report.style import png
@@ -27,6 +28,10 @@ from bayesdf.store import open_tree
 
 TREE = "run.zarr"
 METRICS = "metrics.json"
+SETTINGS = "settings.json"
+SHOWN = 6
+"""How many settings that differ are named."""
+_NONE = "none"
 
 
 @contextlib.contextmanager
@@ -38,12 +43,13 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     out
         Where the run shall lie. Must not exist, or be an empty folder.
     settings
-        What the results depend on. Work left by a run with other settings is thrown away.
+        What the results depend on, as JSON takes it.
 
     Raises
     ------
     BayesdfError
-        If `out` holds something, cannot be written, or another process works on it.
+        If `out` holds something, cannot be written, another process works on it, or a run with other settings was
+        stopped there: its work is kept, and the message says which settings differ and what to do.
     """
     out = out.resolve()
     partial = out.parent / f"{out.name}.partial"
@@ -56,11 +62,19 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise BayesdfError(f"another process is working on {out}: wait for it, or choose another --out") from None
+        except OSError as error:
+            said = f"files cannot be locked at {out} ({error.strerror}): start no second process with the same --out"
+            warnings.warn(said, BayesdfWarning, stacklevel=3)
         text = json.dumps(dict(settings), indent=2, sort_keys=True, default=str)
-        note = partial / "settings.json"
+        note = partial / SETTINGS
         if not note.is_file() or note.read_text() != text:
+            if _worth_keeping(partial):
+                raise BayesdfError(
+                    f"{partial} holds the work of a stopped run with other settings ({_differences(note, text)}): "
+                    "give its settings to go on with it, another --out to keep it, or delete that folder to start over"
+                )
             _empty(partial)
             note.write_text(text)
         try:
@@ -69,8 +83,9 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        for leftover in partial.rglob(f"*{BESIDE}"):
-            leftover.unlink()
+        for leftover in list(partial.rglob(f".*{BESIDE}")):
+            shutil.rmtree(leftover, ignore_errors=True)
+            leftover.unlink(missing_ok=True)  # earlier versions left files
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -81,6 +96,28 @@ def refuse_used(out: Path) -> None:
     """Raise `BayesdfError` if there is something where a run shall be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BayesdfError(f"{out} is in use: choose another --out, or move or delete it")
+
+
+def _differences(note: Path, text: str) -> str:
+    """The settings that a stopped run noted and those of now, where they differ."""
+    try:
+        before = _flat(json.loads(note.read_text()))
+    except (OSError, ValueError):
+        return f"it has no readable {note.name}"
+    now = _flat(json.loads(text))
+    names = [name for name in sorted({*before, *now}) if before.get(name, _NONE) != now.get(name, _NONE)]
+    shown = [f"{name}: {before.get(name, _NONE)} then, {now.get(name, _NONE)} now" for name in names[:SHOWN]]
+    if len(names) > SHOWN:
+        shown.append(f"and {len(names) - SHOWN} more")
+    return "; ".join(shown)
+
+
+def _flat(settings: Any, above: str = "") -> dict[str, str]:
+    """Settings by their dotted names, each as JSON."""
+    if not isinstance(settings, dict) or not settings:
+        return {above: json.dumps(settings)}
+    parts = (_flat(value, f"{above}.{name}" if above else name) for name, value in settings.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _empty(folder: Path) -> None:
@@ -94,9 +131,7 @@ def _empty(folder: Path) -> None:
 
 
 def _worth_keeping(partial: Path) -> bool:
-    return any(
-        item.name not in ("lock", "settings.json") and not item.name.startswith(".") for item in partial.iterdir()
-    )
+    return any(item.name not in ("lock", SETTINGS) and not item.name.startswith(".") for item in partial.iterdir())
 
 
 def open_run(path: str | Path) -> xr.DataTree:

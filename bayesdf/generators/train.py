@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
+from bayesdf import __version__
 from bayesdf.cache import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
-from bayesdf.files import replacing
+from bayesdf.files import clear_leftovers, replacing
 from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
 from bayesdf.generators.networks import DIGESTS, digests, pack
 
@@ -52,14 +53,22 @@ def fit(
         Of every stage's number of steps.
     show
         Called with the network, or its running mean, whenever the state has been written.
+
+    Raises
+    ------
+    BayesdfError
+        The checkpoint is of other settings, or no checkpoint.
     """
     torch.manual_seed(seed)
     network = module.build(faces).to(memory_format=torch.channels_last)
     stages = {name: (max(round(steps * scale), 1), begin) for name, (steps, begin) in module.STAGES.items()}
-    key = f"{module.NAME} {seed} {[(name, steps) for name, (steps, _) in stages.items()]}"
+    key = f"{__version__} {module.NAME} {seed} {[(name, steps) for name, (steps, _) in stages.items()]}"
     state = _kept(checkpoint)
-    if state.get("key") != key:
-        state = {}
+    if state and state.get("key") != key:
+        raise BayesdfError(
+            f"{checkpoint} is of a stopped training with other settings ({state.get('key')!r} then, {key!r} now): give "
+            "the same command to go on with it, or delete it to start over"
+        )
     reached = list(stages).index(state["stage"]) if state else 0
     for number, (stage, (steps, begin)) in enumerate(stages.items()):
         if number < reached:
@@ -100,6 +109,7 @@ def fit(
 
 def _kept(checkpoint: Path) -> dict[str, Any]:
     """What a stopped run left."""
+    clear_leftovers(checkpoint)
     if not checkpoint.is_file():
         return {}
     try:

@@ -33,7 +33,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import replacing
+from bayesdf.files import clear_leftovers, replacing
 from bayesdf.inference.labels import all_labels
 from bayesdf.inference.prediction import batches, place, resolve_device
 from bayesdf.inference.schedule import Schedule, Slope
@@ -693,6 +693,7 @@ class _Snapshot:
 
 def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, Any] | None:
     """What a checkpoint of that key holds; None where there is no file."""
+    clear_leftovers(path)
     if not path.is_file():
         return None
     try:

@@ -1,5 +1,9 @@
 """The embedded data: disjoint people, one path for all images, and no shortcut."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,6 +84,52 @@ def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.M
     images, _ = prepared.prepared("half", make)
     assert len(images) == 2
     assert not [path for path in prepared.cache_folder("datasets").iterdir() if path.name.startswith(".half")]
+
+
+def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) -> None:
+    made = []
+
+    def make() -> tuple[np.ndarray, pd.DataFrame]:
+        made.append(1)
+        time.sleep(0.05)
+        return np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), pd.DataFrame({"subject": ["a", "b"]})
+
+    early, _ = prepared.prepared("met", make)
+    (folder,) = prepared.cache_folder("datasets").glob("met*")
+    with ThreadPoolExecutor(6) as readers:
+        for count in (2, 3, 4):
+            (folder / "images.npy").rename(folder / "lost.npy")
+            for images, manifest in readers.map(lambda _: prepared.prepared("met", make), range(6)):
+                assert images.sum() == np.arange(96).sum() and list(manifest["subject"]) == ["a", "b"]
+            assert len(made) == count
+    assert early.sum() == np.arange(96).sum()  # whoever read it before reads on
+    assert [path.name for path in folder.parent.glob("*met*")] == [folder.name]
+
+
+def test_a_set_in_a_cache_that_cannot_be_written_is_read(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> tuple[np.ndarray, pd.DataFrame]:
+        return np.zeros((2, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a", "b"]})
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    prepared.prepared("shared", make)
+    for step in ("_alone", "_write"):
+        monkeypatch.setattr(prepared, step, refused)
+    assert len(prepared.prepared("shared", make)[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["__version__", "FORMAT"])
+def test_what_another_version_kept_is_not_taken(
+    photos: Path, cache: object, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(prepared, "_intact", lambda folder: made.append(folder.name))
+    for version in ("1", "2"):
+        monkeypatch.setattr(prepared, name, version)
+        data.load(photos, size=16)
+        prepared.prepared("kept", lambda: (np.zeros((1, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a"]})))
+    assert len(set(made)) == 4
 
 
 STATISTICS = ["mean", "variance", "file size", "high-frequency energy"]

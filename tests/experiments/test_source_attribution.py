@@ -1,5 +1,7 @@
 """The main job, small: what it writes, that it repeats, that it resumes, and what it says to bad input."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -16,7 +18,7 @@ import pytest
 import bayesdf as bdf
 import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import run, source_attribution
 from tests.experiments.small import COMMAND, SMALL, execute, thin
 
@@ -203,12 +205,56 @@ def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
         pass
 
 
-def test_other_settings_start_anew_and_two_cannot_share(tmp_path: Path) -> None:
+def test_a_stopped_run_with_other_settings_is_kept_and_the_difference_said(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}) as folder:
+    settings = {"seed": 0, "methods": {"svi": {"epochs": 5, "lr": 0.1}}, "data": "embedded"}
+    other = {"seed": 0, "methods": {"svi": {"epochs": 8, "lr": 0.1}}, "data": "embedded", "size": 64}
+    with pytest.raises(RuntimeError), run.workspace(out, settings) as folder:
         (folder / "half").write_text("done so far")
         raise RuntimeError
-    with run.workspace(out, {"seed": 1}) as folder:
-        assert not (folder / "half").exists()
-        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, {"seed": 1}):
+    with pytest.raises(BayesdfError) as said, run.workspace(out, other):
+        pass
+    message = str(said.value)
+    assert "(methods.svi.epochs: 5 then, 8 now; size: none then, 64 now)" in message and "\n" not in message
+    assert str(tmp_path / "run.partial") in message and "another --out" in message
+    with run.workspace(out, settings) as folder:
+        assert (folder / "half").read_text() == "done so far"
+        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, settings):
             pass
+
+
+def test_a_folder_that_no_run_left_is_not_emptied(tmp_path: Path) -> None:
+    precious = tmp_path / "run.partial" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("kept")
+    with pytest.raises(BayesdfError, match=r"no readable settings\.json"), run.workspace(tmp_path / "run", {"seed": 0}):
+        pass
+    assert precious.read_text() == "kept"
+
+
+def test_a_run_that_had_done_nothing_starts_over_with_other_settings(tmp_path: Path) -> None:
+    partial = tmp_path / "run.partial"
+    for noted in ('{"seed": 0}', '{"seed'):
+        partial.mkdir()
+        (partial / "settings.json").write_text(noted)
+        with pytest.raises(RuntimeError), run.workspace(tmp_path / "run", {"seed": 1}) as folder:
+            assert json.loads((folder / "settings.json").read_text()) == {"seed": 1}
+            raise RuntimeError
+
+
+def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with pytest.warns(BayesdfWarning, match="cannot be locked"), run.workspace(tmp_path / "run", {}):
+        pass
+    assert (tmp_path / "run").is_dir()
+
+
+def test_what_killed_writers_left_is_not_in_a_finished_run(tmp_path: Path) -> None:
+    with run.workspace(tmp_path / "run", {}) as folder:
+        left = folder / "tables" / ".a.csv.0123abcd.unfinished"
+        left.mkdir(parents=True)
+        (left / "new.csv").touch()
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["settings.json", "tables"]

@@ -134,6 +134,10 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not(tmp_path: Path, monk
 
     with pytest.raises(KeyboardInterrupt):
         train.fit(dcgan, faces, 0, tmp_path / "stopped.pt", show=stop)
+    kept = (tmp_path / "stopped.pt").read_bytes()
+    with pytest.raises(BayesdfError, match=r"other settings .*dcgan 0 .* then, .*dcgan 1 .* now"):
+        train.fit(dcgan, faces, 1, tmp_path / "stopped.pt")
+    assert (tmp_path / "stopped.pt").read_bytes() == kept
     resumed = train.fit(dcgan, faces, 0, tmp_path / "stopped.pt").state_dict()
     for key, value in whole.items():
         torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)

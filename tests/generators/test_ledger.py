@@ -1,11 +1,14 @@
 """A ledger tells what was made from it, whoever edits, cuts, shuffles or repeats it; and the parts match their RFCs."""
 
+import errno
+import fcntl
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from scipy import stats
 from torch import Tensor
 
@@ -301,20 +303,92 @@ def test_a_failed_write_leaves_nothing_behind(path: Path, monkeypatch: pytest.Mo
         patched.setattr(log.os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             ledger.draw(path, SECRET, TOY, 3)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(LedgerError, match="No space"):
             ledger.create(path.with_name("new"), SECRET, TOY)
-    assert path.read_bytes() == before and not path.with_name("new").exists()
+        with pytest.raises(LedgerError, match="No space"):
+            ledger.new_secret(path.with_name("secret"))
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_a_second_writer_waits_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "LOCK_WAIT", 0.05)
-    with FileLock(f"{path}.lock"), pytest.raises(ledger.LockedError, match="another writer"):
+    head = ledger.publish(path, SECRET)
+    uses: list[Callable[[Path], object]] = [
+        lambda path: ledger.draw(path, SECRET, TOY, 1),
+        lambda path: ledger.check(path),
+        lambda path: ledger.recall(path, SECRET, TOY, [1]),
+        lambda path: ledger.gather(path, SECRET, head),
+        lambda path: ledger.publish(path, SECRET),
+        lambda path: ledger.prove_inclusion(path, 1, head),
+    ]
+    links = [path.with_name("soft"), path.with_name("hard")]
+    links[0].symlink_to(path)
+    links[1].hardlink_to(path)
+    with records.locked(path):
+        for use in uses:
+            for name in (path, *links):
+                with pytest.raises(ledger.LockedError, match="another writer"):
+                    use(name)
+    for use in uses:
+        use(links[1])
+
+
+def test_a_reader_does_not_see_a_line_being_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until the line is whole; and a long reading keeps no writer waiting."""
+    whole, write = path.read_bytes(), os.write
+    begun, end = threading.Event(), threading.Event()
+
+    def slow(file: int, data: memoryview) -> int:
+        begun.set()
+        end.wait(5)
+        return write(file, data[: (len(data) + 1) // 2])
+
+    monkeypatch.setattr(log.os, "write", slow)
+    with ThreadPoolExecutor(2) as others:
+        drawn = others.submit(ledger.draw, path, SECRET, TOY, 3)
+        begun.wait(5)
+        read = others.submit(ledger.check, path)
+        end.set()
+        assert read.result().samples == 14 and list(drawn.result()[0]) == [12, 13, 14]
+    monkeypatch.undo()
+    monkeypatch.setattr(records, "LOCK_WAIT", 0.0)
+    with records.settled(path) as lines:
+        first = next(lines)
         ledger.draw(path, SECRET, TOY, 1)
+        assert len([first, *lines]) == 15
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_disk_without_locks_is_for_reading_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with pytest.raises(LedgerError, match="cannot lock files"):
+        ledger.draw(path, SECRET, TOY, 1)
+    assert ledger.check(path).samples == 11
+
+
+def test_a_file_put_in_the_ledgers_place_is_locked_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, restored = records._lock, path.with_name("restored")
+    restored.write_bytes(path.read_bytes())
+
+    def replaced(*arguments: object) -> None:
+        if restored.exists():
+            restored.replace(path)
+        lock(*arguments)
+
+    monkeypatch.setattr(records, "_lock", replaced)
+    with records.locked(path) as stream:
+        assert os.path.samestat(os.fstat(stream.fileno()), path.stat())
 
 
 def test_writers_at_the_same_time_share_nothing(path: Path) -> None:
+    names = [path, path.with_name("soft"), path.with_name("hard")]
+    names[1].symlink_to(path)
+    names[2].hardlink_to(path)
     with ThreadPoolExecutor(4) as writers:
-        drawn = list(writers.map(lambda _: list(ledger.draw(path, SECRET, TOY, 2)[0]), range(10)))
+        drawn = list(writers.map(lambda turn: list(ledger.draw(names[turn % 3], SECRET, TOY, 2)[0]), range(10)))
     assert sorted(index for part in drawn for index in part) == list(range(12, 32))
     assert ledger.check(path).samples == 31
 
@@ -623,8 +697,7 @@ def test_a_third_party_needs_public_material_only(path: Path, tmp_path: Path) ->
     ledger.gather(path, SECRET, head).save(tmp_path / "evidence.json")
     (tmp_path / "head.json").write_text(head.to_json())
     np.save(tmp_path / "accused.npy", torch.stack([image(path, 9), image_of_nothing()]).numpy())
-    for private in (path, Path(f"{path}.lock")):
-        private.unlink()
+    path.unlink()
     code = f"""
 import numpy as np, torch
 from pathlib import Path

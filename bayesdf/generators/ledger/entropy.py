@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from scipy.special import ndtri
 from torch import Tensor
 
+from bayesdf.files import replacing
 from bayesdf.generators.ledger.faults import LedgerError
 from bayesdf.generators.ledger.merkle import sha256
 
@@ -55,16 +56,27 @@ def new_secret(path: str | os.PathLike[str]) -> bytes:
     """
     secret = os.urandom(32)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(Path(path), f"{secret.hex()}\n".encode())
     except FileExistsError:
         raise LedgerError(f"{path} exists already and may hold a secret: choose another path") from None
     except OSError as error:
         raise LedgerError(f"{path} cannot be written ({error.strerror}): choose another path") from None
-    with os.fdopen(file, "w") as stream:
-        stream.write(secret.hex() + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
     return secret
+
+
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet, whole or not at all, and wait until it would outlast a power cut."""
+    folder = os.open(path.parent, os.O_RDONLY)  # replacing() would make it
+    try:
+        with replacing(path, new=True) as beside:
+            file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(file, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def load_secret(path: str | os.PathLike[str]) -> bytes:

@@ -27,7 +27,7 @@ from bayesdf.generators.ledger.faults import (
     TruncatedError,
 )
 from bayesdf.generators.ledger.heads import Head, check_head, continues, nodes
-from bayesdf.generators.ledger.records import LINE_LIMIT, RECORD_LIMIT, Log, lines_of, opened, read
+from bayesdf.generators.ledger.records import LINE_LIMIT, RECORD_LIMIT, Log, opened, read, settled
 
 SIZE_LIMIT = 1 << 30
 """Bytes of a file of evidence that are read; a million samples take less than half of it."""
@@ -69,11 +69,11 @@ class Evidence:
             "keys": {str(record): key for record, key in self.keys.items()},
             "records": list(self.records),
         }
-        if path.exists():
-            raise LedgerError(f"{path} exists already: choose another path")
         try:
-            with replacing(path) as beside:
+            with replacing(path, new=True) as beside:
                 beside.write_bytes(canonical(content) + b"\n")
+        except FileExistsError:
+            raise LedgerError(f"{path} exists already: choose another path") from None
         except OSError as error:
             raise LedgerError(f"{path} cannot be written ({error.strerror}): choose another path") from None
         return path
@@ -149,8 +149,8 @@ def gather(
     LedgerError
         The log is not sound, does not continue the head, or was not drawn from this secret.
     """
-    with opened(path, "rb") as stream:
-        lines = list(lines_of(stream, str(path)))
+    with settled(path) as found:
+        lines = list(found)
     log = read(lines, str(path))
     check_head(head, log.public_key)
     continues(log, head, str(path))

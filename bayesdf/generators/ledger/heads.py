@@ -26,12 +26,10 @@ from bayesdf.generators.ledger.records import (
     TIME,
     Log,
     Shape,
-    lines_of,
-    locked,
     now,
-    opened,
     parse,
     read,
+    settled,
     text,
     whole,
 )
@@ -80,8 +78,8 @@ class Head:
 
 def publish(path: str | os.PathLike[str], secret: bytes) -> Head:
     """Check the log and sign its present head, to be put where it can be neither changed nor withdrawn."""
-    with locked(path) as stream:
-        log = read(lines_of(stream, str(path)), str(path))
+    with settled(path) as lines:
+        log = read(lines, str(path))
     if public_key(secret, log.generator) != log.public_key:
         raise LedgerError(f"{path} was begun with another secret: give that one")
     root = merkle.root(log.leaves).hex()
@@ -109,8 +107,8 @@ def check(path: str | os.PathLike[str], head: Head | None = None, key: str | Non
     LedgerError
         The file is missing, or is no ledger.
     """
-    with opened(path, "rb") as stream:
-        log = read(lines_of(stream, str(path)), str(path))
+    with settled(path) as lines:
+        log = read(lines, str(path))
     if key is not None and key != log.public_key:
         raise ForkError(f"{path} names another public key than the one given: ask for the developer's own ledger")
     if head is not None:
@@ -163,8 +161,8 @@ def prove_inclusion(path: str | os.PathLike[str], index: int, head: Head) -> tup
     leaves = check(path, head).leaves[: head.size]
     if not 0 <= index < head.size:
         raise LedgerError(f"the head covers records 0 to {head.size - 1}, not {index}: take a later head")
-    with opened(path, "rb") as stream:
-        line = next(itertools.islice(lines_of(stream, str(path)), index, None))
+    with settled(path) as lines:
+        line = next(itertools.islice(lines, index, None))
     return line.decode(), [node.hex() for node in merkle.inclusion_path(leaves, index)]
 
 

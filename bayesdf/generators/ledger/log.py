@@ -10,7 +10,16 @@ from torch import Tensor
 
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.ledger import merkle
-from bayesdf.generators.ledger.entropy import VERSION, canonical, commit, epoch_key, expand, public_key, record_key
+from bayesdf.generators.ledger.entropy import (
+    VERSION,
+    canonical,
+    commit,
+    epoch_key,
+    expand,
+    public_key,
+    record_key,
+    write_new,
+)
 from bayesdf.generators.ledger.faults import LedgerError, TamperedError, TornError
 from bayesdf.generators.ledger.records import (
     GENESIS,
@@ -20,10 +29,10 @@ from bayesdf.generators.ledger.records import (
     lines_of,
     locked,
     now,
-    opened,
     parse,
     read,
     seal,
+    settled,
 )
 
 EPOCH_SIZE = 1024
@@ -88,21 +97,11 @@ def create(
     if wrong:
         raise LedgerError(f"a ledger cannot begin with {wrong[0]} = {genesis[wrong[0]]!r}: see `create` for the limits")
     try:
-        stream = path.open("xb")
+        write_new(path, line + b"\n", 0o666)
     except FileExistsError:
         raise LedgerError(f"{path} exists already: choose another path, or go on with it by `draw`") from None
     except OSError as error:
         raise LedgerError(f"{path} cannot be begun ({error.strerror}): choose another path") from None
-    with stream:
-        try:
-            _append(stream, line + b"\n")
-        except BaseException:
-            path.unlink()
-            raise
-    if os.name == "posix":  # the file's name, too, must outlast a power cut
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
     return public
 
 
@@ -123,7 +122,8 @@ def draw(path: str | os.PathLike[str], secret: bytes, generator: Generator, n: i
     TornError
         An earlier writer was stopped within a line.
     LedgerError
-        The secret or the generator is another's, the ledger is full, or its last record is damaged.
+        The secret or the generator is another's, the ledger is full, its last record is damaged, or it lies on a disk
+        that cannot lock files.
 
     Notes
     -----
@@ -158,8 +158,8 @@ def draw(path: str | os.PathLike[str], secret: bytes, generator: Generator, n: i
 
 def recall(path: str | os.PathLike[str], secret: bytes, generator: Generator, indexes: Iterable[int]) -> Tensor:
     """The entropy of samples drawn before, (len(indexes), latent_dim): what `draw` gave out with these numbers."""
-    with opened(path, "rb") as stream:
-        log = read(lines_of(stream, str(path)), str(path))
+    with settled(path) as lines:
+        log = read(lines, str(path))
     wanted = list(indexes)
     strange = [index for index in wanted if not 1 <= index <= log.samples]
     if strange:

@@ -5,18 +5,19 @@ to the key of sample r. Samples are numbered from 1 and record r belongs to epoc
 digest of the one before, and its own.
 """
 
+import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from filelock import FileLock, Timeout
-
+from bayesdf.files import clear_leftovers, same_file
 from bayesdf.generators.ledger import merkle
 from bayesdf.generators.ledger.entropy import VERSION, canonical
 from bayesdf.generators.ledger.faults import (
@@ -34,7 +35,7 @@ LINE_LIMIT = 4096
 """Bytes of one record; the longest that is written has about a thousand."""
 RECORD_LIMIT = 1 << 22
 LOCK_WAIT = 10.0
-"""Seconds for which a writer waits for another one."""
+"""Seconds for which a writer or a reader waits for a writer."""
 
 HASH = re.compile(r"[0-9a-f]{64}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -194,19 +195,58 @@ def opened(path: str | os.PathLike[str], mode: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The file, open for reading and appending, while no other writer has it; the lock ends with its process."""
+    """The file, open for reading and appending, while no other writer has it, by whatever name they opened it.
+
+    The lock is the file's own (flock), so links to it share it, and it ends with the process.
+    """
     if not Path(path).is_file():
         raise LedgerError(f"{path} does not exist: begin a ledger with `create`")
-    try:
-        with FileLock(f"{os.fspath(path)}.lock", timeout=LOCK_WAIT), opened(path, "r+b") as stream:
-            yield stream
-    except Timeout:
-        raise LockedError(f"{path} is held by another writer: wait until it ends, and try again") from None
+    clear_leftovers(Path(path).resolve())  # what a `create` that was killed left
+    while True:
+        with opened(path, "r+b") as stream:
+            try:
+                _lock(stream, fcntl.LOCK_EX, path)
+            except OSError as error:
+                raise LedgerError(
+                    f"{path} lies on a disk that cannot lock files ({error.strerror}), so two writers could draw the "
+                    "same sample: keep the ledger on another disk"
+                ) from None
+            if same_file(stream, Path(path)):  # else it was put in another's place while this one waited
+                yield stream
+                return
 
 
-def lines_of(stream: BinaryIO, where: str) -> Iterator[bytes]:
+@contextmanager
+def settled(path: str | os.PathLike[str]) -> Iterator[Iterator[bytes]]:
+    """The lines of the file as it was at an instant at which nobody wrote; it only grows, so writers need not wait."""
+    with opened(path, "rb") as stream:
+        # Without locks there are no writers either: they refuse such a disk.
+        with suppress(OSError):
+            _lock(stream, fcntl.LOCK_SH, path)
+        end = os.fstat(stream.fileno()).st_size
+        with suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_UN)
+        yield lines_of(stream, str(path), end)
+
+
+def _lock(stream: BinaryIO, kind: int, path: str | os.PathLike[str]) -> None:
+    patience = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(stream, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                raise LockedError(f"{path} is held by another writer: wait until it ends, and try again") from None
+        time.sleep(0.01)
+
+
+def lines_of(stream: BinaryIO, where: str, end: int | None = None) -> Iterator[bytes]:
+    """The lines of a ledger, up to byte `end`."""
+    place = 0
     for number in range(RECORD_LIMIT + 1):
-        line = stream.readline(LINE_LIMIT)
+        line = stream.readline(LINE_LIMIT if end is None else min(LINE_LIMIT, end - place))
+        place += len(line)
         if not line:
             return
         if not line.endswith(b"\n"):
