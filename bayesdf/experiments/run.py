@@ -23,6 +23,7 @@ from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import BESIDE
 from bayesdf.inference import Posterior, load_posterior
+from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.report.style import png
 from bayesdf.store import open_tree
 
@@ -32,6 +33,13 @@ SETTINGS = "settings.json"
 SHOWN = 6
 """How many settings that differ are named."""
 _NONE = "none"
+
+
+def per_chain(posterior: Posterior, draws: int) -> int:
+    """Draws of each chain that are so many together; all there are where a posterior holds fewer, one of a point."""
+    sampler = posterior.sampler
+    each = 1 if isinstance(sampler, DeltaSampler) else -(-draws // sampler.chains)
+    return each if sampler.capacity is None else min(each, sampler.capacity)
 
 
 @contextlib.contextmanager

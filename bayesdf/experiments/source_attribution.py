@@ -31,13 +31,15 @@ from bayesdf.experiments.run import (
     TREE,
     announce,
     finished,
+    per_chain,
     refuse_used,
     workspace,
     write_figures,
     write_metrics,
     write_tables,
 )
-from bayesdf.inference import SVI, MCDropout, Posterior
+from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior
+from bayesdf.inference.training import Training
 from bayesdf.models import Detector
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
@@ -48,8 +50,29 @@ FEW = 5
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
-def method(name: str, *, epochs: int, seed: int, device: str, checkpoint: Path | None = None) -> SVI | MCDropout:
-    """An inference method by its name on the command line, as this study uses it."""
+FACTORIES: dict[str, Callable[..., Training]] = {
+    "map": MAP,
+    # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.
+    "svi": lambda **common: SVI(guide="normal", init_scale=1.0, scale_lr=0.05, **common),
+    "svi_lowrank": lambda **common: SVI(guide="lowrank", init_scale=1.0, scale_lr=0.05, **common),
+    "mc_dropout": lambda **common: MCDropout(rate=0.2, lr=2e-4, **common),
+    "concrete_dropout": lambda **common: MCDropout(rate=0.2, lr=2e-4, concrete=True, **common),
+    "deep_ensemble": DeepEnsemble,
+    "swag": SWAG,
+    "laplace_full": lambda **common: Laplace(structure="full", **common),
+    "laplace_kron": lambda **common: Laplace(structure="kron", **common),
+    "sgld": lambda **common: SGMCMC(dynamics="sgld", **common),
+    "sghmc": SGMCMC,
+    "nuts": NUTS,
+}
+"""A method by its name on the command line, as this study uses it."""
+DEFAULT = ("svi", "mc_dropout")
+LAST_LAYER = ("laplace_full", "laplace_kron", "nuts")
+"""Methods whose priors are over the classifier alone: Laplace takes no more, NUTS would take hours."""
+
+
+def method(name: str, *, epochs: int | None, seed: int, device: str, checkpoint: Path | None = None) -> Training:
+    """An inference method by its name on the command line."""
     common: dict[str, Any] = {
         "epochs": epochs,
         "freeze": "prefix",
@@ -59,10 +82,7 @@ def method(name: str, *, epochs: int, seed: int, device: str, checkpoint: Path |
         "device": device,
         "checkpoint": checkpoint,
     }
-    if name == "svi":
-        # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.
-        return SVI(guide="normal", init_scale=1.0, scale_lr=0.05, **common)
-    return MCDropout(rate=0.2, lr=2e-4, **common)
+    return FACTORIES[name](**common)
 
 
 def main(
@@ -70,7 +90,7 @@ def main(
     detector: options.Network = "resnet18",
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(METHODS)}.")
-    ] = ",".join(METHODS),
+    ] = ",".join(DEFAULT),
     draws: options.Draws = 50,
     epochs: Annotated[int, typer.Option(help="Passes over the training images for each posterior.")] = 5,
     warm_epochs: options.WarmEpochs = 30,
@@ -158,7 +178,8 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         `uncertainty`, `metrics` and `attribution/<feature set>`.
     """
     parts = [collection.val, collection.test]
-    trees = [posterior.predict(part, draws, seed, device=device, penultimate=True) for part in parts]
+    each = per_chain(posterior, draws)
+    trees = [posterior.predict(part, each, seed, device=device, penultimate=True) for part in parts]
     scaling = analysis.fit_scaling(trees[0])
     trees = [analysis.rescale(tree, scaling) for tree in trees]
     predictions = trees[-1].drop_nodes("features")
@@ -236,8 +257,8 @@ def _posterior(
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None
-    priors = warm_start.default_priors(detector, network)
-    posterior = fitting.fit(Detector(network, priors), collection.train, validation)
+    priors = warm_start.default_priors(detector, network, last_layer=name in LAST_LAYER)
+    posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
     posterior.save(path)
     fitting.forget()
     return posterior

@@ -128,14 +128,15 @@ def blank(name: str, collection: data.Collection) -> nn.Module:
     return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96)
 
 
-def default_priors(name: str, network: nn.Module) -> dict[str, Prior]:
+def default_priors(name: str, network: nn.Module, *, last_layer: bool = False) -> dict[str, Prior]:
     """The priors of the study: over the classifier, and over the normalisation that ends the last stage (`GAINS`).
 
     The classifier's weights are normal around zero; the gains and shifts of the last features are normal around their
-    trained values with half of these as deviation. Networks outside the list get a prior over their classifier alone.
+    trained values with half of these as deviation. Networks outside the list, and all with `last_layer`, get a prior
+    over their classifier alone.
     """
     chosen = {classifier(network): priors.normal(scale=0.3)}
-    if name in GAINS:
+    if name in GAINS and not last_layer:
         chosen[GAINS[name]] = priors.moped(delta=0.5)
     return chosen
 

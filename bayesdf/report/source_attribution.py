@@ -23,10 +23,8 @@ from bayesdf.report.figures import (
     source_accuracy,
     uncertainty_by_source,
 )
+from bayesdf.report.methods import EXPLAINED, METHODS, converged, verdict, verdicts
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
-
-METHODS = {"svi": "SVI", "mc_dropout": "MC dropout"}
-"""Methods as they are called in text, by their names on the command line."""
 
 MAIN = "uncertainty"
 CONTROL = "mean_probability"
@@ -68,6 +66,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
         detection = tree["metrics"].to_dataset()
         flat |= analysis.flatten(detection, f"{name}.detection.")
         flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
+        flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
         for row, values in _sources(tree).iterrows():
             flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
         for source, share in _caught(tree).iterrows():
@@ -81,6 +80,7 @@ def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
     people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
     made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
     detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
+    made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
     made["detection"] = pd.DataFrame.from_dict(detection, orient="index")
     for name, tree in results.items():
         made[f"{name}_detection_by_source"] = _caught(tree)
@@ -137,6 +137,7 @@ def headline(results: Results) -> dict[str, list[str]]:
         detection = tree["metrics"].to_dataset()
         sources = _sources(tree)
         cells = {
+            "the fit": "converged" if converged(tree) else "NOT converged",
             "real against fake: balanced accuracy": str(analysis.estimate(detection, "balanced_accuracy")),
             **{
                 f"{KINDS[kind]} called fake": str(analysis.estimate(detection, f"accuracy_{kind}"))
@@ -207,6 +208,7 @@ def page(
                 Table(
                     _side_by_side(results), f"Each figure with its 95 % interval over {people(results)} people. {DRAWN}"
                 ),
+                Table(tables["verdicts"], EXPLAINED),
                 *(part for name in results for part in _detection(name, figures, tables)),
             ],
         ),

@@ -12,9 +12,8 @@ import bayesdf.data as data
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.experiments.method_comparison.cost import cost
 from bayesdf.experiments.method_comparison.methods import Budget, method, shared_priors
-from bayesdf.experiments.run import finished
+from bayesdf.experiments.run import finished, per_chain
 from bayesdf.inference import Posterior
-from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.models import Detector
 
 LEFT_OUT = "left_out"
@@ -61,11 +60,9 @@ def judged(
         What `Posterior.predict` returns for the seen sources, and the groups `uncertainty`, `metrics` (over `estimate`)
         and `cost`; below `left_out` the predictions and uncertainties of the generator that was left out.
     """
-    sampler = posterior.sampler
-    each = 1 if isinstance(sampler, DeltaSampler) else -(-budget.draws // sampler.chains)
-    each = each if sampler.capacity is None else min(each, sampler.capacity)
+    each = per_chain(posterior, budget.draws)
     known, unknown = (posterior.predict(part, draws=each, seed=seed, device=device) for part in (seen, unseen))
-    total = each * sampler.chains
+    total = each * posterior.sampler.chains
     price = cost(posterior, seen, total, seed=seed, device=device)
     whole = not posterior.attrs.get("fit_resumed", 0)
     price["fit_seconds"] = float(posterior.attrs["fit_seconds"]) if whole else np.nan

@@ -4,9 +4,10 @@
 `bayesdf.experiments.method_comparison.study.judged` returns.
 """
 
-from bayesdf.report.method_comparison.names import HEADLINE, METHODS
+from bayesdf.report.method_comparison.names import HEADLINE
 from bayesdf.report.method_comparison.plots import figures
 from bayesdf.report.method_comparison.sections import page
 from bayesdf.report.method_comparison.tables import headline, metrics, over_seeds, tables
+from bayesdf.report.methods import METHODS
 
 __all__ = ["HEADLINE", "METHODS", "figures", "headline", "metrics", "over_seeds", "page", "tables"]

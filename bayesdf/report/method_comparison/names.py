@@ -5,22 +5,6 @@ from typing import NamedTuple
 
 import xarray as xr
 
-METHODS = {
-    "map": "MAP",
-    "svi": "SVI, mean field",
-    "svi_lowrank": "SVI, low rank",
-    "mc_dropout": "MC dropout",
-    "concrete_dropout": "concrete dropout",
-    "deep_ensemble": "deep ensemble",
-    "swag": "SWAG",
-    "laplace_full": "Laplace, full",
-    "laplace_kron": "Laplace, Kronecker",
-    "sgld": "SGLD",
-    "sghmc": "SGHMC",
-    "nuts": "NUTS",
-}
-"""Methods as they are called in text, by their names on the command line."""
-
 ABOUT = {
     "map": "The most probable weights: no uncertainty about them. Where the others are measured from.",
     "svi": "The closest normal with independent weights, by the ELBO.",

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 from bayesdf.report.figures import FLOOR
-from bayesdf.report.method_comparison.names import COST, METHODS, QUALITY, part_of, posteriors
+from bayesdf.report.method_comparison.names import COST, QUALITY, part_of, posteriors
 from bayesdf.report.method_comparison.tables import uncertainties
+from bayesdf.report.methods import METHODS
 from bayesdf.report.style import ALERT, FAINT, INK, MUTED, head, plain, styled, tidy
 
 BLUE = "#0072B2"

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesdf.report.method_comparison.names import COST, METHODS, QUALITY
+from bayesdf.report.method_comparison.names import COST, QUALITY
+from bayesdf.report.methods import EXPLAINED, METHODS
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
 
 WORDS = {
@@ -55,6 +56,7 @@ def page(
                 [
                     *notes,
                     Table(tables["methods"], "The methods."),
+                    Table(tables["verdicts"], EXPLAINED),
                     Table(tables["images"], "Images by source and split, and the number of people in each split."),
                 ],
             ),

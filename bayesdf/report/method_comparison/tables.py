@@ -16,7 +16,8 @@ import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
 from bayesdf.analysis.selective import risks
 from bayesdf.data import REAL
-from bayesdf.report.method_comparison.names import ABOUT, COST, METHODS, PRICED, QUALITY, part_of, posteriors
+from bayesdf.report.method_comparison.names import ABOUT, COST, PRICED, QUALITY, part_of, posteriors
+from bayesdf.report.methods import METHODS, verdicts
 
 LEVEL = 0.95
 BASE = "map"
@@ -72,6 +73,7 @@ def tables(tree: xr.DataTree, manifest: pd.DataFrame, unseen: pd.DataFrame) -> d
     return {
         "images": pd.concat([counts, people.rename("subjects").to_frame().T]).fillna(0).astype(int),
         "methods": pd.DataFrame({"what it does": ABOUT}).loc[list(tree.children)].rename(index=METHODS),
+        "verdicts": verdicts({f"{METHODS[name]}, seed {seed}": one for name, seed, one in posteriors(tree)}),
         "comparison": comparison(each),
         "seeds": each,
         "differences": differences(tree),

@@ -1,0 +1,44 @@
+"""What are methods called in text, and what do their fits say of themselves?"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import xarray as xr
+
+METHODS = {
+    "map": "MAP",
+    "svi": "SVI, mean field",
+    "svi_lowrank": "SVI, low rank",
+    "mc_dropout": "MC dropout",
+    "concrete_dropout": "concrete dropout",
+    "deep_ensemble": "deep ensemble",
+    "swag": "SWAG",
+    "laplace_full": "Laplace, full",
+    "laplace_kron": "Laplace, Kronecker",
+    "sgld": "SGLD",
+    "sghmc": "SGHMC",
+    "nuts": "NUTS",
+}
+"""Methods as they are called in text, by their names on the command line."""
+
+EXPLAINED = (
+    "Whether each fit ended where it should, as it says itself: a search by what its objective would still gain, chains "
+    "by R-hat and effective draws, a guide by its Pareto k-hat. What is measured on a fit that has not converged holds "
+    "for that fit alone, and not for the posterior."
+)
+
+
+def verdict(tree: xr.DataTree) -> str:
+    """What a fit said of itself, from a method's tree; a line."""
+    return str(tree["sample_stats"].attrs.get("verdict", "no verdict (fitted by an earlier version)"))
+
+
+def converged(tree: xr.DataTree) -> bool:
+    """Whether it said that it has converged."""
+    return bool(tree["sample_stats"].attrs.get("converged", 0))
+
+
+def verdicts(trees: Mapping[str, xr.DataTree]) -> pd.DataFrame:
+    """A row a fit, by the names of the trees."""
+    rows = {name: {"verdict": verdict(tree)} for name, tree in trees.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fit")
