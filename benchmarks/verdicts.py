@@ -103,7 +103,7 @@ def good() -> Iterator[tuple[str, Task, Any]]:
 
 def spike(name: str, parameter: Tensor) -> Any:
     """A scale that all weights share."""
-    scale = pyro.sample(f"{name}.scale", dist.HalfCauchy(0.1))
+    scale = pyro.sample(f"{name}_scale", dist.HalfCauchy(0.1))
     return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
 
 

@@ -63,8 +63,13 @@ class Slope:
 
     @property
     def flat(self) -> bool:
-        """Whether what is left is shown to be little."""
-        return self.gain + 2 * self.error <= self.limit  # false for NaN
+        """Whether what is left is shown to be little, and the objective does not rise; false for NaN."""
+        return self.most <= self.limit and -self.gain - 2 * self.error <= self.limit
+
+    @property
+    def most(self) -> float:
+        """The most nats that may be left, as far as noise lets tell."""
+        return self.gain + 2 * self.error
 
     @property
     def settled(self) -> bool:

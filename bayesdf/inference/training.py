@@ -412,7 +412,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
     best: _Snapshot | None = None
     with bar(settings, schedule.total) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
-        feed = _Feed(problem, schedule.epochs)
+        feed = _Feed(problem, schedule.epochs, report)
         kept = None
         if settings.checkpoint is not None:
             path = Path(settings.checkpoint)
@@ -537,6 +537,45 @@ def _blame(problem: Problem, objective: Objective, inputs: tuple[Tensor, ...]) -
     return f"with all weights finite (the largest number, {largest:.3g}, is of site {furthest})"
 
 
+class Report:
+    """What moves a progress bar, and says once about how long a long piece of work takes."""
+
+    def __init__(self, progress: Progress, method: str, total: int) -> None:
+        self.progress, self.method, self.total = progress, method, total
+        self.task = progress.add_task("", total=total, method=method, state="")
+        self.made, self.since, self.told = 0, 0.0, False
+        self.said: set[str] = set()
+
+    def __call__(self, state: str, steps: int) -> None:
+        """Show a state, and that so many more steps were made."""
+        self.progress.update(self.task, advance=steps, state=state)
+        if steps == 1 and not self.told:
+            self._expect()
+
+    def resize(self, total: int) -> None:
+        """There will be so many steps in all."""
+        if total != self.total:
+            self.total = total
+            self.progress.update(self.task, total=total)
+
+    def _expect(self) -> None:
+        """From the time of a few steps; the first ones take longer than others."""
+        self.made += 1
+        if self.made == _FIRST_STEPS:
+            self.since = time.perf_counter()
+        elapsed = time.perf_counter() - self.since
+        if self.made > _FIRST_STEPS and (self.made >= 4 * _FIRST_STEPS or elapsed > 2):
+            self.told = True
+            self.expect(f"at most {self.total} steps", elapsed / (self.made - _FIRST_STEPS) * self.total)
+
+    def expect(self, what: str, seconds: float) -> None:
+        """Say once about how long something takes, if that is long."""
+        if what not in self.said and seconds >= _WORTH_SAYING and not self.progress.disable:
+            about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+            self.progress.console.print(f"{self.method}: {what}, about {about}", highlight=False)
+        self.said.add(what)
+
+
 def set_modes(problem: Problem, training: bool) -> None:
     """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval mode."""
     problem.network.eval()
@@ -557,8 +596,8 @@ class _Feed:
     What is kept is a list of views: without augmentation there is one, and with it as many as the settings say.
     """
 
-    def __init__(self, problem: Problem, epochs: int) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, epochs: int, report: Report | None = None) -> None:
+        self.problem, self.report = problem, report
         self.order = torch.Generator().manual_seed(problem.settings.seed)
         self.noise = torch.Generator().manual_seed(problem.settings.seed + 1)
         augment = problem.settings.augment
@@ -604,11 +643,14 @@ class _Feed:
         assert self.prefix is not None
         set_modes(problem, training=False)
         kept: list[tuple[Tensor, ...]] = []
+        clock = Clock()
         with torch.no_grad():
-            for _ in range(views):
+            for view in range(views):
                 place = 0
                 for images, _ in batches(problem.train, size, problem.device, None, self.augment):
                     features = self.prefix(images)
+                    if self.report is not None and view == 0 and place > 0:
+                        self.report.expect("features first", clock() * views * problem.size / (place + len(images)))
                     if not all(isinstance(part, Tensor) and len(part) == len(images) for part in features):
                         return None  # something besides a value an image crosses, such as a shape
                     if place == 0:
@@ -803,40 +845,6 @@ def _validate(problem: Problem, objective: Objective, held_out: "_HeldOut") -> t
     return float(nll), float(accuracy)
 
 
-class Report:
-    """What moves a progress bar, and says once about how long a long piece of work takes."""
-
-    def __init__(self, progress: Progress, method: str, total: int) -> None:
-        self.progress, self.method, self.total = progress, method, total
-        self.task = progress.add_task("", total=total, method=method, state="")
-        self.made, self.since, self.told = 0, 0.0, False
-
-    def __call__(self, state: str, steps: int) -> None:
-        """Show a state, and that so many more steps were made."""
-        self.progress.update(self.task, advance=steps, state=state)
-        if steps == 1 and not self.told:
-            self._expect()
-
-    def resize(self, total: int) -> None:
-        """There will be so many steps in all."""
-        if total != self.total:
-            self.total = total
-            self.progress.update(self.task, total=total)
-
-    def _expect(self) -> None:
-        """From the time of a few steps; the first ones take longer than others."""
-        self.made += 1
-        if self.made == _FIRST_STEPS:
-            self.since = time.perf_counter()
-        elapsed = time.perf_counter() - self.since
-        if self.made > _FIRST_STEPS and (self.made >= 4 * _FIRST_STEPS or elapsed > 2):
-            self.told = True
-            seconds = elapsed / (self.made - _FIRST_STEPS) * self.total
-            if seconds >= _WORTH_SAYING:
-                about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-                self.progress.console.print(f"{self.method}: at most {self.total} steps, about {about}")
-
-
 @contextmanager
 def bar(settings: Training, total: int) -> Iterator[Report]:
     """A progress bar of so many steps."""
@@ -848,9 +856,7 @@ def bar(settings: Training, total: int) -> Iterator[Report]:
         TextColumn("{task.fields[state]}"),
     )
     with Progress(*columns, disable=not settings.progress) as progress:
-        report = Report(progress, type(settings).__name__, total)
-        report.told = not settings.progress
-        yield report
+        yield Report(progress, type(settings).__name__, total)
 
 
 def _is_json(value: Any) -> bool:

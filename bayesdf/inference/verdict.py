@@ -110,8 +110,10 @@ def of_search(history: History, objective: str) -> Verdict:
         text = f"the {objective} was still falling, with {found} to go after {slope.steps} steps: {more}"
         return Verdict(False, text, figures)
     if not slope.flat:
-        left = slope.gain + 2 * slope.error
-        text = f"{slope.steps} steps are too few to tell: the {objective} may have up to {left:.2g} nats to go: {more}"
+        if slope.most <= slope.limit:
+            return Verdict(False, f"the {objective} rose, by {-slope.gain:.2g} nats: lower lr", figures)
+        text = f"{slope.steps} steps are too few to tell: the {objective} may have up to {slope.most:.2g} nats to go"
+        text = f"{text}: {more}"
         return Verdict(False, text, figures)
     if not slope.settled:
         text = (
@@ -119,7 +121,8 @@ def of_search(history: History, objective: str) -> Verdict:
             f"the last tenth of {slope.steps} steps: lower lr, or raise epochs"
         )
         return Verdict(False, text, figures)
-    return Verdict(True, f"the {objective} is flat after {slope.steps} steps, {found} to go", figures)
+    left = max(slope.most, 0.0)
+    return Verdict(True, f"the {objective} is flat after {slope.steps} steps, at most {left:.2g} nats to go", figures)
 
 
 def of_chains(

@@ -22,9 +22,9 @@ METHODS = {
 """Methods as they are called in text, by their names on the command line."""
 
 EXPLAINED = (
-    "Whether each fit ended where it should, as it says itself: a search by what its objective would still gain, chains "
-    "by R-hat and effective draws, a guide by its Pareto k-hat. What is measured on a fit that has not converged holds "
-    "for that fit alone, and not for the posterior."
+    "Whether each fit ended where it should, as it says itself. A search is judged by what its objective would still "
+    "gain, chains by R-hat and effective draws, a guide by its Pareto k-hat. What is measured on a fit that has not "
+    "converged holds for that fit alone, and not for the posterior."
 )
 
 

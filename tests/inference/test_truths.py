@@ -43,7 +43,8 @@ METHODS = {
     "ensemble": Truth(DeepEnsemble(members=2, epochs=800, **{**CLOSE, "lr": 0.5}), "none"),
     "sghmc": Truth(SGMCMC(chains=1, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"),
     "sgld": Truth(
-        SGMCMC(chains=1, dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"
+        SGMCMC(chains=1, dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE),
+        "full",
     ),
     "nuts": Truth(NUTS(epochs=100, warmup=50, samples=150, **CLOSE), "full"),
 }
