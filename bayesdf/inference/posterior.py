@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.prediction import Piece, Predictor, resolve_device, room_for, state_names
+from bayesdf.inference.inputs import as_dataset, is_labelled
+from bayesdf.inference.prediction import Piece, Predictor, batches, resolve_device, room_for, state_names
 from bayesdf.inference.samplers import (
     DeltaSampler,
     FullSampler,
@@ -30,6 +31,8 @@ from bayesdf.inference.samplers import (
 from bayesdf.inference.training import Training
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
+from bayesdf.models.modes import check_precision
+from bayesdf.models.one_logit import has_one_logit, to_two_classes
 from bayesdf.models.priors import describe
 from bayesdf.store import open_tree, write_tree
 
@@ -101,7 +104,7 @@ class Posterior:
 
     def predict(
         self,
-        dataset: Dataset[Any],
+        dataset: Any,
         draws: int | None = None,
         seed: int = 0,
         *,
@@ -109,14 +112,18 @@ class Posterior:
         device: str = "auto",
         mixed_precision: bool = False,
         penultimate: bool = False,
+        log_likelihood: bool = False,
     ) -> xr.DataTree:
         """Predict every image under every draw; one draw is the same function of all images.
 
         Parameters
         ----------
-        dataset : torch dataset of (image, label)
-            Image float32 (3, H, W) in [0, 1]. Where it has a ``manifest`` (a row an image), its columns become
-            ``constant_data``; where it has ``classes``, they name the dimension ``class``.
+        dataset : torch dataset of (image, label), or images
+            Image float (3, H, W) in [0, 1], or uint8. Where the data has a ``manifest`` (a row an image), its columns
+            become ``constant_data``; where it has ``classes``, they name the dimension ``class``. Images without labels
+            may be a tensor (B, 3, H, W) or (3, H, W), a ``TensorDataset`` of it, the path of a folder or a file, or an
+            iterable of tensors, arrays, PIL images or paths. Files and pictures are prepared as the training images
+            were; where the posterior does not know how, pass `bayesdf.data.unlabelled`.
         draws : int, optional
             In each chain, at least 1. Default 50, or as many as there are where a posterior holds fewer.
         seed : int
@@ -131,31 +138,49 @@ class Posterior:
         penultimate : bool
             Keep what the network makes of each image before its classifier too, its sites at the posterior's centre
             (see `bayesdf.models.penultimate`): nearly free here.
+        log_likelihood : bool
+            Add the group ``log_likelihood`` with ``label`` (chain, draw, image), the log probability in nats of each
+            image's label under each draw, from which ``arviz.loo`` and ``arviz.compare`` estimate the predictive
+            density of images left out of the fit. For that, predict the training images, and fit with
+            ``class_balanced=False``: classes do not weigh here.
 
         Returns
         -------
         xr.DataTree
             ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
-            (image), ``constant_data`` (image), ``sample_stats``, ``variational`` where the method has a formula for
-            its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out`` in the attributes);
-            ``features`` with ``penultimate`` (image, feature), float32, where they were asked for.
+            (image) unless the images have none, ``constant_data`` (image), ``sample_stats``, ``variational`` where the
+            method has a formula for its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out``
+            in the attributes); ``features`` with ``penultimate`` (image, feature), float32, and ``log_likelihood``
+            where they were asked for.
 
         Raises
         ------
         BayesdfError
             No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit the
-            network.
+            network or cannot be read, ``log_likelihood`` of images without labels.
+
+        Warns
+        -----
+        BayesdfWarning
+            The images have another shape than those of training.
         """
         draws = self.check(draws, seed)
+        dataset = self._dataset(dataset)
+        if log_likelihood and not is_labelled(dataset):
+            raise BayesdfError("log_likelihood is of labels, which these images do not have: leave it out")
         chains = self.sampler.chains
         logits = np.empty((0, 0, 0), np.float32)
-        labels = np.empty(len(dataset), np.int64)  # type: ignore[arg-type]
+        labels = np.empty(len(dataset), np.int64)
         features = []
+        log_p = np.empty((0, 0, 0), np.float32)
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             if piece.images.start == piece.draws.start == 0:
                 logits = room_for(draws * chains, len(labels), piece.logits.shape[-1])
+                log_p = room_for(draws * chains, len(labels), 1) if log_likelihood else log_p
             logits[piece.draws, piece.images] = piece.logits
             labels[piece.images] = piece.labels
+            if log_likelihood:
+                log_p[piece.draws, piece.images, 0] = _log_likelihood(piece)
             if penultimate and piece.draws.start == 0:
                 features.append(self.predictor(device).penultimate(piece.features, mixed_precision))
         by_chain = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
@@ -164,14 +189,19 @@ class Posterior:
             "chain": np.arange(chains),
             "draw": np.arange(draws),
             "image": image,
-            "class": _class_names(dataset, logits.shape[-1]),
+            "class": self._class_names(dataset, logits.shape[-1]),
         }
         groups = {
             "posterior_predictive": xr.Dataset({"logits": (("chain", "draw", "image", "class"), by_chain)}, coords),
-            "observed_data": xr.Dataset({"label": ("image", labels)}, {"image": image}),
             "constant_data": _constant_data(dataset, image),
             "sample_stats": self.sample_stats,
         }
+        if is_labelled(dataset):
+            groups["observed_data"] = xr.Dataset({"label": ("image", labels)}, {"image": image})
+        if log_likelihood:
+            of_label = log_p[..., 0].reshape(draws, chains, -1).swapaxes(0, 1)
+            coords = {name: coords[name] for name in ("chain", "draw", "image")}
+            groups["log_likelihood"] = xr.Dataset({"label": (("chain", "draw", "image"), of_label)}, coords)
         if not isinstance(self.sampler, StoredSampler):
             groups["variational"] = self.sampler.to_dataset()
         if penultimate:
@@ -187,7 +217,7 @@ class Posterior:
 
     def stream(
         self,
-        dataset: Dataset[Any],
+        dataset: Any,
         draws: int | None = None,
         seed: int = 0,
         *,
@@ -208,19 +238,25 @@ class Posterior:
         ------
         xr.DataArray
             Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates; the
-            manifest's columns, where the data has one, are coordinates of ``image``. For each lot of images all draws
-            come before the next lot.
+            manifest's columns, where the data has one, are coordinates of ``image``, and so are the labels. For each
+            lot of images all draws come before the next lot.
         """
         draws = self.check(draws, seed)
-        known = _constant_data(dataset, np.arange(len(dataset)))  # type: ignore[arg-type]
+        dataset = self._dataset(dataset)
+        known = _constant_data(dataset, np.arange(len(dataset)))
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             part = known.isel(image=piece.images)
             coords = {str(name): ("image", part[name].values) for name in part.data_vars}
-            coords["label"] = ("image", piece.labels)
+            if is_labelled(dataset):
+                coords["label"] = ("image", piece.labels)
             draw = np.arange(piece.draws.start, piece.draws.stop)
-            names = _class_names(dataset, piece.logits.shape[-1])
+            names = self._class_names(dataset, piece.logits.shape[-1])
             coordinates = {"draw": draw, "image": part["image"].values, "class": names, **coords}
             yield xr.DataArray(piece.logits, coordinates, ("draw", "image", "class"), name="logits")
+
+    def _dataset(self, images: Any) -> Dataset[Any]:
+        check_precision(self.network)
+        return as_dataset(images, self.attrs)
 
     def _pieces(
         self, dataset: Dataset[Any], draws: int, seed: int, batch_size: int, device: str, mixed: bool
@@ -247,6 +283,7 @@ class Posterior:
             The path is taken and `overwrite` is False.
         """
         root = {**self.attrs, "sampler": self.sampler.kind, "recipe": json.dumps(self.recipe)}
+        root["one_logit"] = int(has_one_logit(self.network))
         tree = xr.DataTree.from_dict(
             {
                 "/": xr.Dataset(attrs=root),
@@ -272,6 +309,18 @@ class Posterior:
                 "one that holds more"
             )
         return draws
+
+    def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
+        """The names of the data's classes, of which there must be as many as logits; else those of the fit."""
+        trained = json.loads(self.attrs.get("classes", "[]"))
+        known = trained if len(trained) == count else range(count)
+        classes = [str(name) for name in getattr(dataset, "classes", None) or known]
+        if len(classes) != count:
+            raise BayesdfError(
+                f"the data has {len(classes)} classes ({', '.join(classes)}), but the posterior tells {count} apart: "
+                "predict data of the task it was fitted on"
+            )
+        return np.array(classes, np.str_)
 
     def _posterior(self, draws: int, seed: int) -> xr.Dataset:
         chains = self.sampler.chains
@@ -334,6 +383,8 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
             f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
             "detector=Detector(network, priors) with a network of the same architecture"
         )
+    if attrs.pop("one_logit", 0):
+        to_two_classes(network)
     try:
         state = _unpack(_dataset(tree, "network"))
         sampler.install(network)
@@ -362,6 +413,8 @@ def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds
     from bayesdf import __version__  # the package imports this module
 
     recipe = getattr(detector.network, "recipe", None)
+    image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
+    common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")
     return {
         "bayesdf": __version__,
         "detector": recipe["name"] if recipe else type(detector.network).__name__,
@@ -372,6 +425,8 @@ def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds
         "classes": json.dumps([str(name) for name in getattr(train, "classes", [])]),
         "data_fingerprint": str(getattr(train, "fingerprint", "")),
         "images": len(train),  # type: ignore[arg-type]
+        "image_shape": json.dumps(list(image.shape)),
+        "common_path": json.dumps(common_path),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pyro": pyro.__version__,
@@ -406,15 +461,15 @@ def _dataset(tree: xr.DataTree, group: str) -> xr.Dataset:
     return tree.children[group].to_dataset(inherit=False)
 
 
-def _class_names(dataset: Dataset[Any], count: int) -> np.ndarray:
-    """The names of the data's classes, of which there must be as many as logits."""
-    classes = [str(name) for name in getattr(dataset, "classes", None) or range(count)]
-    if len(classes) != count:
+def _log_likelihood(piece: Piece) -> np.ndarray:
+    """(draws, images): of each image's label, in nats."""
+    classes = piece.logits.shape[-1]
+    if piece.labels.min() < 0 or piece.labels.max() >= classes:
         raise BayesdfError(
-            f"the data has {len(classes)} classes ({', '.join(classes)}), but the posterior tells {count} apart: "
-            "predict data of the task it was fitted on"
+            f"labels run from {piece.labels.min()} to {piece.labels.max()}, but the posterior tells {classes} apart"
         )
-    return np.array(classes, np.str_)
+    log_p = torch.from_numpy(piece.logits).log_softmax(-1).numpy()
+    return log_p[:, np.arange(len(piece.labels)), piece.labels]
 
 
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:

@@ -42,9 +42,9 @@ def test_no_name_fetches_a_file(name):
         build(name, 2)
 
 
-def test_one_class_is_refused():
-    with pytest.raises(BayesdfError, match="at least 2"):
-        build("resnet18", 1)
+def test_no_class_is_refused():
+    with pytest.raises(BayesdfError, match="at least one"):
+        build("resnet18", 0)
 
 
 def test_images_are_normalised_before_the_first_convolution():
