@@ -216,7 +216,7 @@ def describe(prior: Prior | None) -> str:
 class NormalScaleMixture(dist.TorchDistribution):
     """``pi N(0, sigma1²) + (1 - pi) N(0, sigma2²)``, elementwise, of the shape of `like`.
 
-    Torch's MixtureSameFamily would do, but its support is a constraint no guide of Pyro can transform.
+    Pyro's MixtureSameFamily has the same density; this one keeps no number for each component of each weight.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the attribute torch looks for)

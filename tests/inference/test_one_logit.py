@@ -79,7 +79,7 @@ def logits(tree):
     return tree["posterior_predictive/logits"].values
 
 
-@pytest.mark.parametrize(("name", "network"), zip(METHODS, itertools.cycle([Column, Flat]), strict=False))
+@pytest.mark.parametrize(("name", "network"), list(zip(METHODS, itertools.cycle([Column, Flat]), strict=False)))
 def test_every_method_finds_the_posterior_of_two_logits(train, name, network):
     two, one = (fitted(METHODS[name], form(2), train, train) for form in (Logistic, network))
     expected, found = two.predict(train, draws=2), one.predict(train, draws=2)
