@@ -31,9 +31,9 @@ def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
     BayesdfWarning
         The images have another shape than those of training.
     """
-    trained = _known(attrs, "image_shape")
+    trained = known(attrs, "image_shape")
     if not _labelled(images):
-        prepared = _known(attrs, "common_path")
+        prepared = known(attrs, "common_path")
         path = prepared or {}
         images = unlabelled(images, **{name: path[name] for name in ("size", "quality") if name in path})
         if prepared is None and len(images) and is_picture(images.images[0]):
@@ -78,7 +78,8 @@ def _labelled(images: Any) -> bool:
     return False
 
 
-def _known(attrs: Mapping[str, Any], name: str) -> Any:
+def known(attrs: Mapping[str, Any], name: str) -> Any:
+    """What an attribute that holds JSON says; None where it is absent or no JSON."""
     try:
         return json.loads(attrs.get(name, "null"))
     except (TypeError, ValueError):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import os
 import platform
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.inputs import as_dataset, is_labelled
+from bayesdf.inference.inputs import as_dataset, is_labelled, known
+from bayesdf.inference.packing import digest, pack, unpack_state
 from bayesdf.inference.prediction import Piece, Predictor, batches, resolve_device, room_for, state_names
 from bayesdf.inference.samplers import (
     DeltaSampler,
@@ -202,7 +202,7 @@ class Posterior:
             of_label = log_p[..., 0].reshape(draws, chains, -1).swapaxes(0, 1)
             coords = {name: coords[name] for name in ("chain", "draw", "image")}
             groups["log_likelihood"] = xr.Dataset({"label": (("chain", "draw", "image"), of_label)}, coords)
-        if not isinstance(self.sampler, StoredSampler):
+        if self.sampler.group == "variational":
             groups["variational"] = self.sampler.to_dataset()
         if penultimate:
             known = (("image", "feature"), np.concatenate(features))
@@ -277,6 +277,9 @@ class Posterior:
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write to a Zarr store, whole or not at all, without pickle; `load_posterior` reads it.
 
+        The store has the groups ``network``, ``sample_stats`` and ``variational``; of stored draws instead of the last
+        ``posterior`` (chain, draw, …), in the order in which they were made, which ArviZ reads.
+
         Raises
         ------
         BayesdfError
@@ -284,15 +287,14 @@ class Posterior:
         """
         root = {**self.attrs, "sampler": self.sampler.kind, "recipe": json.dumps(self.recipe)}
         root["one_logit"] = int(has_one_logit(self.network))
-        tree = xr.DataTree.from_dict(
-            {
-                "/": xr.Dataset(attrs=root),
-                "/network": _pack(self.network.state_dict()),
-                "/variational": self.sampler.to_dataset(),
-                "/sample_stats": self.sample_stats,
-            }
-        )
-        return write_tree(tree, path, overwrite)
+        groups = {
+            "network": pack(self.network.state_dict()),
+            self.sampler.group: self.sampler.to_dataset(),
+            "sample_stats": self.sample_stats,
+        }
+        root["sha256"] = digest(root, groups)
+        below = {f"/{name}": group for name, group in groups.items()}
+        return write_tree(xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **below}), path, overwrite)
 
     def check(self, draws: int | None, seed: int) -> int:
         """How many draws there will be of those asked for; raises where there cannot be so many."""
@@ -312,9 +314,9 @@ class Posterior:
 
     def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
         """The names of the data's classes, of which there must be as many as logits; else those of the fit."""
-        trained = json.loads(self.attrs.get("classes", "[]"))
-        known = trained if len(trained) == count else range(count)
-        classes = [str(name) for name in getattr(dataset, "classes", None) or known]
+        trained = known(self.attrs, "classes")
+        names = trained if isinstance(trained, list) and len(trained) == count else range(count)
+        classes = [str(name) for name in getattr(dataset, "classes", None) or names]
         if len(classes) != count:
             raise BayesdfError(
                 f"the data has {len(classes)} classes ({', '.join(classes)}), but the posterior tells {count} apart: "
@@ -359,44 +361,72 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     Raises
     ------
     BayesdfError
-        The store is missing or damaged, is no posterior, or needs a detector (or another one).
+        The store is missing or damaged, was changed after it was written, is no posterior, or needs a detector (or
+        another one).
     """
     tree = open_tree(path)
     attrs = {str(name): value for name, value in tree.attrs.items()}
     kind = attrs.pop("sampler", None)
-    if kind not in SAMPLERS or not {"network", "variational", "sample_stats"} <= set(tree.children):
+    method = SAMPLERS.get(kind) if isinstance(kind, str) else None
+    groups = {str(name): child.to_dataset(inherit=False) for name, child in tree.children.items()}
+    if method is not None and method.group not in groups:
+        groups[method.group] = groups.get("variational", xr.Dataset())  # where stored draws lay once
+    if method is None or not {"network", "sample_stats"} <= set(groups) or not groups[method.group].variables:
         raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
+    own = {name: groups[name] for name in ("network", "sample_stats", method.group)}
+    written = attrs.pop("sha256", None)
+    if written is not None and written != digest({**attrs, "sampler": kind}, own):
+        raise BayesdfError(f"{path} was changed, or damaged, after Posterior.save wrote it: save it again")
     try:
-        sampler = SAMPLERS[kind].from_dataset(_dataset(tree, "variational"))
+        sampler = method.from_dataset(groups[method.group])
         recipe = json.loads(attrs.pop("recipe", "null"))
+        _check_sampler(sampler)
     except BayesdfError:
         raise
-    except (KeyError, ValueError, TypeError) as error:
-        raise BayesdfError(f"{path}: the posterior's parameters are damaged ({error}): save it again") from error
-    if detector is not None:
-        network = copy.deepcopy(detector.network)
-    elif recipe is not None:
-        with torch.random.fork_rng([]):  # its fresh weights are nobody's
-            network = rebuild(recipe)
-    else:
+    except Exception as error:  # a file may hold anything
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BayesdfError(f"{path}: the posterior's parameters are damaged ({cause}): save it again") from error
+    if detector is None and recipe is None:
         raise BayesdfError(
             f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
             "detector=Detector(network, priors) with a network of the same architecture"
         )
-    if attrs.pop("one_logit", 0):
-        to_two_classes(network)
     try:
-        state = _unpack(_dataset(tree, "network"))
+        if detector is not None:
+            network = copy.deepcopy(detector.network)
+        else:
+            with torch.random.fork_rng([]):  # its fresh weights are nobody's
+                network = rebuild(recipe)
+        if attrs.pop("one_logit", 0):
+            to_two_classes(network)
+        state = unpack_state(groups["network"])
         sampler.install(network)
         network.load_state_dict(state)
-        known = state_names(network)
+        for name, value in network.named_parameters():
+            if not bool(value.isfinite().all()):
+                raise RuntimeError(f"{name} is not finite")
+        tensors = state_names(network)
         for name, shape in sampler.shapes.items():
-            if name in known and tuple(state[name].shape) != tuple(shape):
+            if name in tensors and tuple(state[name].shape) != tuple(shape):
                 raise RuntimeError(f"site {name} has shape {shape}")
-    except (RuntimeError, AttributeError, KeyError, ValueError) as error:
+        if not tensors & set(sampler.shapes):
+            raise RuntimeError(f"it has none of the sites {', '.join(sampler.shapes)}")
+    except BayesdfError:
+        raise
+    except Exception as error:  # the network's own code, and what the file says of it
         cause = " ".join(str(error).split())[:300]
         raise BayesdfError(f"{path}: its network is not of this architecture: {cause}") from error
-    return Posterior(network, sampler, _dataset(tree, "sample_stats"), attrs)
+    return Posterior(network, sampler, groups["sample_stats"], attrs)
+
+
+def _check_sampler(sampler: Sampler) -> None:
+    """A sampler from a store must have sites, and give finite draws of their shapes."""
+    if not sampler.shapes:
+        raise ValueError("there are no sites")
+    for values in (sampler.draw(0, 0), sampler.point()):
+        for name, shape in sampler.shapes.items():
+            if tuple(values[name].shape) != tuple(shape) or not bool(values[name].isfinite().all()):
+                raise ValueError(f"site {name} is not finite, or not of shape {shape}")
 
 
 @torch.no_grad()
@@ -433,32 +463,6 @@ def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds
         "xarray": xr.__version__,
         "fit_seconds": round(seconds, 3),
     }
-
-
-def _pack(state: dict[str, Tensor]) -> xr.Dataset:
-    """A network's state as one flat array a dtype: a store of a file a tensor takes seconds to write."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    index = [(name, str(value.numpy().dtype), tuple(value.shape)) for name, value in tensors.items()]
-    flat = {
-        kind: np.concatenate([tensors[name].numpy().ravel() for name, dtype, _ in index if dtype == kind])
-        for kind in dict.fromkeys(dtype for _, dtype, _ in index)
-    }
-    variables = {kind: (f"{kind}_number", values) for kind, values in flat.items()}
-    return xr.Dataset(variables, attrs={"tensors": json.dumps(index)})
-
-
-def _unpack(dataset: xr.Dataset) -> dict[str, Tensor]:
-    """What `_pack` packed."""
-    state, used = {}, dict.fromkeys(map(str, dataset.data_vars), 0)
-    for name, kind, shape in json.loads(dataset.attrs["tensors"]):
-        end = used[kind] + math.prod(shape)
-        state[name] = torch.from_numpy(dataset[kind].values[used[kind] : end].reshape(shape).copy())
-        used[kind] = end
-    return state
-
-
-def _dataset(tree: xr.DataTree, group: str) -> xr.Dataset:
-    return tree.children[group].to_dataset(inherit=False)
 
 
 def _log_likelihood(piece: Piece) -> np.ndarray:

@@ -148,13 +148,13 @@ class Detector:
             output = network(images.to(device))
         return to_two_classes(network) if class_logits(output) is not output else network
 
-    def check_output(self, classes: Sequence[str], images: Tensor) -> None:
+    def check_output(self, classes: Sequence[str] | None, images: Tensor) -> None:
         """Say what to change where the network's output does not fit the task.
 
         Parameters
         ----------
-        classes : sequence of str
-            The names of the task's classes.
+        classes : sequence of str, or None
+            The names of the task's classes; None where nobody knows them.
         images : Tensor (B, 3, H, W)
             A few images of the data.
 
@@ -173,7 +173,7 @@ class Detector:
             cause = " ".join(str(error).split())[:200]
             raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
         if isinstance(logits, Tensor) and logits.shape in ((len(images), 1), (len(images),)):
-            if len(classes) != 2:
+            if classes is not None and len(classes) != 2:
                 raise BayesdfError(
                     f"the network returns one logit, which tells 2 classes apart, but the task has {len(classes)} "
                     f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
@@ -181,11 +181,12 @@ class Detector:
             logits = class_logits(logits)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            expected = f"({len(images)}, {'C' if classes is None else len(classes)})"
             raise BayesdfError(
                 f"the network returns {shape} for {len(images)} images, but a detector's network returns "
-                f"logits ({len(images)}, {len(classes)}): flatten or index its output"
+                f"logits {expected}: flatten or index its output"
             )
-        if logits.shape[1] != len(classes):
+        if classes is not None and logits.shape[1] != len(classes):
             raise BayesdfError(
                 f"the network returns {logits.shape[1]} logits, but the task has {len(classes)} classes "
                 f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"

@@ -27,6 +27,9 @@ from bayesdf.inference import (
 from bayesdf.models import Detector, build, priors
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, simulate
 
+# Fits here are short on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
+
 WEIGHTS = torch.tensor([1.0, -0.5])
 
 
@@ -100,7 +103,6 @@ def test_laplace_and_nuts_find_the_exact_posterior(train):
     assert (abs(draws.mean(0) - mean) / sd).max() < 0.5  # five standard errors of 100 independent draws
 
 
-@pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
 def test_a_network_that_cannot_be_split_too(train):
     expected, found = (fitted(METHODS["svi"], form(2), train).predict(train, draws=2) for form in (Flat, Untraceable))
     np.testing.assert_allclose(logits(found), logits(expected), atol=1e-4)

@@ -13,6 +13,9 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace
 from bayesdf.models import Detector, priors
 
+# Fits here are short on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
+
 QUICK = {"epochs": 3, "lr": 0.01, "batch_size": 10, "progress": False}
 METHODS = {
     "map": MAP(**QUICK),
@@ -49,7 +52,6 @@ def of_one_scale(name, parameter):
     return dist.Normal(torch.zeros_like(parameter), scale()).to_event(parameter.dim())
 
 
-@pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_shared_hyperprior_has_one_site_in_every_method(data, name):
     posterior = METHODS[name].fit(Detector(network(), {"1": of_one_scale, "3": of_one_scale}), data)
@@ -71,7 +73,6 @@ def spike_and_slab(name, parameter):
     ).to_event(parameter.dim())
 
 
-@pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
 @pytest.mark.parametrize("name", METHODS)
 def test_spike_and_slab_by_pyro_runs_in_every_method(data, name):
     posterior = METHODS[name].fit(Detector(network(), {"3": spike_and_slab}), data)

@@ -14,6 +14,9 @@ from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference import SVI, load_posterior, logit_moments
 from bayesdf.models import Detector, priors
 
+# Fits here are short on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
+
 SIZE, QUALITY = 16, 70
 
 
@@ -178,7 +181,6 @@ def test_what_is_no_image_gets_one_line(posterior, what):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::bayesdf.errors.BayesdfWarning")
 @pytest.mark.parametrize("first", [True, False])
 def test_wrong_channels_get_one_line(posterior, images, first):
     fresh = type(posterior)(posterior.network, posterior.sampler, posterior.sample_stats, posterior.attrs)

@@ -29,6 +29,8 @@ class Sampler:
     """What every method leaves behind: the numbers from which its draws are made again."""
 
     kind: ClassVar[str]
+    group: ClassVar[str] = "variational"
+    """Of a store, in which `to_dataset` lies."""
     shapes: dict[str, tuple[int, ...]]
     """Site name to shape of one value."""
     capacity: int | None = None
