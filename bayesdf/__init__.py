@@ -9,7 +9,7 @@
 __version__ = "0.1.0"
 
 from bayesdf import analysis, data, generators, inference, models
-from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.errors import BayesdfError, BayesdfWarning, ConvergenceWarning
 from bayesdf.experiments.run import open_run
 from bayesdf.inference import (
     MAP,
@@ -34,6 +34,7 @@ __all__ = [
     "SWAG",
     "BayesdfError",
     "BayesdfWarning",
+    "ConvergenceWarning",
     "DeepEnsemble",
     "Detector",
     "Laplace",

@@ -10,3 +10,7 @@ class BayesdfError(ValueError):
 
 class BayesdfWarning(UserWarning):
     """Something that may spoil a result, said before it does."""
+
+
+class ConvergenceWarning(BayesdfWarning):
+    """A fit has ended, but is not shown to be the posterior that was asked for."""

@@ -24,11 +24,12 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.prediction import state_names
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.samplers.sampler import CONSTRAINTS
 from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.verdict import Verdict
 from bayesdf.models.detector import Detector
 
 
@@ -79,17 +80,20 @@ class DeepEnsemble(Training):
         original = {name: value.clone() for name, value in problem.network.state_dict().items()}
         found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []  # sites and network of each
         histories: list[History] = []
+        verdicts: list[Verdict] = []
 
         def keep(point: Point, history: History) -> None:
             settle(problem.network, point.values())
             state = {name: value.clone() for name, value in problem.network.state_dict().items()}
             found.append((point.values(), state))
             histories.append(history)
+            verdicts.append(point.verdict(history))
 
         def posterior() -> Posterior:
             sampler = StoredSampler(_differing(problem, found))
             problem.network.load_state_dict(found[0][1])
-            return Posterior(problem.network, sampler, _stats(histories), fitted_by(self, detector, train, clock()))
+            stats = _together(verdicts).into(_stats(histories))
+            return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
 
         def rescued(point: Point, history: History) -> Posterior:
             keep(point, history)
@@ -105,7 +109,7 @@ class DeepEnsemble(Training):
                 point = Point(joint, own, _prior_draw(joint, own))
                 with rescuing(partial(rescued, point)):
                     keep(point, minimise(own, point, phase=member))
-        return posterior()
+        return told(self, posterior())
 
 
 @torch.no_grad()
@@ -134,6 +138,14 @@ def _differing(problem: Problem, found: list[tuple[dict[str, Tensor], dict[str, 
     ]
     members = [{**values, **{name: state[name] for name in others}} for values, state in found]
     return {name: torch.stack([member[name].cpu() for member in members])[None] for name in members[0]}
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    """Of all members: that of the one which is worst off, and how many have converged."""
+    count = sum(verdict.converged for verdict in verdicts)
+    worst = max(verdicts, key=lambda verdict: (not verdict.converged, verdict.figures.get("gain_nats", 0.0)))
+    which = "all members have" if count == len(verdicts) else f"{count} of {len(verdicts)} members have"
+    return Verdict(count == len(verdicts), f"{which} converged; of the worst, {worst.text}", worst.figures)
 
 
 def _stats(histories: list[History]) -> xr.Dataset:

@@ -13,6 +13,7 @@ from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
+from bayesdf.inference.rates import site_reach
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, constrain, support_name
 from bayesdf.inference.training import Problem
 from bayesdf.models.detector import Detector
@@ -32,6 +33,12 @@ class Joint:
         The weights of the network, and the medians of hyperpriors, in unconstrained space.
     support : dict from site to str
         Where each site lives: ``real``, ``positive`` or ``unit_interval``.
+    weights : frozenset of str
+        The sites that are weights of the network; the others are hyperpriors.
+    prior : callable
+        Samples every site.
+    reach : dict from site to float
+        See `bayesdf.inference.rates`.
     """
 
     def __init__(self, detector: Detector, problem: Problem) -> None:
@@ -42,6 +49,10 @@ class Joint:
         self.start = {name: value for name, (value, _) in found.items()}
         self.support = {name: support for name, (_, support) in found.items()}
         self.shapes = {name: tuple(value.shape) for name, value in self.start.items()}
+        self.weights = frozenset(detector.sites)
+        device = problem.device if problem.device.type == "cuda" else None
+        self.prior = partial(detector.sample, device)
+        self.reach = site_reach(self.prior, problem.network)
 
     @property
     def numbers(self) -> int:
@@ -51,6 +62,15 @@ class Joint:
     def values(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """From unconstrained space to that of the priors."""
         return {name: constrain(value, self.support[name]) for name, value in z.items()}
+
+    @torch.no_grad()
+    def prior_draws(self, count: int) -> dict[str, Tensor]:
+        """Every site from its prior (count, …), always the same draws."""
+        devices = {value.device for value in self.start.values() if value.device.type == "cuda"}
+        with torch.random.fork_rng(devices), pyro.poutine.block(), pyro.validation_enabled(False):
+            torch.manual_seed(0)
+            traces = [prune_subsample_sites(pyro.poutine.trace(self.prior).get_trace()) for _ in range(count)]
+        return {name: torch.stack([trace.nodes[name]["value"] for trace in traces]) for name in self.start}
 
     def log_density(
         self,
@@ -72,17 +92,23 @@ class Joint:
             a posteriori).
         """
         values = self.values(z)
-        images = inputs[0] if len(inputs) == 1 else inputs
-        density = _Density(values)
-        with pyro.validation_enabled(False), density:  # validation costs a pass over the weights for each distribution
-            self.model(images, labels, network=module)
-        total = density.total
+        total = self.log_density_at(values, module, inputs, labels)
         if jacobian:
             for name, support in self.support.items():
                 if support != "real":
                     transform = biject_to(CONSTRAINTS[support])
                     total = total + transform.log_abs_det_jacobian(z[name], values[name]).sum()
         return total
+
+    def log_density_at(
+        self, values: Mapping[str, Tensor], module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor
+    ) -> Tensor:
+        """The same of the sites' own values, as priors write them."""
+        images = inputs[0] if len(inputs) == 1 else inputs
+        density = _Density(values)
+        with pyro.validation_enabled(False), density:  # validation costs a pass over the weights for each distribution
+            self.model(images, labels, network=module)
+        return density.total
 
 
 class _Density(ConditionMessenger):

@@ -26,12 +26,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference import psis, whitening
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.prediction import batches
 from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler, Sampler
+from bayesdf.inference.schedule import LEAST, SHARE_OF_IMAGE
 from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.verdict import Verdict, of_k_hat, of_search
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier
 from bayesdf.models.modes import hooked
@@ -107,7 +110,54 @@ class Laplace(Training):
                 return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
 
             with rescuing(posterior):
-                return posterior(minimise(problem, point))
+                history = minimise(problem, point)
+                found = posterior(history)
+            verdict = _verdict(history, joint, problem, found.sampler)
+            found.sample_stats = verdict.into(found.sample_stats)
+        return told(self, found)
+
+
+def _verdict(history: History, joint: Joint, problem: Problem, sampler: Sampler) -> Verdict:
+    """Is the curvature that of the maximum, and is the posterior a normal?
+
+    With the noise u of a draw, ``z = z(u)``, the slope of the log density in u where u is 0 tells how far the maximum
+    is: by ``|slope|² / 2`` nats if the density is as curved as is said (the Newton decrement; Boyd and Vandenberghe,
+    "Convex Optimization", 2004, 9.5.1).
+    """
+    assert isinstance(sampler, FullSampler | MatrixSampler)
+    search = of_search(history, "negative log density")
+    if problem.settings.augment is not None:
+        return search  # the maximum is of images that nobody sees again
+    noise = sampler.noise_shapes()
+    at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in noise.items()}
+    slopes = {name: torch.zeros_like(value) for name, value in at_mode.items()}
+    for inputs, labels in whitening.features(problem, problem.settings.batch_size):
+        values = {name: value.to(problem.device) for name, value in sampler.of_noise(at_mode).items()}
+        density = joint.log_density_at(values, problem.parts.suffix, inputs, labels) * (len(labels) / problem.size)
+        for name, slope in zip(at_mode, torch.autograd.grad(density, list(at_mode.values())), strict=True):
+            slopes[name] += slope
+    gain = sum(float(slope.square().sum()) for slope in slopes.values()) / 2
+    limit = max(LEAST, SHARE_OF_IMAGE * problem.size)
+    text = f"{gain:.2g} nats from the maximum of the log density"
+    figures = {"newton_gain_nats": gain, "gain_limit_nats": limit}
+    if gain <= limit:
+        found = Verdict(True, text, figures)
+    else:
+        text = f"the curvature was taken {text}, where {limit:.2g} count as near: leave epochs and lr out, or raise epochs"
+        found = Verdict(False, text, figures)
+    if problem.trained(exclude=set(joint.start)):
+        found = found & search
+    data = psis.small(joint, problem)
+    if data is None:
+        return found
+
+    def drawn() -> tuple[dict[str, Tensor], Tensor]:
+        fresh = {name: torch.randn(shape) for name, shape in noise.items()}
+        log_q = -sum((value.square().sum() / 2 for value in fresh.values()), torch.zeros(()))  # but for a constant
+        return {name: value.to(problem.device) for name, value in sampler.of_noise(fresh).items()}, log_q
+
+    value = psis.of_draws(drawn, joint, problem, data)
+    return found.cautioned(of_k_hat(value), k_hat=value)
 
 
 def _layer(detector: Detector, problem: Problem) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.rates import grouped, weight_reach
 from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.inference.training import (
     Clock,
@@ -28,6 +29,7 @@ from bayesdf.inference.training import (
     rescuing,
     seeded,
 )
+from bayesdf.inference.verdict import Verdict, of_scales, of_search
 from bayesdf.models.detector import Detector
 
 
@@ -35,7 +37,8 @@ from bayesdf.models.detector import Detector
 class MAP(Training):
     """Maximum a posteriori.
 
-    The maximum is of the density of the sites as the priors write them; hyperpriors are maximised too.
+    The maximum is of the density of the sites as the priors write them; hyperpriors are maximised too. A scale that
+    many weights share has no such maximum in general: it runs to 0 with them, which the verdict says.
 
     Parameters
     ----------
@@ -70,25 +73,38 @@ class MAP(Training):
                 return point.posterior(history, fitted_by(self, detector, train, clock()))
 
             with rescuing(posterior):
-                return posterior(minimise(problem, point))
+                return told(self, posterior(minimise(problem, point)))
 
 
 class Point(Objective):
-    """The negative log density an image, of one value of every site."""
+    """The negative log density an image, of one value of every site.
 
-    def __init__(self, joint: Joint, problem: Problem, start: dict[str, Tensor] | None = None) -> None:
+    Parameters
+    ----------
+    start
+        In unconstrained space; by default the network's weights and the medians of hyperpriors.
+    hold
+        Leave hyperpriors where they start. Where a scale and the weights under it go to 0 together their joint density
+        grows without end, so that samplers must not begin at its maximum.
+    """
+
+    def __init__(
+        self, joint: Joint, problem: Problem, start: dict[str, Tensor] | None = None, *, hold: bool = False
+    ) -> None:
         self.joint, self.problem = joint, problem
         start = joint.start if start is None else start
-        self.z = {name: value.clone().requires_grad_() for name, value in start.items()}
+        self.z = {name: value.clone() for name, value in start.items()}
+        for name, value in self.z.items():
+            value.requires_grad_(not hold or name in joint.weights)
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         return -self.joint.log_density(self.z, module, inputs, labels, jacobian=False) / self.problem.size
 
     def groups(self) -> list[dict[str, Any]]:
-        return [
-            {"params": list(self.z.values())},
-            {"params": list(self.problem.trained(exclude=set(self.z)).values())},
-        ]
+        sites = {name: value for name, value in self.z.items() if value.requires_grad}
+        parameters = {**sites, **self.problem.trained(exclude=set(self.z))}
+        reach = {**weight_reach(self.problem.network), **self.joint.reach}
+        return grouped(parameters, reach, self.problem.settings.lr)
 
     def draw(self) -> dict[str, Tensor]:
         return self.values()
@@ -100,7 +116,13 @@ class Point(Objective):
         """That has no other value."""
         sampler = DeltaSampler(self.values())
         settle(self.problem.network, sampler.point())
-        return Posterior(self.problem.network, sampler, history.dataset("loss"), attrs)
+        stats = self.verdict(history).into(history.dataset("loss"))
+        return Posterior(self.problem.network, sampler, stats, attrs)
+
+    def verdict(self, history: History) -> Verdict:
+        """Of the search, and of the scales that it ended at."""
+        draws = {name: value[None] for name, value in self.values().items()}
+        return of_scales(of_search(history, "negative log density"), self.joint, draws)
 
     @torch.no_grad()
     def values(self) -> dict[str, Tensor]:

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.posterior import SAMPLERS, Posterior, fitted_by
+from bayesdf.inference.posterior import SAMPLERS, Posterior, fitted_by, told
+from bayesdf.inference.rates import SCALE_RATE, grouped, weight_reach
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import generator, order, ordered, tensor
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.verdict import of_search
 from bayesdf.models.detector import Detector
 from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.patterns import select
@@ -120,12 +122,13 @@ class MCDropout(Training):
             attrs = fitted_by(self, detector, train, clock()) | {"priors": "{}"}
             learnt = objective.learnt()
             objective.forget()
-            return Posterior(problem.network, learnt, history.dataset("loss"), attrs)
+            stats = of_search(history, "loss").into(history.dataset("loss"))
+            return Posterior(problem.network, learnt, stats, attrs)
 
         with seeded(self.seed, problem.device):
             objective = (_Concrete if self.concrete else _Objective)(problem, self, sampler)
             with rescuing(posterior):
-                return posterior(minimise(problem, objective))
+                return told(self, posterior(minimise(problem, objective)))
 
 
 class ChannelDropout(nn.Module):
@@ -200,11 +203,12 @@ class _Objective(Objective):
 
     def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:
         self.problem, self.settings, self.sampler = problem, settings, sampler
-        self.weights: dict[tuple[str, ...], list[nn.Parameter]] = {}
-        """By the masks that multiply them."""
+        self.weights: dict[tuple[str, ...], dict[str, nn.Parameter]] = {}
+        """By the masks that multiply them, and by name."""
         masked = masks_before(problem.network, problem.example[0])
         for name, weight in problem.trained(exclude=set()).items():
-            self.weights.setdefault(masked.get(name, ()), []).append(weight)
+            self.weights.setdefault(masked.get(name, ()), {})[name] = weight
+        self.reach = {name: min(reach, settings.prior_scale) for name, reach in weight_reach(problem.network).items()}
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         losses = F.cross_entropy(module(*inputs), labels, reduction="none")
@@ -215,8 +219,9 @@ class _Objective(Objective):
         # Adam adds weight_decay * w to the gradient of the loss: the gradient of (weight_decay / 2) |w|².
         decay = 1 / (self.problem.size * settings.prior_scale**2)
         return [
-            {"params": weights, "weight_decay": decay / (1 - settings.rate) ** len(masks)}
+            {**group, "weight_decay": decay / (1 - settings.rate) ** len(masks)}
             for masks, weights in self.weights.items()
+            for group in grouped(weights, self.reach, settings.lr)
         ]
 
     def draw(self) -> dict[str, Tensor]:
@@ -253,15 +258,17 @@ class _Concrete(_Objective):
         kept = dict(zip(self.logits, 1 - rates, strict=True))
         squares = rates.new_zeros(())
         for masks, weights in self.weights.items():
-            square = torch.stack([weight.square().sum() for weight in weights]).sum()
+            square = torch.stack([weight.square().sum() for weight in weights.values()]).sum()
             squares = squares + square / math.prod(kept[mask] for mask in masks)
         prior = squares / (2 * self.settings.prior_scale**2)
         return loss + (prior - (channels * entropy).sum()) / self.problem.size
 
     def groups(self) -> list[dict[str, Any]]:
         # A logit has further to go than a weight.
-        own = {"params": list(self.logits.values()), "lr": 10 * self.settings.lr}
-        return [own, {"params": [weight for weights in self.weights.values() for weight in weights]}]
+        lr = self.settings.lr
+        own = {"params": list(self.logits.values()), "lr": SCALE_RATE if lr is None else 10 * lr}
+        trained = {name: weight for weights in self.weights.values() for name, weight in weights.items()}
+        return [own, *grouped(trained, self.reach, lr)]
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {site: [logit] for site, logit in self.logits.items()}

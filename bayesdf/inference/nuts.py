@@ -6,7 +6,6 @@ which the posterior is about as wide in every direction (see `bayesdf.inference.
 maximum a posteriori), so that trees stay shallow where numbers are strongly correlated.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from pyro.infer import MCMC
 from pyro.infer import NUTS as PyroNUTS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.errors import BayesdfError
 from bayesdf.files import replacing
 from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.training import (
     Clock,
@@ -39,7 +39,8 @@ from bayesdf.inference.training import (
     rescuing,
     seeded,
 )
-from bayesdf.inference.whitening import Batch, Whitening
+from bayesdf.inference.verdict import Verdict, of_chains, of_scales, of_search
+from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
 NUMBERS = 50_000
@@ -97,8 +98,8 @@ class NUTS(Training):
         -------
         Posterior
             Of stored draws (chain, draw). ``sample_stats`` has, by (chain, draw), ``diverging``, ``acceptance_rate``
-            (mean over the trajectory), ``lp`` (log density of the unconstrained numbers, up to a constant), ``n_steps``
-            and ``tree_depth`` (doublings completed), and ``loss`` (step) of the maximum a posteriori.
+            (mean over the trajectory), ``lp`` (log density of the unconstrained numbers, up to a constant), ``energy``
+            (of the trajectory, potential and kinetic), ``n_steps`` and ``tree_depth`` (doublings completed), and ``loss`` (step) of the maximum a posteriori.
 
         Raises
         ------
@@ -107,15 +108,16 @@ class NUTS(Training):
 
         Warns
         -----
-        BayesdfWarning
-            Trajectories diverged: parts of the posterior may be missing.
+        ConvergenceWarning
+            Chains disagree, have few effective draws or little energy, or trajectories diverged: parts of the posterior
+            may be missing.
         """
         clock = Clock()
         problem = pose(detector, self, train, validation)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem)
             _refuse_many(joint)
-            point = Point(joint, problem)
+            point = Point(joint, problem, hold=True)
 
             def at_mode(history: History) -> Posterior:
                 return point.posterior(history, fitted_by(self, detector, train, clock()))
@@ -129,8 +131,8 @@ class NUTS(Training):
         stats = history.dataset("loss").assign_coords(chain=np.arange(self.chains), draw=np.arange(self.samples))
         for name in chains[0].stats:
             stats[name] = (("chain", "draw"), torch.stack([chain.stats[name] for chain in chains]).numpy())
-        _warn(int(stats["diverging"].sum()), self)
-        return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+        stats = _verdict(self, history, joint, problem, sampler.values, stats).into(stats)
+        return told(self, Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock())))
 
 
 @dataclass
@@ -146,7 +148,7 @@ class _Space(Whitening):
 
     def __init__(self, joint: Joint, problem: Problem, mode: dict[str, Tensor]) -> None:
         self.problem = problem
-        self.data = _together(list(whitening.features(problem, problem.settings.batch_size)))
+        self.data = whitening.together(list(whitening.features(problem, problem.settings.batch_size)))
         centre = whitening.flat(mode)
         prior = whitening.prior_information(joint, problem, centre)
         if joint.numbers <= whitening.DENSE:
@@ -169,7 +171,8 @@ class _Kernel(PyroNUTS):
 
     def __init__(self, potential: Callable[[Tensor], Tensor], settings: NUTS) -> None:
         self.gradients = 0
-        self.notes: list[tuple[bool, float, float, int, int]] = []
+        self.notes: list[tuple[bool, float, float, float, int, int]] = []
+        self.kinetic: float | None = None
 
         def counted(parameters: dict[str, Tensor]) -> Tensor:
             self.gradients += 1
@@ -180,6 +183,7 @@ class _Kernel(PyroNUTS):
 
     def sample(self, params: dict[str, Tensor]) -> dict[str, Tensor]:
         mean, diverged, self.gradients = self._mean_accept_prob, len(self._divergences), 0
+        self.kinetic, potential = None, self._potential_energy_last
         params = super().sample(params)
         draw = self._t - self._warmup_steps
         if draw > 0:
@@ -189,14 +193,21 @@ class _Kernel(PyroNUTS):
                     len(self._divergences) > diverged,
                     acceptance,
                     -float(self._potential_energy_last),
+                    float(potential) + (self.kinetic or 0.0),
                     self.gradients,
                     (self.gradients + 1).bit_length() - 1,
                 )
             )
         return params
 
+    def _kinetic_energy(self, r_unscaled: dict[str, Tensor]) -> Tensor:
+        energy = super()._kinetic_energy(r_unscaled)
+        if self.kinetic is None:  # of the momentum that a trajectory begins with
+            self.kinetic = float(energy)
+        return energy
+
     def stats(self) -> dict[str, Tensor]:
-        names = ("diverging", "acceptance_rate", "lp", "n_steps", "tree_depth")
+        names = ("diverging", "acceptance_rate", "lp", "energy", "n_steps", "tree_depth")
         return {name: torch.tensor(column) for name, column in zip(names, zip(*self.notes, strict=True), strict=True)}
 
 
@@ -246,14 +257,6 @@ def _run(space: _Space, settings: NUTS, number: int, report: Callable[[str, int]
     return _Chain(values, kernel.stats())
 
 
-def _together(batches: list[Batch]) -> list[Batch]:
-    """One batch of all, where what crosses into the suffix is a value an image."""
-    if not all(isinstance(part, Tensor) and len(part) == len(labels) for inputs, labels in batches for part in inputs):
-        return batches
-    inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
-    return [(inputs, torch.cat([labels for _, labels in batches]))]
-
-
 def _refuse_many(joint: Joint) -> None:
     if joint.numbers > NUMBERS:
         sizes = {name: value.numel() for name, value in joint.start.items()}
@@ -264,11 +267,13 @@ def _refuse_many(joint: Joint) -> None:
         )
 
 
-def _warn(diverged: int, settings: NUTS) -> None:
-    if diverged:
-        warnings.warn(
-            f"NUTS: {diverged} of {settings.chains * settings.samples} trajectories diverged, so parts of the "
-            f"posterior may be missing: raise target_accept above {settings.target_accept}, or change the prior",
-            BayesdfWarning,
-            stacklevel=3,
-        )
+def _verdict(
+    settings: NUTS, history: History, joint: Joint, problem: Problem, draws: dict[str, Tensor], stats: xr.Dataset
+) -> Verdict:
+    """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
+    advice = f"raise warmup and samples, or target_accept above {settings.target_accept}; or change the prior"
+    noted = {name: stats[name].values for name in ("diverging", "energy")}
+    found = of_chains({name: value.numpy() for name, value in draws.items()}, advice, noted)
+    found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
+    stays = problem.trained(exclude=set(draws))
+    return found & of_search(history, "negative log density") if stays else found

@@ -29,6 +29,7 @@ from bayesdf.inference.samplers import (
     StoredSampler,
 )
 from bayesdf.inference.training import Training
+from bayesdf.inference.verdict import say
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
 from bayesdf.models.modes import check_precision
@@ -78,7 +79,8 @@ class Posterior:
         self._predictors: dict[torch.device, Predictor] = {}
 
     def __repr__(self) -> str:
-        return f"Posterior({self.attrs.get('method')} over {', '.join(self.sampler.shapes) or 'no sites'})"
+        verdict = self.sample_stats.attrs.get("verdict", "no verdict")
+        return f"Posterior({self.attrs.get('method')} over {', '.join(self.sampler.shapes) or 'no sites'}; {verdict})"
 
     def draws(self, draws: int | None = None, seed: int = 0) -> xr.DataTree:
         """Draw the sites.
@@ -436,6 +438,12 @@ def settle(network: nn.Module, point: dict[str, Tensor]) -> None:
     for name, value in point.items():
         if name in known:
             state[name].copy_(value)
+
+
+def told(method: Training, posterior: Posterior) -> Posterior:
+    """The posterior, its verdict said on the screen."""
+    say(type(method).__name__, posterior.sample_stats, method.progress)
+    return posterior
 
 
 def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.folding import folded
+from bayesdf.inference.labels import class_numbers
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
@@ -217,7 +218,7 @@ def batches(
             images = augment(images)
         if images.dim() == 4:
             images = images.to(device, memory_format=torch.channels_last)
-        yield images.to(device), torch.as_tensor(labels).to(device)
+        yield images.to(device), class_numbers(labels).to(device)
 
 
 def _float(images: Any) -> Tensor:

@@ -50,15 +50,19 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.samplers import StoredSampler
+from bayesdf.inference.schedule import Schedule
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.verdict import Verdict, of_chains, of_scales, of_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
 CURVATURE_IMAGES = 512
 """So many training images stand for all where the largest curvature is looked for."""
 POWER_STEPS = 30
+STEPS, LEAST_EPOCHS = 4_000, 10
+"""Of a chain that is not told how long it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,8 @@ class SGMCMC(Training):
         With momentum, or without; see the formulas of this module.
     chains : int
         Each starts at the maximum a posteriori with other random numbers.
-    sampling_epochs : int
-        Passes of each chain over the training images.
+    sampling_epochs : int, optional
+        Passes of each chain over the training images. Default: 4,000 steps, and at least ten passes.
     cycles : int
         How often the step size falls from `step_size` to 0 in a chain.
     burn_in : float
@@ -97,8 +101,8 @@ class SGMCMC(Training):
     """
 
     dynamics: Literal["sghmc", "sgld"] = "sghmc"
-    chains: int = 1
-    sampling_epochs: int = 100
+    chains: int = 4
+    sampling_epochs: int | None = None
     cycles: int = 4
     burn_in: float = 0.5
     step_size: float = 0.5
@@ -110,7 +114,7 @@ class SGMCMC(Training):
         if self.dynamics not in ("sghmc", "sgld"):
             raise BayesdfError(f"SGMCMC: dynamics is {self.dynamics!r}, but must be 'sghmc' or 'sgld'")
         for name in ("chains", "sampling_epochs", "cycles", "stored_draws"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise BayesdfError(f"SGMCMC: {name} is {getattr(self, name)}, but must be at least 1")
         if self.stored_draws % self.chains:
             raise BayesdfError(
@@ -154,7 +158,7 @@ class SGMCMC(Training):
         places = _places(self, steps)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem)
-            point = Point(joint, problem)
+            point = Point(joint, problem, hold=True)
 
             mode = History()
             chains: list[_Chain] = []
@@ -191,10 +195,20 @@ class SGMCMC(Training):
                     # In the loop only the sites move, and nothing else may: everything else is as if frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
-                    minimise(
-                        chains[-1].problem, chains[-1], phase=1 + number, epochs=self.sampling_epochs, lr=self.step_size
-                    )
-                return posterior(len(places))
+                    minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
+                found = posterior(len(places))
+            draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
+            found.sample_stats = _verdict(mode, joint, problem, draws).into(found.sample_stats)
+        return told(self, found)
+
+
+def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Tensor]) -> Verdict:
+    """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
+    advice = "raise sampling_epochs or chains, or take NUTS where there are few numbers"
+    found = of_chains({name: value.numpy() for name, value in draws.items()}, advice)
+    found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
+    stays = problem.trained(exclude=set(draws))
+    return found & of_search(mode, "negative log density") if stays else found
 
 
 class _Chain(Objective):
@@ -223,12 +237,12 @@ class _Chain(Objective):
         return self._controlled()
 
     def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [self.u]}]
+        return [{"params": [self.u], "lr": self.settings.step_size}]
 
-    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
+    def optimiser(self, groups: list[dict[str, Any]], schedule: Schedule) -> tuple[Optimizer, LRScheduler]:
         friction = self.settings.friction if self.settings.dynamics == "sghmc" else None
-        optimiser = Langevin(groups, lr, self.problem.size, friction)
-        shares = [*(self.steps / lr), 0.0]  # the schedule asks for one more than there are steps
+        optimiser = Langevin(groups, self.settings.step_size, self.problem.size, friction)
+        shares = [*(self.steps / self.settings.step_size), 0.0]  # the schedule asks for one more than there are steps
         return optimiser, LambdaLR(optimiser, lambda step: float(shares[step]))
 
     def draw(self) -> dict[str, Tensor]:
@@ -323,9 +337,16 @@ def _largest_curvature(joint: Joint, problem: Problem, space: Whitening) -> floa
     return float(direction.norm())
 
 
+def _epochs(settings: SGMCMC, problem: Problem) -> int:
+    """Passes of a chain."""
+    if settings.sampling_epochs is not None:
+        return settings.sampling_epochs
+    return max(LEAST_EPOCHS, math.ceil(STEPS / math.ceil(problem.size / settings.batch_size)))
+
+
 def _steps(settings: SGMCMC, problem: Problem) -> np.ndarray:
     """The step size h of every step of a chain."""
-    total = settings.sampling_epochs * max(1, math.ceil(problem.size / settings.batch_size))
+    total = _epochs(settings, problem) * math.ceil(problem.size / settings.batch_size)
     cycle = math.ceil(total / settings.cycles)
     return settings.step_size * np.sqrt((1 + np.cos(np.pi * (np.arange(total) % cycle) / cycle)) / 2)
 

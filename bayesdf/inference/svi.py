@@ -16,17 +16,23 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference import psis
 from bayesdf.inference.estimators import Estimator, eligible
 from bayesdf.inference.guides import NAMED, MeanField, make_guide
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.guides.guide import sites_of
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.rates import SCALE_RATE, grouped, site_reach, weight_reach
 from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.verdict import Verdict, of_k_hat, of_scales, of_search
 from bayesdf.models.detector import Detector
+
+_VERDICT_DRAWS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +55,7 @@ class SVI(Training):
         (see `bayesdf.inference.estimators`). The optimum is the same, the gradients are less noisy.
     scale_lr : float, optional
         Learning rate of all that is not a location (scales in logarithms, factors of covariances, hyperpriors), which
-        has further to go; default ``10 lr``.
+        has further to go; default ``10 lr``, or 0.05 where `lr` is not given.
     init_scale : float
         Where the guide's scales start, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.
@@ -136,14 +142,17 @@ class SVI(Training):
                 return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
 
             with rescuing(posterior):
-                return posterior(minimise(problem, objective))
+                history = minimise(problem, objective)
+            found = posterior(history)
+            found.sample_stats = objective.verdict(history).into(found.sample_stats)
+        return told(self, found)
 
 
 class _Objective(Objective):
     """The negative ELBO per image."""
 
     def __init__(self, detector: Detector, problem: Problem, settings: SVI) -> None:
-        self.problem, self.settings = problem, settings
+        self.detector, self.problem, self.settings = detector, problem, settings
         self.model = partial(detector.model, size=problem.size)
         self.network_sites = set(detector.sites)
         parameters = dict(problem.network.named_parameters())
@@ -166,10 +175,12 @@ class _Objective(Objective):
                 "and no site is one: take 'plain'"
             )
         self.annealed, self.step = 0, 0
+        device = problem.device if problem.device.type == "cuda" else None
+        self.reach = site_reach(partial(detector.sample, device), problem.network)
 
-    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
+    def annealing(self, total: int) -> int:
         self.annealed = round(self.settings.kl_annealing * total)
-        return super().optimiser(groups, lr, total)
+        return self.annealed
 
     def stepped(self, step: int) -> None:
         self.step = step + 1
@@ -187,15 +198,41 @@ class _Objective(Objective):
         return loss * (weight / self.problem.size)
 
     def groups(self) -> list[dict[str, Any]]:
-        scale_lr = self.settings.scale_lr or 10 * self.settings.lr
+        lr, scale_lr = self.settings.lr, self.settings.scale_lr
+        scale_lr = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
+        trained = self.problem.trained(exclude=self.network_sites)
+        slow = {name: value for name, value in self.own.items() if not self.guide.fast(name)}
+        # What belongs to no single site moves as the site does that has the shortest way to go.
+        least = min(self.reach.values())
+        reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
         return [
-            {"params": [value for name, value in self.own.items() if not self.guide.fast(name)]},
+            *grouped({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
             {"params": [value for name, value in self.own.items() if self.guide.fast(name)], "lr": scale_lr},
-            {"params": list(self.problem.trained(exclude=self.network_sites).values())},
         ]
 
     def draw(self) -> dict[str, Tensor]:
         return self.guide.draw()
+
+    def verdict(self, history: History) -> Verdict:
+        """Of the search; of scales in a hierarchy; and of the guide against the joint density, if the model is small."""
+        found = of_search(history, "negative ELBO")
+        try:
+            joint = Joint(self.detector, self.problem)
+        except BayesdfError:
+            return found  # a guide of the user's knows a support that nothing else here does
+        draws = [self.guide.draw() for _ in range(_VERDICT_DRAWS)] if set(joint.support.values()) != {"real"} else []
+        if draws:
+            found = of_scales(found, joint, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
+        data = psis.small(joint, self.problem) if self.settings.temperature == 1 else None
+        if data is None:
+            return found
+        value = psis.of_draws(self._density, joint, self.problem, data)
+        return found.cautioned(of_k_hat(value), k_hat=value)
+
+    def _density(self) -> tuple[dict[str, Tensor], Tensor]:
+        """A draw of the guide, and its log density there."""
+        trace = prune_subsample_sites(pyro.poutine.trace(self.guide).get_trace(*self.problem.example))
+        return {name: trace.nodes[name]["value"] for name in sites_of(trace)}, trace.log_prob_sum()
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {name: [value] for name, value in self.own.items()}

@@ -25,9 +25,10 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle
+from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.prediction import batches
 from bayesdf.inference.samplers import DeltaSampler, LowRankSampler, Sampler
+from bayesdf.inference.schedule import Schedule
 from bayesdf.inference.training import (
     Clock,
     History,
@@ -138,6 +139,7 @@ class SWAG(Training):
                 stats = history.dataset("loss")
                 stats["collect_loss"] = ("collect_step", torch.tensor(collected.loss, dtype=torch.float64).numpy())
                 stats["rate"] = rate
+                stats = point.verdict(history).into(stats)
                 return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
 
             with rescuing(lambda history: posterior(DeltaSampler(point.values()), history, History(), math.nan)):
@@ -145,12 +147,12 @@ class SWAG(Training):
             walk = _Walk(joint, problem, self, {name: value.detach() for name, value in point.z.items()})
             rate = walk.rates[0]
             with rescuing(lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)):
-                collected = minimise(problem, walk, phase=1, epochs=self.collect_epochs, lr=rate)
+                collected = minimise(problem, walk, phase=1, epochs=self.collect_epochs)
             sampler = walk.sampler()
             settle(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:
                 update_bn(batches(problem.train, self.batch_size, problem.device), problem.network)
-            return posterior(sampler, history, collected, rate)
+            return told(self, posterior(sampler, history, collected, rate))
 
 
 class _Walk(Point):
@@ -165,18 +167,23 @@ class _Walk(Point):
         self.squares = torch.zeros_like(self.mean)  # sum of squared deviations from the mean
         self.deviations: deque[Tensor] = deque(maxlen=settings.rank)
         self.averages = {name: value.detach().clone() for name, value in problem.trained(exclude=set(self.z)).items()}
-        trained = [[value for value in group["params"] if value.requires_grad] for group in super().groups()]
-        blocks = sum(bool(values) for values in trained)
+        self.blocks = [
+            [value for value in block.values() if value.requires_grad]
+            for block in (self.z, problem.trained(exclude=set(self.z)))
+        ]
+        blocks = sum(bool(values) for values in self.blocks)
         largest = settings.swag_lr * 2 * (1 + MOMENTUM) / blocks  # two blocks of curvature 1 have at most 2 together
-        self.rates = [largest / _largest_curvature(problem, self, values) if values else 0.0 for values in trained]
+        self.rates = [largest / _largest_curvature(problem, self, values) if values else 0.0 for values in self.blocks]
 
     def groups(self) -> list[dict[str, Any]]:
-        return [{**group, "lr": rate} for group, rate in zip(super().groups(), self.rates, strict=True)]
+        return [
+            {"params": block, "lr": rate} for block, rate in zip(self.blocks, self.rates, strict=True) if block
+        ]
 
-    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
-        count = self.settings.snapshots
+    def optimiser(self, groups: list[dict[str, Any]], schedule: Schedule) -> tuple[Optimizer, LRScheduler]:
+        count, total = self.settings.snapshots, schedule.total
         self.due = {math.ceil(number * total / count) - 1 for number in range(1, count + 1)}
-        optimiser = torch.optim.SGD(groups, lr=lr, momentum=MOMENTUM)
+        optimiser = torch.optim.SGD(groups, momentum=MOMENTUM)
         return optimiser, LambdaLR(optimiser, lambda step: 1.0)
 
     @torch.no_grad()

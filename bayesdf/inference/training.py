@@ -32,7 +32,9 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import replacing
+from bayesdf.inference.labels import all_labels
 from bayesdf.inference.prediction import batches, place, resolve_device
+from bayesdf.inference.schedule import Schedule, Slope
 from bayesdf.inference.split import Split, depends_on_mode, split
 from bayesdf.models.detector import Detector
 from bayesdf.models.priors import describe
@@ -41,9 +43,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 CACHE_BYTES = 1 << 30
 """Features of the training images that are kept in memory between epochs; beyond it they go to a file."""
 VALIDATION_DRAWS = 8
+_FIRST_STEPS, _WORTH_SAYING = 5, 10.0  # seconds that are said beforehand
 EXPLODED = 1e3
 """A loss so many times as large as the hundred before, and as 1, has exploded."""
-_WARM_UP = 0.05  # share of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +54,13 @@ class Training:
 
     Parameters
     ----------
-    epochs : int
-        Passes over the training images.
-    lr : float
-        Highest learning rate of Adam; it rises over the first twentieth of the steps and falls to zero along a cosine.
+    epochs : int, optional
+        Passes over the training images. Default: until the objective is flat, and at most ten passes or 6,000 steps,
+        whichever is more (see `bayesdf.inference.schedule`).
+    lr : float, optional
+        Highest learning rate of Adam; it rises over the first twentieth of the steps, stays, and falls to zero along a
+        cosine over the last 30 %. Default: for each parameter a fiftieth of how far it may have to go (see
+        `bayesdf.inference.rates`).
     batch_size : int
         Images a step; batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"
@@ -83,8 +88,8 @@ class Training:
         at once. `forget` deletes it, when the posterior is saved.
     """
 
-    epochs: int = 10
-    lr: float = 1e-3
+    epochs: int | None = None
+    lr: float | None = None
     batch_size: int = 32
     freeze: Literal["prefix", "all"] | None = None
     class_balanced: bool = True
@@ -98,10 +103,10 @@ class Training:
 
     def __post_init__(self) -> None:
         who = type(self).__name__
-        if self.epochs < 0:
-            raise BayesdfError(f"{who}: epochs is {self.epochs}, but must be at least 0")
-        if not self.lr > 0:
-            raise BayesdfError(f"{who}: lr is {self.lr}, but must be above 0")
+        if self.epochs is not None and self.epochs < 0:
+            raise BayesdfError(f"{who}: epochs is {self.epochs}, but must be at least 0, or None")
+        if self.lr is not None and not self.lr > 0:
+            raise BayesdfError(f"{who}: lr is {self.lr}, but must be above 0, or None")
         if self.batch_size < 1:
             raise BayesdfError(f"{who}: batch_size is {self.batch_size}, but must be at least 1")
         if self.freeze not in (None, "prefix", "all"):
@@ -175,7 +180,10 @@ class Objective:
         raise NotImplementedError
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser, of the method's own and the network's."""
+        """Parameter groups for the optimiser, of the method's own and the network's, each with its ``lr``.
+
+        A group whose ``lr`` has the unit of its parameters has their ``reach`` too (see `bayesdf.inference.rates`).
+        """
         raise NotImplementedError
 
     def draw(self) -> dict[str, Tensor]:
@@ -186,10 +194,14 @@ class Objective:
         """The method's own parameters, by the site they are of."""
         return {}
 
-    def optimiser(self, groups: list[dict[str, Any]], lr: float, total: int) -> tuple[Optimizer, LRScheduler]:
-        """What makes the steps, of which there will be `total`: Adam, warming up and then along a cosine to zero."""
-        optimiser = torch.optim.Adam(groups, lr=lr, fused=True)
-        return optimiser, LambdaLR(optimiser, lambda step: _rate(step, total))
+    def optimiser(self, groups: list[dict[str, Any]], schedule: Schedule) -> tuple[Optimizer, LRScheduler]:
+        """What makes the steps: Adam, at the share of its rates that the schedule says."""
+        optimiser = torch.optim.Adam(groups, fused=True)
+        return optimiser, LambdaLR(optimiser, schedule.share)
+
+    def annealing(self, total: int) -> int:
+        """Steps, of so many at most, in which the objective itself still changes."""
+        return 0
 
     def stepped(self, step: int) -> None:
         """Called when a step has been made; the first is 0."""
@@ -210,6 +222,10 @@ class History:
     nll: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     best_epoch: int | None = None
+    slope: Slope | None = None
+    """What the objective would still gain; None where nothing was searched."""
+    kept: tuple[int, int] | None = None
+    """The epoch whose state was kept and the number of epochs, where that was before the rate fell."""
 
     def dataset(self, name: str, sign: float = 1.0) -> xr.Dataset:
         """As ``sample_stats``, the loss under the name a method gives it."""
@@ -302,19 +318,6 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)
 
 
-def all_labels(dataset: Dataset[Any]) -> Tensor:
-    """Every label (N,), from the dataset's ``labels``, its manifest, or one pass over it."""
-    labels = getattr(dataset, "labels", None)
-    if labels is None and "label" in getattr(getattr(dataset, "manifest", None), "columns", ()):
-        column = dataset.manifest["label"].to_numpy()  # type: ignore[attr-defined]
-        labels = column if column.dtype.kind in "biu" else None
-    if labels is None:
-        labels = [int(dataset[index][1]) for index in range(len(dataset))]  # type: ignore[arg-type]
-    if isinstance(labels, Tensor):
-        return labels.to(torch.int64).clone()
-    return torch.from_numpy(np.array(labels, dtype=np.int64))
-
-
 class Diverged(BayesdfError):
     """The loss of a fit is no number any more, or has exploded.
 
@@ -340,11 +343,13 @@ def rescuing(posterior: Callable[[History], Any]) -> Iterator[None]:
         yield
     except Diverged as error:
         error.posterior = posterior(error.history)
+        stats = error.posterior.sample_stats
+        error.posterior.sample_stats = stats.assign_attrs(converged=0, verdict=f"NOT converged: {error}")
         raise
 
 
 def minimise(
-    problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None, lr: float | None = None
+    problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None
 ) -> History:
     """Take a method's steps, epoch after epoch; the best validated epoch is restored.
 
@@ -352,7 +357,7 @@ def minimise(
     ----------
     phase : int
         Where a method calls this several times: which of them this is, for the checkpoint.
-    epochs, lr
+    epochs
         In place of those of the settings. Validation belongs to the settings' own.
 
     Raises
@@ -363,30 +368,32 @@ def minimise(
     """
     settings, history = problem.settings, History()
     validated = problem.validation is not None and epochs is None
-    epochs = settings.epochs if epochs is None else epochs
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
-    total = epochs * batch_count
     groups = [group for group in objective.groups() if group["params"]]
-    if not groups or total == 0:
+    crossing = max((group["reach"] / group["lr"] for group in groups if "reach" in group), default=0.0)
+    schedule = Schedule(settings.epochs if epochs is None else epochs, batch_count, problem.size, crossing)
+    if not groups or schedule.total == 0:
         set_modes(problem, training=False)
         return history
-    optimiser, schedule = objective.optimiser(groups, settings.lr if lr is None else lr, total)
+    schedule.free = objective.annealing(schedule.total)
+    optimiser, rates = objective.optimiser(groups, schedule)
     held_out = _HeldOut(problem)
     best: _Snapshot | None = None
-    with bar(settings, total) as report:
+    with bar(settings, schedule.total) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
-        feed = _Feed(problem, epochs)
+        feed = _Feed(problem, schedule.epochs)
         kept = None
         if settings.checkpoint is not None:
             path = Path(settings.checkpoint)
             path = path.with_name(f"{path.name}.{phase}") if phase else path
-            kept = _Checkpoint(path, problem, groups, optimiser, schedule, feed, history, objective)
+            kept = _Checkpoint(path, problem, groups, optimiser, rates, schedule, feed, history, objective)
         begun = 0
         if kept is not None:
             begun, best = kept.read()
         good = _Good(_Snapshot.of(problem, groups, math.inf, begun - 1), len(history.loss))
         report("", begun * batch_count)
-        for epoch in range(begun, epochs):
+        epoch = begun
+        while epoch < schedule.epochs:
             set_modes(problem, training=True)
             nll = math.inf
             try:
@@ -397,7 +404,7 @@ def minimise(
                     _sound(value, "loss", history)
                     loss.backward()
                     optimiser.step()
-                    schedule.step()
+                    rates.step()
                     objective.stepped(len(history.loss))
                     history.loss.append(value)
                     report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
@@ -414,13 +421,19 @@ def minimise(
             if validated and (best is None or nll < best.nll):
                 best = good.state
             stop = best is not None and settings.patience is not None and epoch - best.epoch >= settings.patience
-            if kept is not None:
-                kept.write(epochs if stop else epoch + 1, best)
+            schedule.after_epoch(history.loss)
+            epoch += 1
             if stop:
-                break
+                schedule.epochs = epoch
+            if kept is not None:
+                kept.write(epoch, best)
+            report.resize(schedule.total)
+    history.slope = schedule.slope(history.loss)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
+        if (best.epoch + 1) * batch_count < schedule.fall:
+            history.kept = (best.epoch, schedule.epochs)
     set_modes(problem, training=False)
     return history
 
@@ -685,14 +698,15 @@ class _Checkpoint:
         problem: Problem,
         groups: list[dict[str, Any]],
         optimiser: Optimizer,
-        schedule: LRScheduler,
+        rates: LRScheduler,
+        schedule: Schedule,
         feed: _Feed,
         history: History,
         objective: Objective,
     ) -> None:
         self.path = path
-        self.parts: dict[str, Any] = {"network": problem.network, "optimiser": optimiser, "schedule": schedule}
-        self.parts["objective"] = objective
+        self.parts: dict[str, Any] = {"network": problem.network, "optimiser": optimiser, "rates": rates}
+        self.parts |= {"schedule": schedule, "objective": objective}
         self.own = [value for group in groups for value in group["params"]]
         self.feed, self.history, self.device = feed, history, problem.device
         self.key = key_of(problem, self.own)
@@ -758,17 +772,43 @@ def _validate(problem: Problem, objective: Objective, held_out: "_HeldOut") -> t
     return float(nll), float(accuracy)
 
 
-def _rate(step: int, total: int) -> float:
-    """Share of the learning rate at a step: linear warm-up, then half a cosine."""
-    warm = max(1, round(_WARM_UP * total))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+class Report:
+    """What moves a progress bar, and says once about how long a long piece of work takes."""
+
+    def __init__(self, progress: Progress, method: str, total: int) -> None:
+        self.progress, self.method, self.total = progress, method, total
+        self.task = progress.add_task("", total=total, method=method, state="")
+        self.made, self.since, self.told = 0, 0.0, False
+
+    def __call__(self, state: str, steps: int) -> None:
+        """Show a state, and that so many more steps were made."""
+        self.progress.update(self.task, advance=steps, state=state)
+        if steps == 1 and not self.told:
+            self._expect()
+
+    def resize(self, total: int) -> None:
+        """There will be so many steps in all."""
+        if total != self.total:
+            self.total = total
+            self.progress.update(self.task, total=total)
+
+    def _expect(self) -> None:
+        """From the time of a few steps; the first ones take longer than others."""
+        self.made += 1
+        if self.made == _FIRST_STEPS:
+            self.since = time.perf_counter()
+        elapsed = time.perf_counter() - self.since
+        if self.made > _FIRST_STEPS and (self.made >= 4 * _FIRST_STEPS or elapsed > 2):
+            self.told = True
+            seconds = elapsed / (self.made - _FIRST_STEPS) * self.total
+            if seconds >= _WORTH_SAYING:
+                about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+                self.progress.console.print(f"{self.method}: at most {self.total} steps, about {about}")
 
 
 @contextmanager
-def bar(settings: Training, total: int) -> Iterator[Callable[[str, int], None]]:
-    """A progress bar of so many steps; what it gives takes the state to show and how many steps were made."""
+def bar(settings: Training, total: int) -> Iterator[Report]:
+    """A progress bar of so many steps."""
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),
@@ -777,8 +817,9 @@ def bar(settings: Training, total: int) -> Iterator[Callable[[str, int], None]]:
         TextColumn("{task.fields[state]}"),
     )
     with Progress(*columns, disable=not settings.progress) as progress:
-        task = progress.add_task("", total=total, method=type(settings).__name__, state="")
-        yield lambda state, steps: progress.update(task, advance=steps, state=state)
+        report = Report(progress, type(settings).__name__, total)
+        report.told = not settings.progress
+        yield report
 
 
 def _is_json(value: Any) -> bool:

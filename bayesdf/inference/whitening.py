@@ -99,6 +99,14 @@ def features(problem: Problem, batch_size: int, order: Tensor | None = None) -> 
         yield inputs, labels
 
 
+def together(batches: list[Batch]) -> list[Batch]:
+    """One batch of all, where what crosses into the suffix is a value an image."""
+    if not all(isinstance(part, Tensor) and len(part) == len(labels) for inputs, labels in batches for part in inputs):
+        return batches
+    inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
+    return [(inputs, torch.cat([labels for _, labels in batches]))]
+
+
 def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -> Tensor:
     """Of the negative log-likelihood of all images (D, D)."""
     centre = centre.clone().requires_grad_()

@@ -87,5 +87,9 @@ def rms(loc: Tensor) -> Tensor:
 @torch.no_grad()
 def draw_from(guide: Callable[..., Any], *args: Any) -> dict[str, Tensor]:
     trace = prune_subsample_sites(pyro.poutine.trace(guide).get_trace(*args))
-    sites = [site for _, site in trace.iter_stochastic_nodes() if not site["infer"].get("is_auxiliary")]
-    return {site["name"]: site["value"].detach() for site in sites}
+    return {name: trace.nodes[name]["value"].detach() for name in sites_of(trace)}
+
+
+def sites_of(trace: pyro.poutine.Trace) -> list[str]:
+    """The names of the sites in a guide's trace, without those that only serve it."""
+    return [name for name, site in trace.iter_stochastic_nodes() if not site["infer"].get("is_auxiliary")]

@@ -56,11 +56,16 @@ class MatrixSampler(Sampler):
         self.shapes = {name: tuple(site.loc.shape) for name, site in self.sites.items()}
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
-        noise = generator(index, seed)
-        return {
-            name: constrain(site.value(torch.randn(site.scale.shape, generator=noise)), self.support[name])
-            for name, site in self.sites.items()
-        }
+        source = generator(index, seed)
+        return self.of_noise({name: torch.randn(shape, generator=source) for name, shape in self.noise_shapes().items()})
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the standard normal numbers that a draw is made of."""
+        return {name: tuple(site.scale.shape) for name, site in self.sites.items()}
+
+    def of_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The draw that is made of these."""
+        return {name: constrain(site.value(noise[name]), self.support[name]) for name, site in self.sites.items()}
 
     def point(self) -> dict[str, Tensor]:
         return {name: constrain(site.loc, self.support[name]) for name, site in self.sites.items()}

@@ -1,0 +1,115 @@
+"""What is the class of each image? One place that reads labels, and refuses what it would have to guess.
+
+A label that is read otherwise than it was meant spoils a fit without a word: labels (N, 1), for one, would be compared
+with logits (N, C) of every pair of images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bayesdf.errors import BayesdfError
+
+
+def class_numbers(labels: Any) -> Tensor:
+    """Labels as class numbers.
+
+    Parameters
+    ----------
+    labels : Tensor, array or sequence
+        (N,) or (N, 1): integers, booleans, or floats that are whole numbers.
+
+    Returns
+    -------
+    Tensor (N,), int64
+
+    Raises
+    ------
+    BayesdfError
+        The labels have another shape (one-hot vectors, pictures), or are not whole numbers (probabilities, NaN).
+    """
+    try:
+        values = labels if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+    except (TypeError, ValueError):
+        raise BayesdfError(
+            f"labels are {type(labels).__name__} of {_kind(labels)}, but must be class numbers 0, 1, …: number the "
+            "classes"
+        ) from None
+    if values.dim() == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.dim() != 1:
+        hint = "take labels.argmax(1)" if values.dim() == 2 else "give one class number an image"
+        raise BayesdfError(f"labels have shape {tuple(values.shape)}, but must be class numbers of shape (N,): {hint}")
+    if values.is_complex():
+        raise BayesdfError("labels are complex numbers, but must be class numbers 0, 1, …: number the classes")
+    if values.is_floating_point() and not bool((values == values.round()).all()):
+        odd = float(values[values != values.round()][0])
+        raise BayesdfError(
+            f"labels are floats such as {odd:.3g}, but must be class numbers 0, 1, …: soft labels are not supported; "
+            "round them, or take the more probable class"
+        )
+    return values.to(torch.int64)
+
+
+def all_labels(dataset: Dataset[Any]) -> Tensor:
+    """Every label (N,), from the data set's ``labels``, its manifest, its tensors, or one pass over it.
+
+    Raises
+    ------
+    BayesdfError
+        The items are not pairs of an image and a class number, or there are not as many labels as images.
+    """
+    size = len(dataset)  # type: ignore[arg-type]
+    if size == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    check_item(dataset[0])
+    labels = getattr(dataset, "labels", None)
+    if labels is None and "label" in getattr(getattr(dataset, "manifest", None), "columns", ()):
+        column = dataset.manifest["label"].to_numpy()  # type: ignore[attr-defined]
+        labels = column if column.dtype.kind in "biu" else None
+    if labels is None and isinstance(dataset, torch.utils.data.TensorDataset):
+        labels = dataset.tensors[1]
+    if labels is None:
+        labels = torch.stack([_one(dataset[index][1], index) for index in range(size)])
+    found = class_numbers(labels)
+    if len(found) != size:
+        raise BayesdfError(f"the data set has {size} images and {len(found)} labels: it needs one an image")
+    return found.cpu().clone()
+
+
+def check_item(item: Any) -> None:
+    """Refuse an item of a data set that is no pair (image, label)."""
+    if isinstance(item, Mapping):
+        raise BayesdfError(
+            f"an item of the data set is a dict ({', '.join(map(str, item))}), but must be a pair (image, label): wrap "
+            "the data set in one that returns such pairs"
+        )
+    if not isinstance(item, Sequence):
+        raise BayesdfError(
+            f"an item of the data set is a {type(item).__name__}, but must be a pair (image, label): fitting needs a "
+            "label for each image"
+        )
+    if len(item) != 2:
+        raise BayesdfError(
+            f"an item of the data set has {len(item)} parts, but must be a pair (image, label): wrap the data set in "
+            "one that returns such pairs"
+        )
+
+
+def _one(label: Any, index: int) -> Tensor:
+    try:
+        value = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError):
+        raise BayesdfError(
+            f"the label of image {index} is {label!r}, but must be a class number 0, 1, …: number the classes"
+        ) from None
+    return value
+
+
+def _kind(labels: Any) -> str:
+    first = next(iter(labels), None) if hasattr(labels, "__iter__") else labels
+    return type(first).__name__

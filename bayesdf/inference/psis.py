@@ -1,0 +1,72 @@
+"""How far is an approximation from the joint density it stands for? Pareto k̂ of importance weights.
+
+    w_s = p(labels, z_s | images) / q(z_s),    z_s ~ q
+
+The heavier the tail of w, the worse q covers the posterior; k̂ is the shape of a generalised Pareto distribution fitted
+to that tail (Yao, Vehtari, Simpson and Gelman, "Yes, but Did It Work?: Evaluating Variational Inference", 2018). It
+asks for `DRAWS` evaluations of all training images, so that it is taken where the model is small.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from bayesdf.inference import whitening
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.training import Problem
+from bayesdf.inference.verdict import k_hat
+from bayesdf.inference.whitening import Batch
+
+DRAWS = 500
+NUMBERS = 2_000
+"""More numbers than these in all sites are no small model; k̂ of so many says little but that they are many."""
+FEATURES = 4_000_000
+"""Neither are more numbers that cross into the suffix."""
+
+
+def small(joint: Joint, problem: Problem) -> list[Batch] | None:
+    """All training images as the suffix takes them, where the model is small enough to be asked; else None.
+
+    Images that were augmented, or that reach the random layers as pictures, are too many or not the same twice.
+    """
+    if joint.numbers > NUMBERS or problem.settings.augment is not None:
+        return None
+    first = next(whitening.features(problem, 1, torch.arange(1)))[0]
+    vectors = all(isinstance(part, Tensor) and part.flatten(1).shape[1] == part.shape[1] for part in first)
+    if not vectors or problem.size * sum(part.numel() for part in first) > FEATURES:
+        return None
+    return whitening.together(list(whitening.features(problem, problem.settings.batch_size)))
+
+
+@torch.no_grad()
+def of_draws(
+    draw: Callable[[], tuple[Mapping[str, Tensor], Tensor]], joint: Joint, problem: Problem, data: list[Batch]
+) -> float:
+    """k̂ of an approximation.
+
+    Parameters
+    ----------
+    draw
+        Gives the sites, as priors write them, and the log density of the approximation there.
+    data
+        From `small`.
+    """
+    with torch.random.fork_rng([problem.device] if problem.device.type == "cuda" else []):
+        torch.manual_seed(problem.settings.seed)
+        weights = []
+        for _ in range(DRAWS):
+            values, log_q = draw()
+            weights.append(float(_log_joint(joint, problem, values, data)) - float(log_q))
+    found = torch.tensor(weights, dtype=torch.float64)
+    return k_hat(found.numpy()) if bool(found.isfinite().all()) else math.inf
+
+
+def _log_joint(joint: Joint, problem: Problem, values: Mapping[str, Tensor], data: list[Batch]) -> Tensor:
+    """Of all images; each batch has its share of the prior, and its likelihood is scaled to the whole data set."""
+    parts = [
+        joint.log_density_at(values, problem.parts.suffix, inputs, labels) * (len(labels) / problem.size)
+        for inputs, labels in data
+    ]
+    return torch.stack(parts).sum()

@@ -1,0 +1,250 @@
+"""Is what a fit returns the posterior that was asked for, and how far can that be told?
+
+Every fit ends with a verdict: converged, or not, by how much, and what to do about it. It stands in the attributes of
+``sample_stats``, in the posterior's ``repr``, on the screen and in every report. What is judged depends on the method:
+
+- a search (MAP, SVI, dropout, members, the start of samplers): what its objective would still gain, in nats
+  (`bayesdf.inference.schedule`);
+- a guide or a normal approximation: Pareto k̂ of its importance weights against the joint density (Yao, Vehtari, Simpson
+  and Gelman, "Yes, but Did It Work?: Evaluating Variational Inference", 2018): above 0.7 it is far from the posterior;
+- chains: rank-normalised R-hat, bulk and tail effective sample size (Vehtari et al., 2021), divergences, and E-BFMI of
+  the energy (Betancourt, "A Conceptual Introduction to Hamiltonian Monte Carlo", 2017);
+- hierarchies: whether a scale has run to where its prior hardly lets it be.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bayesdf.cli import console
+from bayesdf.errors import ConvergenceWarning
+from bayesdf.inference.joint import Joint
+from bayesdf.inference.training import History
+
+K_HAT = 0.7
+"""Above it, importance weights have no usable mean (Vehtari et al., "Pareto Smoothed Importance Sampling", 2024)."""
+R_HAT, ESS, E_BFMI = 1.05, 100, 0.2
+"""Chains are refused with a larger R-hat, or with fewer effective draws or less energy in any number."""
+NUMBERS = 1_000
+"""So many numbers of all sites, spread evenly, are looked at where chains have more."""
+BOUNDARY = 0.02
+"""A scale whose draws nearly all lie below this quantile of its prior has run to its boundary."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit says of itself.
+
+    Attributes
+    ----------
+    converged : bool
+    text : str
+        One line, without the word converged: what was seen, and what to do.
+    figures : dict from name to float
+        The numbers behind it.
+    cautions : tuple of str
+        What a reader must know though the fit has converged.
+    """
+
+    converged: bool
+    text: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        line = f"{'converged' if self.converged else 'NOT converged'}: {self.text}"
+        return "; ".join((line, *(f"but {caution}" for caution in self.cautions)))
+
+    def __and__(self, other: "Verdict") -> "Verdict":
+        """Both: converged where both are, the one that is not coming first."""
+        first, second = (self, other) if other.converged or not self.converged else (other, self)
+        text = first.text if first.converged != second.converged else f"{first.text}; {second.text}"
+        figures = {**self.figures, **other.figures}
+        return Verdict(self.converged and other.converged, text, figures, self.cautions + other.cautions)
+
+    def cautioned(self, caution: str | None, **figures: float) -> "Verdict":
+        """With something more to say; None says nothing."""
+        cautions = self.cautions + ((caution,) if caution else ())
+        return Verdict(self.converged, self.text, {**self.figures, **figures}, cautions)
+
+    def into(self, stats: xr.Dataset) -> xr.Dataset:
+        """``sample_stats`` with the verdict in its attributes: ``converged`` (1 or 0), ``verdict``, and the figures."""
+        known = {name: value for name, value in self.figures.items() if not math.isnan(value)}
+        return stats.assign_attrs(converged=int(self.converged), verdict=str(self), **known)
+
+
+def say(method: str, stats: xr.Dataset, progress: bool) -> None:
+    """A verdict on the screen: a line where there is a progress bar, a warning where the fit is not to be trusted."""
+    line = f"{method}: {stats.attrs['verdict']}"
+    if not stats.attrs["converged"]:
+        warnings.warn(line, ConvergenceWarning, stacklevel=4)
+    elif progress:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def of_search(history: History, objective: str) -> Verdict:
+    """Of a search for the optimum of an objective, named as what falls: "negative ELBO"."""
+    slope, kept = history.slope, history.kept
+    if slope is None:
+        return Verdict(False, "no step was taken: raise epochs above 0, or leave epochs out")
+    figures = {"gain_nats": slope.gain, "gain_error_nats": slope.error, "gain_limit_nats": slope.limit}
+    more = "leave epochs and lr out, or raise epochs"
+    if kept is not None:
+        text = (
+            f"the state of epoch {kept[0] + 1} of {kept[1]} was kept, the best on the validation images, before the "
+            f"{objective} was at its lowest: leave out the validation images to have the optimum"
+        )
+        return Verdict(False, text, figures)
+    if math.isnan(slope.gain):
+        return Verdict(False, f"{slope.steps} steps are too few to tell whether the {objective} is flat: {more}")
+    found = f"{slope.gain:.2g} ± {2 * slope.error:.2g} nats"
+    if not slope.flat and slope.gain > 2 * slope.error:
+        text = f"the {objective} was still falling, with {found} to go after {slope.steps} steps: {more}"
+        return Verdict(False, text, figures)
+    if not slope.flat:
+        text = (
+            f"the {objective} may have {found} to go after {slope.steps} steps, more than the {slope.limit:.2g} that "
+            f"count as flat: {more}"
+        )
+        return Verdict(False, text, figures)
+    if not slope.settled:
+        text = (
+            f"the {objective} was still falling when the rate had fallen to zero, by {slope.end_gain:.2g} nats over "
+            f"the last tenth of {slope.steps} steps: lower lr, or raise epochs"
+        )
+        return Verdict(False, text, figures)
+    return Verdict(True, f"the {objective} is flat after {slope.steps} steps, {found} to go", figures)
+
+
+def of_chains(
+    draws: Mapping[str, NDArray[np.floating]], what_to_do: str, stats: Mapping[str, NDArray[Any]] | None = None
+) -> Verdict:
+    """Of Markov chains.
+
+    Parameters
+    ----------
+    draws
+        Site to values (chain, draw, …), in the order in which they were made.
+    what_to_do
+        Where they have not converged.
+    stats
+        ``diverging`` and ``energy`` (chain, draw), where the sampler has them.
+    """
+    stats = stats or {}
+    chains = np.concatenate([value.reshape(*value.shape[:2], -1) for value in draws.values()], -1)
+    if chains.shape[1] < 8:
+        return Verdict(False, f"{chains.shape[1]} draws a chain are too few to tell: {what_to_do}")
+    if chains.shape[-1] > NUMBERS:
+        chains = chains[..., np.linspace(0, chains.shape[-1] - 1, NUMBERS).round().astype(int)]
+    figures, still = chain_figures(chains)
+    reasons = []
+    if still:
+        reasons.append(f"{still} of {chains.shape[-1]} numbers never moved")
+    if not figures["r_hat"] <= R_HAT:
+        reasons.append(f"R-hat is up to {figures['r_hat']:.3g}, above {R_HAT}")
+    for kind in ("bulk", "tail"):
+        if not figures[f"ess_{kind}"] >= ESS:
+            reasons.append(f"some number has {figures[f'ess_{kind}']:.0f} effective draws in the {kind}, below {ESS}")
+    diverged = int(np.sum(stats.get("diverging", 0)))
+    if diverged:
+        figures["divergences"] = diverged
+        reasons.append(f"{diverged} of {chains.shape[0] * chains.shape[1]} trajectories diverged")
+    if "energy" in stats:
+        figures["e_bfmi"] = e_bfmi(stats["energy"])
+        if figures["e_bfmi"] < E_BFMI:
+            reasons.append(f"E-BFMI is {figures['e_bfmi']:.2g}, below {E_BFMI}")
+    if reasons:
+        return Verdict(False, f"{', '.join(reasons)}: {what_to_do}", figures)
+    text = (
+        f"R-hat at most {figures['r_hat']:.3f}, effective draws at least {figures['ess_bulk']:.0f} (bulk) and "
+        f"{figures['ess_tail']:.0f} (tail) of {chains.shape[0] * chains.shape[1]}"
+    )
+    return Verdict(True, text + (", no divergences" if "diverging" in stats else ""), figures)
+
+
+def chain_figures(chains: NDArray[np.floating]) -> tuple[dict[str, float], int]:
+    """The worst R-hat, bulk and tail ESS of numbers (chain, draw, number), and how many numbers never moved.
+
+    One chain is compared with itself, half with half.
+    """
+    import arviz  # half a second, which only chains need
+
+    moving = np.ptp(chains, axis=1).max(0) > 0
+    still, chains = int((~moving).sum()), chains[..., moving].astype(np.float64)
+    if not chains.shape[-1]:
+        return {"r_hat": math.inf, "ess_bulk": 0.0, "ess_tail": 0.0}, still
+    if len(chains) == 1:
+        half = chains.shape[1] // 2
+        chains = np.concatenate([chains[:, :half], chains[:, -half:]])
+    draws = arviz.convert_to_dataset({"number": chains})
+    found = {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws), "ess_tail": arviz.ess(draws, method="tail")}
+    values = {name: found[name]["number"].values for name in found}
+    worst = {"r_hat": np.max, "ess_bulk": np.min, "ess_tail": np.min}
+    return {name: float(worst[name](values[name])) for name in values}, still
+
+
+def e_bfmi(energy: NDArray[np.floating]) -> float:
+    """The estimated Bayesian fraction of missing information of the worst chain, of energies (chain, draw)."""
+    energy = np.asarray(energy, dtype=np.float64)
+    spread = energy.var(1)
+    if not (spread > 0).all():
+        return 0.0
+    return float((np.square(np.diff(energy, axis=1)).mean(1) / spread).min())
+
+
+def k_hat(log_weights: NDArray[np.floating]) -> float:
+    """Pareto k̂ of importance weights whose logarithms these are (draw,): smoothed by ArviZ."""
+    import arviz
+
+    if not np.isfinite(log_weights).all():
+        return math.inf
+    return float(arviz.psislw(log_weights.astype(np.float64))[1])
+
+
+def of_k_hat(value: float) -> str | None:
+    """What to say of it."""
+    if value <= K_HAT:
+        return None
+    return (
+        f"k-hat is {value:.2f}, above {K_HAT}: the guide's shape is far from the posterior's, so trust its means more "
+        "than its spread; a richer guide (full, lowrank) or NUTS comes nearer"
+    )
+
+
+@torch.no_grad()
+def of_scales(verdict: Verdict, joint: Joint, draws: Mapping[str, Tensor]) -> Verdict:
+    """The verdict, or that scales in a hierarchy of priors have run to zero.
+
+    Parameters
+    ----------
+    draws
+        Site to values (draw, …), as priors write them.
+    """
+    scales = [name for name, kind in joint.support.items() if kind == "positive"]
+    if not scales:
+        return verdict
+    numbers = sum(draws[name][0].numel() for name in scales)
+    prior = joint.prior_draws(max(20, min(400, 1_000_000 // numbers)))
+    low = []
+    for name in scales:
+        flat = prior[name].flatten()
+        edge = flat.kthvalue(max(1, round(BOUNDARY * len(flat)))).values
+        below = (draws[name].to(edge) < edge).float().mean(0)
+        if float((below > 0.9).float().mean()) > 0.5:
+            low.append(f"{name} (about {float(draws[name].median()):.2g})")
+    if not low:
+        return verdict
+    return verdict & Verdict(
+        False,
+        f"{', '.join(low[:3])}{', …' if len(low) > 3 else ''} ran to the boundary at 0, below {BOUNDARY:.0%} of the "
+        "prior, where the density of a scale and its weights grows without end: fix the scale, bound it away from 0 (a "
+        "LogNormal in place of a HalfCauchy), or take SVI or NUTS",
+    )
