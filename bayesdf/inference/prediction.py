@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.folding import folded
-from bayesdf.inference.labels import class_numbers
+from bayesdf.inference.labels import check_item, class_numbers
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
@@ -92,7 +92,7 @@ class Predictor:
             prefix = self.parts(images).prefix
             with _naming(images):
                 features.append(prefix(images))
-            labels.append(_one_each(label, len(images)))
+            labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
                 yield features, np.concatenate(labels)
                 features, labels = [], []
@@ -233,26 +233,13 @@ def _collate(items: list[Any]) -> Any:
     """A batch of pairs of an image and a label."""
     shapes = set()
     for item in items:
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise BayesdfError(f"an item of the data is a {type(item).__name__}, but must be a pair (image, label)")
+        check_item(item)
         if not isinstance(item[0], Tensor | np.ndarray):
             raise BayesdfError(f"an image is a {type(item[0]).__name__}, but must be a tensor (3, H, W)")
         shapes.add(tuple(item[0].shape))
     if len(shapes) > 1:
         raise BayesdfError(f"images have different shapes ({', '.join(map(str, sorted(shapes)))}): bring them to one")
     return default_collate(items)
-
-
-def _one_each(label: Tensor, images: int) -> np.ndarray:
-    """Labels int64 (images,); a column of them is one too."""
-    if label.shape == (images, 1):
-        label = label[:, 0]
-    if label.shape != (images,) or (label.is_floating_point() and not bool((label == label.round()).all())):
-        raise BayesdfError(
-            f"labels of {images} images are {label.dtype} of shape {tuple(label.shape)}, but must be whole numbers, "
-            "one an image"
-        )
-    return label.cpu().numpy().astype(np.int64)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def test_chains_are_summarised_and_drawn(nuts, tmp_path, of):
     known = arviz.InferenceData.from_datatree(tree.filter(lambda node: node.name != "network"))
     assert known.posterior.sizes["chain"] == 2 and known.sample_stats["diverging"].shape == (2, 40)
     assert arviz.plot_trace(known).shape == (1, 2) and len(arviz.plot_forest(known)) == 1
+    assert arviz.plot_energy(known) is not None and (arviz.bfmi(known) > 0).all()
     plt.close("all")
 
 

@@ -169,7 +169,7 @@ BAD = {
     "values beyond 1": ([np.full((16, 16, 3), 255.0)], "outside 0 to 1"),
     "triples": (TensorDataset(torch.rand(2, 3, 16, 16), torch.ones(2), torch.ones(2)), "tuple of 3"),
     "nothing at all": (None, "NoneType"),
-    "labels that are no numbers": (TensorDataset(torch.rand(2, 3, 16, 16), torch.tensor([0.5, 0.1])), "whole numbers"),
+    "labels that are no numbers": (TensorDataset(torch.rand(2, 3, 16, 16), torch.tensor([0.5, 0.1])), "class numbers"),
 }
 
 
