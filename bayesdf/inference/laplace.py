@@ -143,7 +143,9 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: Sampler)
     if gain <= limit:
         found = Verdict(True, text, figures)
     else:
-        text = f"the curvature was taken {text}, where {limit:.2g} count as near: leave epochs and lr out, or raise epochs"
+        text = (
+            f"the curvature was taken {text}, where {limit:.2g} count as near: leave epochs and lr out, or raise epochs"
+        )
         found = Verdict(False, text, figures)
     if problem.trained(exclude=set(joint.start)):
         found = found & search

@@ -99,7 +99,8 @@ class NUTS(Training):
         Posterior
             Of stored draws (chain, draw). ``sample_stats`` has, by (chain, draw), ``diverging``, ``acceptance_rate``
             (mean over the trajectory), ``lp`` (log density of the unconstrained numbers, up to a constant), ``energy``
-            (of the trajectory, potential and kinetic), ``n_steps`` and ``tree_depth`` (doublings completed), and ``loss`` (step) of the maximum a posteriori.
+            (of the trajectory, potential and kinetic), ``n_steps`` and ``tree_depth`` (doublings completed), and
+            ``loss`` (step) of the maximum a posteriori.
 
         Raises
         ------

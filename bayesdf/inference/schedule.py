@@ -1,9 +1,9 @@
 """How many steps does a search take, how large are they, and when is its objective flat?
 
 The rate rises, stays, and falls to zero along a cosine (Hägele et al., "Scaling Laws and Compute-Optimal Training
-Beyond Fixed Training Durations", 2024). While it stays, the objective of a search that has arrived has no slope: a slope
-that is seen there is not the rate's doing, as it would be on a rate that falls all the time. The slope is measured over
-the second half of that part, in nats, against its noise:
+Beyond Fixed Training Durations", 2024). While the rate stays, the objective of a search that has arrived has no slope.
+A falling rate would make a slope of its own. The slope is measured over the second half of the part in which the rate
+stays, in nats, against its noise:
 
     gain = slope · reach of the search,    error = standard error of the gain,
 

@@ -214,7 +214,7 @@ class _Objective(Objective):
         return self.guide.draw()
 
     def verdict(self, history: History) -> Verdict:
-        """Of the search; of scales in a hierarchy; and of the guide against the joint density, if the model is small."""
+        """Of the search, of scales in a hierarchy, and of the guide against the joint density of a small model."""
         found = of_search(history, "negative ELBO")
         try:
             joint = Joint(self.detector, self.problem)

@@ -176,9 +176,7 @@ class _Walk(Point):
         self.rates = [largest / _largest_curvature(problem, self, values) if values else 0.0 for values in self.blocks]
 
     def groups(self) -> list[dict[str, Any]]:
-        return [
-            {"params": block, "lr": rate} for block, rate in zip(self.blocks, self.rates, strict=True) if block
-        ]
+        return [{"params": block, "lr": rate} for block, rate in zip(self.blocks, self.rates, strict=True) if block]
 
     def optimiser(self, groups: list[dict[str, Any]], schedule: Schedule) -> tuple[Optimizer, LRScheduler]:
         count, total = self.settings.snapshots, schedule.total

@@ -3,6 +3,7 @@
 A method brings an `Objective`: the loss of a batch, its own parameters, and draws to validate with.
 """
 
+import functools
 import glob
 import hashlib
 import math
@@ -152,6 +153,8 @@ class Problem:
     example: tuple[Tensor, Tensor]
     device: torch.device
     settings: Training
+    identity: Callable[[], bytes]
+    """Tells images, priors and augmentation apart, by what they give."""
     kept: dict[tuple[int, int | None], list[tuple[Tensor, ...]] | None] = field(default_factory=dict)
     """Features of the frozen prefix, by views and, where they are augmented, seed: phases and members share them."""
 
@@ -307,7 +310,36 @@ def pose(
     weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
     example = (images, example_labels)
     described = {pattern: describe(prior) for pattern, prior in detector.priors.items()}
-    return Problem(network, parts, train, labels, validation, described, weights.to(device), example, device, settings)
+    identity = functools.cache(lambda: _identity(detector, settings, train, validation, images))
+    return Problem(
+        network, parts, train, labels, validation, described, weights.to(device), example, device, settings, identity
+    )
+
+
+def _identity(
+    detector: Detector, settings: Training, train: Dataset[Any], validation: Dataset[Any] | None, images: Tensor
+) -> bytes:
+    """A digest of all images, of draws from the priors, and of what augmentation makes of two images.
+
+    Functions have no content that could be compared: two priors of one name, or two closures, are told apart by what
+    they give for a fixed seed.
+    """
+    digest = hashlib.sha256()
+    for part in (train, validation):
+        fingerprint = str(getattr(part, "fingerprint", "") or "")
+        digest.update(f"{part is None} {fingerprint};".encode())
+        if part is not None and not fingerprint:
+            for batch, _ in batches(part, 256, torch.device("cpu")):
+                digest.update(batch.contiguous().numpy().tobytes())
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), pyro.poutine.block():
+        torch.manual_seed(0)
+        for _, site in pyro.poutine.trace(detector.sample).get_trace().iter_stochastic_nodes():
+            digest.update(site["value"].detach().contiguous().numpy().tobytes())
+        if settings.augment is not None:
+            made = settings.augment(images.cpu(), torch.Generator().manual_seed(0))
+            digest.update(made.contiguous().numpy().tobytes())
+    return digest.digest()
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
@@ -348,9 +380,7 @@ def rescuing(posterior: Callable[[History], Any]) -> Iterator[None]:
         raise
 
 
-def minimise(
-    problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None
-) -> History:
+def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None) -> History:
     """Take a method's steps, epoch after epoch; the best validated epoch is restored.
 
     Parameters
@@ -675,11 +705,11 @@ def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, An
 
 
 def key_of(problem: Problem, own: Iterable[Tensor]) -> str:
-    """What a fit's result depends on, as far as it can be told: of images their fingerprint, where the data has one."""
+    """What a fit's result depends on: settings, priors, images, labels, weights, and the method's own parameters."""
     settings = {**problem.settings.settings(), "progress": None}
-    data = [str(getattr(part, "fingerprint", "")) for part in (problem.train, problem.validation)]
-    what = (type(problem.settings).__name__, settings, problem.priors, data, problem.validation is None)
+    what = (type(problem.settings).__name__, settings, problem.priors)
     digest = hashlib.sha256(repr(what).encode())
+    digest.update(problem.identity())
     for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *own):
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -688,8 +718,7 @@ def key_of(problem: Problem, own: Iterable[Tensor]) -> str:
 class _Checkpoint:
     """A file from which a fit that was stopped goes on after its last whole epoch, to the same result.
 
-    It holds for the same settings, priors, labels, weights and, where data sets have a `fingerprint`, images; what
-    `augment` does is known by its name alone.
+    It holds for the same settings, priors, labels, weights, images and augmentation (see `_identity`).
     """
 
     def __init__(

@@ -17,7 +17,7 @@ CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False,
 METHODS = {
     "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=1500, scale_lr=0.05, **CLOSE),
     "laplace_full": Laplace(structure="full", epochs=400, **CLOSE),
-    "sghmc": SGMCMC(epochs=200, sampling_epochs=2400, stored_draws=1000, **{**CLOSE, "batch_size": 80}),
+    "sghmc": SGMCMC(chains=1, epochs=200, sampling_epochs=2400, stored_draws=1000, **{**CLOSE, "batch_size": 80}),
 }
 
 

@@ -81,7 +81,7 @@ METHODS = {
     "mc_dropout": MCDropout(epochs=1, batch_size=5, progress=False),
     "swag": SWAG(epochs=1, batch_size=5, collect_epochs=2, snapshots=4, rank=3, progress=False),
     "ensemble": DeepEnsemble(members=6, epochs=1, batch_size=5, progress=False),
-    "sghmc": SGMCMC(epochs=1, batch_size=5, sampling_epochs=16, cycles=2, stored_draws=8, progress=False),
+    "sghmc": SGMCMC(chains=1, epochs=1, batch_size=5, sampling_epochs=16, cycles=2, stored_draws=8, progress=False),
     "sgld": SGMCMC(
         dynamics="sgld", chains=2, epochs=1, batch_size=5, sampling_epochs=30, cycles=2, stored_draws=16, progress=False
     ),

@@ -22,8 +22,9 @@ from bayesdf.models import Detector, priors
 from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, separate, simulate
 
 WEIGHTS = torch.tensor([1.0, -0.5])
-CLOSE = {"epochs": 100, "batch_size": 80, "lr": 0.05, "class_balanced": False, "progress": False}
-QUICK = {"epochs": 3, "batch_size": 8, "sampling_epochs": 20, "cycles": 2, "stored_draws": 8, "progress": False}
+CLOSE = {"chains": 1, "epochs": 100, "batch_size": 80, "lr": 0.05, "class_balanced": False, "progress": False}
+QUICK = {"chains": 1, "epochs": 3, "batch_size": 8, "sampling_epochs": 20, "cycles": 2, "stored_draws": 8}
+QUICK["progress"] = False
 
 
 def detector(prior=None, kind=Detector):
@@ -155,7 +156,7 @@ def test_the_control_variate_keeps_the_mean_of_the_slopes_and_takes_their_noise(
 
 
 def test_steps_follow_the_cycles_and_draws_are_of_their_last_parts():
-    method = SGMCMC(sampling_epochs=100, cycles=4, burn_in=0.6, stored_draws=40, step_size=0.8, batch_size=10)
+    method = SGMCMC(chains=1, sampling_epochs=100, cycles=4, burn_in=0.6, stored_draws=40, step_size=0.8, batch_size=10)
     problem = pose(detector(), method, simulate(separate(40), WEIGHTS, seed=0), None)
     steps = sgmcmc._steps(method, problem)
     assert len(steps) == 400 and np.array_equal(steps[:100], steps[300:])
@@ -181,7 +182,7 @@ def test_too_few_steps_for_the_draws():
 
 @pytest.mark.parametrize("dynamics", ["sgld", "sghmc"])
 def test_shape_of_what_it_reports(dynamics):
-    method = SGMCMC(**QUICK, dynamics=dynamics, chains=2)
+    method = SGMCMC(**{**QUICK, "chains": 2}, dynamics=dynamics)
     posterior = method.fit(Detector(convolutional(), {"3": priors.normal(0.1)}), pictures(), pictures())
     tree = posterior.draws()
     assert tree["posterior/3.weight"].shape == (2, 4, 4, 4, 3, 3)

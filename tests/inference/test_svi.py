@@ -574,7 +574,7 @@ def test_a_guide_whose_sites_do_not_fit_is_refused(value, message):
     "method",
     [
         NUTS(epochs=0),
-        SGMCMC(epochs=0, stored_draws=20),
+        SGMCMC(epochs=0, chains=1, sampling_epochs=100, stored_draws=20),
         Laplace(structure="kron", epochs=0),
         Laplace(epochs=0),
         SWAG(epochs=0),

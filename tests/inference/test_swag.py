@@ -113,9 +113,9 @@ def test_stiff_weights_without_a_prior_do_not_hold_the_sites_back(monkeypatch):
     """Each has its own rate, half of what it would have alone, and the walk is as stable."""
     rates = []
 
-    def remember(self, groups, lr, total):
+    def remember(self, groups, schedule):
         rates.extend(group["lr"] for group in groups)
-        return optimiser(self, groups, lr, total)
+        return optimiser(self, groups, schedule)
 
     optimiser = _Walk.optimiser
     monkeypatch.setattr(_Walk, "optimiser", remember)

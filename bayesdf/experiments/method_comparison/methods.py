@@ -82,6 +82,7 @@ def _gradient_chain(dynamics: Literal["sgld", "sghmc"], given: Setting) -> SGMCM
     epochs, cycles = (2, 1) if budget.quick else (100, 4)
     return SGMCMC(
         dynamics=dynamics,
+        chains=1,
         sampling_epochs=epochs,
         cycles=cycles,
         stored_draws=max(budget.draws, 20 if budget.quick else 200),

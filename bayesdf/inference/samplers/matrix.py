@@ -57,7 +57,9 @@ class MatrixSampler(Sampler):
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
         source = generator(index, seed)
-        return self.of_noise({name: torch.randn(shape, generator=source) for name, shape in self.noise_shapes().items()})
+        return self.of_noise(
+            {name: torch.randn(shape, generator=source) for name, shape in self.noise_shapes().items()}
+        )
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the standard normal numbers that a draw is made of."""
