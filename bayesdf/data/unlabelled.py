@@ -48,7 +48,7 @@ class UnlabelledImages(Dataset[tuple[Tensor, Tensor]]):
                 raise BayesdfError(f"{what} cannot be read as an image: {reason}") from error
             return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0, torch.tensor(UNKNOWN)
         if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image))
+            image = torch.from_numpy(np.array(image))
         if not isinstance(image, Tensor):
             raise BayesdfError(
                 f"image {index} is a {type(image).__name__}, but must be a tensor (3, H, W), an array, a PIL image or "

@@ -226,7 +226,15 @@ def _float(images: Any) -> Tensor:
     if not isinstance(images, Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
         what = f"tensors of {images.dtype}" if isinstance(images, Tensor) else f"of type {type(images).__name__}"
         raise BayesdfError(f"images are {what}, but must be float tensors with values in [0, 1], or uint8")
-    return images.float() / 255.0 if images.dtype == torch.uint8 else images.to(torch.float32)
+    if images.dtype == torch.uint8:
+        return images.float() / 255.0
+    colours = images.dim() == 4 and images.shape[1] == 3 and images.shape[2] * images.shape[3] > 1
+    if colours and len(images) and float(images.max()) > 2 and bool((images == images.round()).all()):
+        raise BayesdfError(
+            f"images are whole numbers up to {float(images.max()):g} in floats, but must lie in [0, 1]: divide them by "
+            "255, or give them as uint8"
+        )
+    return images.to(torch.float32)
 
 
 def _collate(items: list[Any]) -> Any:

@@ -167,6 +167,7 @@ BAD = {
     "two sizes": ([torch.rand(3, 16, 16), torch.rand(3, 18, 16)], "different shapes"),
     "a dictionary": ([{"image": torch.rand(3, 16, 16)}] * 2, "image 0 is a dict"),
     "values beyond 1": ([np.full((16, 16, 3), 255.0)], "outside 0 to 1"),
+    "bytes in floats": (torch.full((2, 3, 16, 16), 255.0), "divide them by 255"),
     "triples": (TensorDataset(torch.rand(2, 3, 16, 16), torch.ones(2), torch.ones(2)), "tuple of 3"),
     "nothing at all": (None, "NoneType"),
     "labels that are no numbers": (TensorDataset(torch.rand(2, 3, 16, 16), torch.tensor([0.5, 0.1])), "class numbers"),
