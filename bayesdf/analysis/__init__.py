@@ -1,9 +1,10 @@
 """What posterior draws say: how unsure the detector is, why, how well calibrated, and who made the image.
 
-Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.predict` returns and finds the
-group it needs.
+Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.predict` returns, or that `from_scores`
+makes of other detectors' scores, and finds the group it needs.
 """
 
+from bayesdf.analysis._groups import design
 from bayesdf.analysis.calibration import (
     balanced_weights,
     evaluate,
@@ -16,6 +17,7 @@ from bayesdf.analysis.features import FEATURES, combine, describe, mean_probabil
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.recalibration import fit_scaling, rescale
+from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective import aurc, risk_coverage
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
@@ -33,12 +35,14 @@ __all__ = [
     "convergence",
     "decompose",
     "describe",
+    "design",
     "estimate",
     "evaluate",
     "expected_calibration_error",
     "fit_scaling",
     "flatten",
     "from_probability",
+    "from_scores",
     "mean_probability",
     "ood_auroc",
     "profile",

@@ -27,10 +27,24 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from bayesdf.analysis._groups import Predictions, clusters, observed_labels, predictive_logits
-from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
+from bayesdf.analysis._groups import (
+    ROUNDED,
+    SUM_ERROR,
+    Predictions,
+    class_numbers,
+    count_people,
+    design,
+    groups,
+    observed_labels,
+    predictive_logits,
+    ruled_out,
+)
+from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
+
+ROUNDING = 1e-12
+"""Scores nearer than this, relative to their size, are equal."""
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -77,7 +91,7 @@ def reliability_table(
     Raises
     ------
     BayesdfError
-        Fewer than one bin, an unknown binning, or arrays that do not fit each other.
+        Fewer than one bin, an unknown binning, arrays that do not fit each other, or rows that are no probabilities.
     """
     return pd.DataFrame(_reliability(probability, label, bins, binning, weights))
 
@@ -86,7 +100,7 @@ def _reliability(
     probability: Array, label: Labels, bins: int, binning: Binning, weights: Array | None
 ) -> dict[str, NDArray]:
     """The columns of a reliability table: a bootstrap needs thousands, and a DataFrame costs more than its numbers."""
-    _check(probability, label)
+    probability, label = _checked(probability, label)
     if bins < 1:
         raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
     confidence = probability.max(axis=1)
@@ -126,14 +140,14 @@ def expected_calibration_error(
 
 def brier_score(probability: Array, label: Labels) -> float:
     """Mean squared distance of the probabilities from the truth, summed over classes: 0 … 2."""
-    _check(probability, label)
+    probability, label = _checked(probability, label)
     truth = np.eye(probability.shape[1])[label]
     return float(((probability - truth) ** 2).sum(axis=1).mean())
 
 
 def negative_log_likelihood(log_probability: Array, label: Labels) -> float:
     """Mean of -log p(true class) in nats, from log-probabilities (image, class): 0 … ∞."""
-    _check(log_probability, label)
+    log_probability, label = _checked(log_probability, label, logarithms=True)
     return float(-np.take_along_axis(log_probability, label[:, None], axis=1).mean())
 
 
@@ -153,15 +167,48 @@ def auroc(label: Labels, log_probability: Array) -> float:
     With two classes, class 1 (fake) is the positive one. With more, the mean over the classes present of each
     against the rest. NaN where only one class is present.
     """
+    return _auroc_by_level(label, odds_levels(log_probability))
+
+
+def odds_levels(log_probability: Array) -> Array:
+    """Log-odds of each class against the rest as `levels`, from log-probabilities: both (image, class)."""
+    if log_probability.shape[1] == 2:
+        odds = log_probability - log_probability[:, ::-1]
+    else:
+        with np.errstate(divide="ignore"):
+            odds = log_probability - np.log(-np.expm1(log_probability))
+        odds = np.nan_to_num(odds, posinf=np.finfo(float).max)
+    return np.stack([levels(column, smallest=1.0) for column in odds.T], axis=1)
+
+
+def levels(score: Array, smallest: float = 0.0) -> Array:
+    """Scores (image,) as whole numbers in the same order, where those that differ by rounding alone are equal.
+
+    Detectors that vote, or say few different numbers, give many images the same score, by sums in another order.
+
+    Parameters
+    ----------
+    score
+        (image,)
+    smallest
+        Rounding is relative to the size of a score, and to this size at the least: that of the numbers of which a
+        score near zero is the difference.
+    """
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    higher = np.diff(ordered) > ROUNDING * np.maximum(np.abs(ordered[1:]), smallest)
+    level = np.empty(len(score))
+    level[order] = np.concatenate([[0], np.cumsum(higher)])
+    return level
+
+
+def _auroc_by_level(label: Labels, level: Array) -> float:
     present = np.unique(label)
     if len(present) < 2:
         return float("nan")
-    if log_probability.shape[1] == 2:
-        return area(label == 1, log_probability[:, 1] - log_probability[:, 0])
-    with np.errstate(divide="ignore"):
-        odds = log_probability - np.log(-np.expm1(log_probability))
-    odds = np.nan_to_num(odds, posinf=np.finfo(float).max)
-    return float(np.mean([area(label == one, odds[:, one]) for one in present]))
+    if level.shape[1] == 2:
+        return area(label == 1, level[:, 1])
+    return float(np.mean([area(label == one, level[:, one]) for one in present]))
 
 
 def area(positive: NDArray[np.bool_], score: Array) -> float:
@@ -184,13 +231,14 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """How good and how well calibrated a detector is, each figure with a 95 % interval over subjects.
+    """How good and how well calibrated a detector is, each figure with a 95 % interval over people.
 
     Parameters
     ----------
     predictions
-        What `Posterior.predict` returns for labelled data. Intervals resample whole subjects
-        (`constant_data/subject`); without subjects, images.
+        What `Posterior.predict` returns for labelled data. Intervals resample whole people (`constant_data/subject` and
+        `constant_data/donor`) and keep the number of images of each source (`constant_data/source`); without subjects,
+        images.
     bins, binning
         Of the calibration errors, see `reliability_table`.
     resamples, seed
@@ -199,9 +247,11 @@ def evaluate(
     Returns
     -------
     xr.Dataset
-        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats), `brier`,
-        `ece` (images weigh alike), `ece_balanced` (classes weigh alike). Attributes: `images`, `clusters`,
-        `bins`, `binning`.
+        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats; infinite, without
+        an interval, where all draws give the true class of an image a probability of exactly 0), `brier`, `ece`
+        (images weigh alike), `ece_balanced` (classes weigh alike); where there are fakes of both kinds,
+        `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). Attributes: `images`, `clusters`
+        (people, and images that stand alone), `people`, `bins`, `binning`.
 
     Raises
     ------
@@ -210,28 +260,34 @@ def evaluate(
     """
     log_p, label = _log_probability_and_label(predictions)
     probability, prediction = np.exp(log_p), log_p.argmax(axis=1)
-    cluster = clusters(predictions, len(label))
+    people = design(predictions, len(label))
 
     def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None]) -> float:
         return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
 
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
-        return cluster_bootstrap(statistic, arrays, cluster, resamples=resamples, seed=seed)
+        return cluster_bootstrap(statistic, arrays, **people, resamples=resamples, seed=seed)
 
+    if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
+        nll = Estimate(np.inf, np.nan, np.nan)
+    else:
+        nll = bootstrap(negative_log_likelihood, log_p, label)
     metrics = to_dataset(
         {
             "accuracy": bootstrap(accuracy, label, prediction),
             "balanced_accuracy": bootstrap(balanced_accuracy, label, prediction),
-            "auroc": bootstrap(auroc, label, log_p),
-            "nll": bootstrap(negative_log_likelihood, log_p, label),
+            "auroc": bootstrap(_auroc_by_level, label, odds_levels(log_p)),
+            "nll": nll,
             "brier": bootstrap(brier_score, probability, label),
             "ece": bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
             "ece_balanced": bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
+            **accuracy_by_kind(prediction == label, people, resamples=resamples, seed=seed),
         }
     )
     return metrics.assign_attrs(
         images=len(label),
-        clusters=len(np.unique(cluster)),
+        clusters=len(np.unique(groups(people["clusters"], len(label)))),
+        people=count_people(people["clusters"], people["donors"]),
         bins=bins,
         binning=binning,
         calibration="top label",
@@ -272,9 +328,18 @@ def _edges(confidence: Array, bins: int, binning: str) -> Array:
     raise BayesdfError(f"unknown binning {binning!r}; use 'width' or 'mass'")
 
 
-def _check(probability: Array, label: Labels) -> None:
+def _checked(probability: Array, label: Labels, logarithms: bool = False) -> tuple[Array, Labels]:
+    probability, label = np.asarray(probability, dtype=np.float64), np.asarray(label)
     if probability.ndim != 2 or label.shape != probability.shape[:1] or not len(label):
         raise BayesdfError(
             f"probabilities of shape {probability.shape} and labels of shape {label.shape} do not fit; "
             "give (image, class) and (image,), with at least one image"
         )
+    if logarithms and probability.max() > ROUNDED:
+        raise BayesdfError(f"a log-probability is {probability.max():.4g}, above 0; give np.log(probability)")
+    if not logarithms and not (probability.min() >= 0.0 and np.abs(probability.sum(axis=1) - 1.0).max() <= SUM_ERROR):
+        raise BayesdfError(
+            "rows of probabilities (image, class) do not lie in 0 … 1 and add to 1; take the softmax of logits, or "
+            "give the whole tree to `evaluate` or `reliability`"
+        )
+    return probability, class_numbers(label, [str(number) for number in range(probability.shape[1])], "label")

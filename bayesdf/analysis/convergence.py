@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
+from bayesdf.analysis._groups import mistaken
 from bayesdf.errors import BayesdfError
 
 LEAST_DRAWS = 4
@@ -116,6 +117,8 @@ def ess(values: NDArray[np.floating]) -> float:
 def _sites(draws: xr.DataTree | xr.Dataset) -> xr.Dataset:
     if isinstance(draws, xr.Dataset):
         return draws
+    if not isinstance(draws, xr.DataTree):
+        raise mistaken(draws, "the DataTree of Posterior.draws(), or a Dataset (chain, draw, …),")
     if "posterior" not in draws.children:
         raise BayesdfError(
             f"the tree holds no group 'posterior' (it has {', '.join(map(str, draws.children)) or 'nothing'}): "

@@ -27,7 +27,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesdf.analysis._groups import Predictions, predictive_logits
+from bayesdf.analysis._groups import Predictions, mistaken, predictive_logits
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -194,6 +194,11 @@ def combine(*families: xr.DataArray) -> xr.DataArray:
     BayesdfError
         The families hold different numbers of images, or none is given.
     """
+    for family in families:
+        if not isinstance(family, xr.DataArray) or "image" not in family.dims:
+            raise BayesdfError(
+                f"{mistaken(family, 'a family of features (image, feature)')}; take scalars(predictions)"
+            )
     counts = {family.sizes["image"] for family in families}
     if len(counts) != 1:
         raise BayesdfError(f"features of {sorted(counts)} images cannot stand side by side; take them from one tree")

@@ -1,26 +1,46 @@
 """How far may a figure measured on these people be from the figure on others?
 
 Images of one person resemble each other, so the resampling unit is the person: whole clusters are drawn with
-replacement. With fewer than about ten clusters percentile intervals are known to be somewhat too short. A share of
-images of which each stands alone has `wilson`.
+replacement. Three facts of a study's design are kept:
+
+- *Strata.* How many images of each source there are was chosen, not found, so every resample holds as many. Clusters
+  whose images are all of one stratum are drawn among their like, the others together.
+- *Donors.* A swapped face is of two people. It is in a resample as often as the one was drawn times as often as the
+  other was [4, 5].
+- *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up: with n draws the variance would be too small
+  by (n - 1) / n [3].
+
+With few clusters percentile intervals are still too short. Those of a mean over 2, 3, 5 and 10 people with 8 images
+each, half of whose variance is between people, held the truth in 56, 71, 88 and 91 % of 400 simulations each. Where
+people do not differ at all, the intervals of images of two people are up to twice as long as need be. A share of images
+of which each stands alone has `wilson`.
 
 References
 ----------
 1. Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals).
 2. Field and Welsh, "Bootstrapping clustered data", JRSS B 2007 (resampling whole clusters).
-3. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927 (shares).
+3. Rao and Wu, "Resampling inference with complex survey data", JASA 1988 (strata, n - 1 draws).
+4. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007 (products of weights; the interval errs to the
+   long side).
+5. Davezies, D'Haultfoeuille and Guyonvarch, "Empirical process results for exchangeable arrays", Annals of Statistics
+   2021 (pairs of units of one kind).
+6. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927 (shares).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from bayesdf.analysis._groups import groups
+from bayesdf.analysis._groups import Design, groups, kinds, missing, select
 from bayesdf.errors import BayesdfError
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 LEVEL = 0.95
 
@@ -41,6 +61,8 @@ def cluster_bootstrap(
     arrays: Sequence[ArrayLike],
     clusters: ArrayLike,
     *,
+    donors: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -55,6 +77,11 @@ def cluster_bootstrap(
         paired interval: `cluster_bootstrap(lambda a, b: a.mean() - b.mean(), (right_a, right_b), subject)`.
     clusters
         (image,): which images belong together, usually the subject; images without one ('', None, NaN) stand alone.
+    donors
+        (image,): the second person of each image, named as in `clusters`, or nobody ('', None, NaN).
+    strata
+        (image,): what the design fixes the numbers of, usually the source. Every resample holds as many images of each
+        as there are. None: only the number of all images is kept.
     resamples
         How many times the clusters are drawn with replacement.
     seed
@@ -64,35 +91,114 @@ def cluster_bootstrap(
     -------
     Estimate
         `value` is the statistic of the data as they are. `low` and `high` are NaN with a single cluster, or
-        where the statistic is undefined (NaN) in more than half of the resamples; other undefined resamples
-        are left out.
+        where the statistic is undefined (NaN), or a stratum empty, in more than half of the resamples; other such
+        resamples are left out. So they are where all images of a stratum show the same two people.
 
     Raises
     ------
     BayesdfError
         Arrays of different lengths or without rows.
     """
-    rows = [np.asarray(array) for array in arrays]
-    given = np.asarray(clusters, dtype=object).ravel()
-    lengths = {len(array) for array in rows} | {len(given)}
+    given = [np.asarray(array) for array in arrays]
+    named = [np.asarray(part, dtype=object).ravel() for part in (clusters, donors, strata) if part is not None]
+    lengths = {len(part) for part in (*given, *named)}
     if len(lengths) != 1 or 0 in lengths:
-        raise BayesdfError(f"a bootstrap needs arrays and clusters of one length above zero, got {sorted(lengths)}")
-    value = float(statistic(*rows))
-    number = groups(given, len(given))
-    members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
-    if len(members) == 1:
+        raise BayesdfError(
+            f"a bootstrap needs arrays, clusters, donors and strata of one length above zero, got {sorted(lengths)}"
+        )
+    (images,) = lengths
+    value = float(statistic(*given))
+    own, other = _people(clusters, donors, images)
+    stratum = np.zeros(images, int) if strata is None else np.unique(named[-1].astype(str), return_inverse=True)[1]
+    # Stratum after stratum, so that rounding stays within each.
+    order = np.argsort(stratum, kind="stable")
+    rows = [array[order] for array in given]
+    own, other, stratum = own[order], other[order], stratum[order]
+    pools = _pools(own, other, stratum)
+    if sum(map(len, pools)) == 1:
         return Estimate(value, np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    results = np.empty(resamples)
-    for index, chosen in enumerate(rng.integers(len(members), size=(resamples, len(members)))):
-        picked = np.concatenate([members[c] for c in chosen])
-        results[index] = statistic(*(array[picked] for array in rows))
+    results = np.full(resamples, np.nan)
+    drawn = np.zeros(sum(map(len, pools)))
+    for index in range(resamples):
+        for pool in pools:
+            drawn[pool] = np.bincount(rng.integers(len(pool), size=len(pool) - 1), minlength=len(pool))
+        weight = np.where(own == other, drawn[own], drawn[own] * drawn[other])
+        count = _counts(weight, stratum, rng.uniform())
+        if count is not None:
+            results[index] = statistic(*(np.repeat(array, count, axis=0) for array in rows))
     defined = results[~np.isnan(results)]
     if 2 * len(defined) < resamples:
         return Estimate(value, np.nan, np.nan)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(defined, (tail, 1 - tail))
     return Estimate(value, float(low), float(high))
+
+
+def _people(clusters: ArrayLike, donors: ArrayLike | None, images: int) -> tuple[Integers, Integers]:
+    """Numbers 0, 1, … of the first and second person of each image; the same one twice where there is no second."""
+    if donors is None:
+        own = groups(clusters, images)
+        return own, own
+    both = np.concatenate([np.asarray(part, dtype=object).ravel() for part in (clusters, donors)])
+    number, nobody = groups(both, 2 * images), missing(both)
+    own, other = number[:images], number[images:]
+    other = np.where(nobody[images:], own, other)
+    own = np.where(nobody[:images], other, own)
+    number = np.unique(np.concatenate([own, other]), return_inverse=True)[1]
+    return number[:images], number[images:]
+
+
+def _pools(own: Integers, other: Integers, stratum: Integers) -> list[Integers]:
+    """Clusters that are drawn together: those of one stratum alone, and those of several."""
+    where = pd.DataFrame({"cluster": np.concatenate([own, other]), "stratum": np.concatenate([stratum, stratum])})
+    found = where.groupby("cluster")["stratum"].agg(["min", "max"])
+    pool = np.where(found["min"] == found["max"], found["min"], -1)
+    # A cluster without its like cannot vary by itself: it is drawn with those of several strata, or the largest pool.
+    for home in (-1, pd.Series(pool).mode().iloc[0]):
+        name, size = np.unique(pool, return_counts=True)
+        pool = np.where(np.isin(pool, name[size == 1]), home, pool)
+    return [np.flatnonzero(pool == name) for name in np.unique(pool)]
+
+
+def _counts(weight: Array, stratum: Integers, start: float) -> Integers | None:
+    """How often each row is in a resample: in proportion to its weight, and in each stratum as many as there are rows.
+
+    Systematic sampling rounds to whole numbers, with the right means and the least noise. None where a stratum would be
+    empty. Strata lie one after the other.
+    """
+    total, rows = np.bincount(stratum, weight), np.bincount(stratum)
+    if not total.all():
+        return None
+    ends = np.cumsum(weight * (rows / total)[stratum]) + start
+    # Where a stratum ends is known: rounding of the sums must not move a row into the next one.
+    known = np.cumsum(rows)
+    ends[known - 1] = known + start
+    return np.diff(np.floor(ends), prepend=0.0).astype(np.int64)
+
+
+def accuracy_by_kind(
+    right: NDArray[np.bool_], people: Design, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """The share judged rightly of manipulations (fakes of people) and of new faces (fakes of nobody), each by itself.
+
+    Parameters
+    ----------
+    right
+        (image,).
+    people
+        From `bayesdf.analysis.design`; `strata` are the sources.
+
+    Returns
+    -------
+    dict
+        `accuracy_manipulations` and `accuracy_new_faces`; empty unless there are both.
+    """
+    found = {}
+    for name, own in kinds(people["clusters"], people["strata"]).items():
+        part = select(people, own)
+        found[f"accuracy_{name}"] = cluster_bootstrap(np.mean, [right[own]], **part, resamples=resamples, seed=seed)
+    return found
 
 
 def wilson(successes: float, trials: int) -> Estimate:

@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Predictions, image_coords, predictive_logits
-from bayesdf.analysis.calibration import area
+from bayesdf.analysis._groups import Design, Predictions, design, predictive_logits
+from bayesdf.analysis.calibration import area, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError
@@ -49,7 +49,7 @@ def ood_auroc(
     by
         Which uncertainty.
     resamples, seed
-        Of the interval over subjects, see `cluster_bootstrap`; one who is in both is drawn together.
+        Of the interval over people, see `cluster_bootstrap`; one who is in both is drawn together.
 
     Returns
     -------
@@ -68,10 +68,27 @@ def ood_auroc(
         raise BayesdfError(
             f"{len(logits[0])} draws of seen and {len(logits[1])} of unseen images: predict both with the same draws"
         )
-    value = np.concatenate([getattr(entropies(part), by) for part in logits])
+    value = levels(np.concatenate([getattr(entropies(part), by) for part in logits]))
     unknown = np.repeat([False, True], [part.shape[1] for part in logits])
-    subjects = [
-        image_coords(part)["subject"][1] if "subject" in image_coords(part) else np.full(values.shape[1], "")
-        for part, values in zip((seen, unseen), logits, strict=True)
+    parts = [design(part, values.shape[1]) for part, values in zip((seen, unseen), logits, strict=True)]
+    return cluster_bootstrap(area, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)
+
+
+def _joined(seen: Design, unseen: Design) -> Design:
+    """The design of both: one who is in both is one person, and what only one of them says is nobody in the other."""
+    length = [len(part["clusters"]) for part in (seen, unseen)]
+    strata = [np.full(length[0], "seen"), np.full(length[1], "unseen")]
+    donors = [
+        np.full(count, "") if part["donors"] is None else part["donors"]
+        for part, count in zip((seen, unseen), length, strict=True)
     ]
-    return cluster_bootstrap(area, [unknown, value], np.concatenate(subjects), resamples=resamples, seed=seed)
+    return Design(
+        clusters=np.concatenate([seen["clusters"], unseen["clusters"]]),
+        donors=np.concatenate(donors),
+        strata=np.concatenate(
+            [
+                own if part["strata"] is None else part["strata"]
+                for part, own in zip((seen, unseen), strata, strict=True)
+            ]
+        ),
+    )

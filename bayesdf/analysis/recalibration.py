@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import minimize
 
-from bayesdf.analysis._groups import observed_labels, predictive_logits
+from bayesdf.analysis._groups import find_logits, mistaken, observed_labels, predictive_logits
 from bayesdf.analysis.calibration import balanced_weights
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
@@ -33,9 +33,15 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
     Raises
     ------
     BayesdfError
-        If a class has no image, or the images have no labels.
+        If a class has no image, the images have no labels, or a draw gives a class a probability of exactly 0.
     """
     logits = predictive_logits(held_out)
+    certain = int(np.isneginf(find_logits(held_out).values).sum())
+    if certain:
+        raise BayesdfError(
+            f"{certain} probabilities are exactly 0, which no scale changes: give log-odds instead of rounded "
+            "probabilities, clip them before (scores.clip(1e-6, 1 - 1e-6)), or leave votes as they are"
+        )
     values = logits.values
     _, images, classes = values.shape
     label = observed_labels(held_out, images, classes)
@@ -60,7 +66,25 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
 
 
 def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
-    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was."""
+    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was.
+
+    A probability of exactly 0 (a logit of -inf) stays 0.
+
+    Raises
+    ------
+    BayesdfError
+        The predictions are no tree, the scaling is not that of `fit_scaling`, or it is of other classes.
+    """
+    logits = find_logits(predictions)
+    if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
+        raise mistaken(predictions, "the DataTree of Posterior.predict")
+    if not isinstance(scaling, xr.Dataset) or not {"scale", "shift"} <= set(scaling.data_vars):
+        raise mistaken(scaling, "the Dataset of fit_scaling")
+    if scaling.sizes["class"] != logits.sizes["class"]:
+        raise BayesdfError(
+            f"the scaling is of {scaling.sizes['class']} classes, the predictions are of {logits.sizes['class']}; fit "
+            "it on predictions of the same task"
+        )
     changed = predictions.copy()
     group = changed.children["posterior_predictive"].to_dataset(inherit=False)
     logits = group["logits"]

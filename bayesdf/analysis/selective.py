@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Predictions, clusters, observed_labels, predictive_logits
+from bayesdf.analysis._groups import Predictions, design, observed_labels, predictive_logits
+from bayesdf.analysis.calibration import levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
 from bayesdf.errors import BayesdfError
@@ -64,7 +65,7 @@ def aurc(
     seed: int = 0,
 ) -> Estimate:
     """The area under the risk-coverage curve, 0 … 1 and lower for a better detector, with a 95 % interval over
-    subjects.
+    people.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def aurc(
     def area(s: Array, w: Array) -> float:
         return float(risks(s, w).mean())
 
-    return cluster_bootstrap(area, [score, wrong], clusters(predictions, len(score)), resamples=resamples, seed=seed)
+    return cluster_bootstrap(area, [score, wrong], **design(predictions, len(score)), resamples=resamples, seed=seed)
 
 
 def risks(score: Array, wrong: Array) -> Array:
@@ -99,4 +100,4 @@ def _score_and_wrong(predictions: Predictions, by: str) -> tuple[Array, Array]:
     else:
         raise BayesdfError(f"unknown score {by!r}; use 'confidence', 'total', 'aleatoric' or 'epistemic'")
     wrong = log_p.argmax(axis=1) != observed_labels(predictions, *log_p.shape)
-    return score, wrong.astype(np.float64)
+    return levels(score), wrong.astype(np.float64)

@@ -4,7 +4,7 @@ A classifier learns sources from features of images and judges people it never s
 subjects, and every image is judged by the classifier fitted without its subject. The same procedure, with the
 same candidates and the same folds, serves uncertainty features and their controls (chance, mean probability,
 penultimate features), so that a comparison is one of features, not of classifiers. Comparisons are paired:
-both sets judge the same images, and intervals resample subjects.
+both sets judge the same images, and intervals resample people.
 """
 
 import warnings
@@ -23,14 +23,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from bayesdf.analysis._groups import groups
-from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, to_dataset
-from bayesdf.errors import BayesdfError
+from bayesdf.analysis._groups import SUM_ERROR, Design, count_people, design, groups, missing, mistaken
+from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, estimate, to_dataset
+from bayesdf.errors import BayesdfError, BayesdfWarning
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 INNER_FOLDS = 3
+_SAME = "make both from the same images in the same order"
 
 
 def candidates(features: int, seed: int = 0) -> dict[str, Pipeline]:
@@ -56,6 +57,7 @@ def attribute(
     sources: ArrayLike | None = None,
     subjects: ArrayLike | None = None,
     *,
+    donors: ArrayLike | None = None,
     circles: ArrayLike | None = None,
     fit_only: ArrayLike | None = None,
     folds: int = 6,
@@ -74,6 +76,9 @@ def attribute(
     subjects
         Subject of each image; by default the coordinate `subject`. Images without one ('', None, NaN) are
         each their own group, as all are where there is no such coordinate.
+    donors
+        The second person of each image, who counts in intervals (`cluster_bootstrap`); by default the coordinate
+        `donor`.
     circles
         (image,) who must not be parted: images of a circle are judged by a classifier fitted on none of them. By
         default the subjects; where images mix people (a swapped face has a donor), what links them, as
@@ -91,8 +96,8 @@ def attribute(
     xr.Dataset
         Over the judged images: `probability` (image, source) from the fold that left the image out,
         `prediction` and `truth` (names), `fold` (int). Coordinates: `source` (sorted names), `cluster`
-        (image) and those of the features. Attribute `classifiers`: what inner cross-validation chose in each
-        fold.
+        (image), `subject` and `donor` where they are known, and those of the features. Attributes: `classifiers`,
+        what inner cross-validation chose in each fold, and `fitted`, on how many images.
 
     Raises
     ------
@@ -107,7 +112,8 @@ def attribute(
     values, coords = _values(features)
     images = len(values)
     truth = _names(_given_or_coord(sources, features, "source"), images)
-    group = groups(_given_or_coord(subjects, features, "subject", required=False), images)
+    people = _people(features, images, subject=subjects, donor=donors)
+    group = groups(people["subject"][1] if "subject" in people else None, images)
     helper = np.zeros(images, dtype=bool) if fit_only is None else np.asarray(fit_only, dtype=bool)
     if helper.shape != (images,):
         raise BayesdfError(f"fit_only has shape {helper.shape}; give one bool for each of the {images} images")
@@ -120,6 +126,7 @@ def attribute(
     fold[judged] = _fold_numbers(code[judged], circle[judged], folds, seed)
     probability = np.zeros((images, len(names)))
     chosen: list[str] = []
+    fitted: list[int] = []
     for number in range(fold.max() + 1):
         test = fold == number
         fit = ~test & ~np.isin(circle, circle[test])
@@ -131,14 +138,19 @@ def attribute(
             )
         choice = _choose(values[fit], code[fit], circle[fit], seed)
         chosen.append(choice)
+        fitted.append(int(fit.sum()))
         probability[test] = _fit_predict(
             candidates(values.shape[1], seed)[choice], values[fit], code[fit], values[test], len(names)
         )
     result = _attribution(probability[judged], names, truth[judged], group[judged])
-    kept = {key: (dims, array[judged]) for key, (dims, array) in coords.items()}
+    kept = {key: (dims, array[judged]) for key, (dims, array) in {**coords, **people}.items()}
     result = result.assign_coords(kept).assign(fold=("image", fold[judged]))
     return result.assign_attrs(
-        classifiers=chosen, features=values.shape[1], fitted_only=int(helper.sum()), folds=int(fold.max() + 1)
+        classifiers=chosen,
+        fitted=fitted,
+        features=values.shape[1],
+        fitted_only=int(helper.sum()),
+        folds=int(fold.max() + 1),
     )
 
 
@@ -146,6 +158,7 @@ def from_probability(
     probability: xr.DataArray | pd.DataFrame,
     sources: ArrayLike | None = None,
     subjects: ArrayLike | None = None,
+    donors: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Stand a classifier's own probabilities beside those of `attribute`: the ceiling of a study.
 
@@ -153,15 +166,21 @@ def from_probability(
     ----------
     probability
         Rows sum to 1; the columns, or the coordinate `source` of the second dimension, name the sources.
-    sources, subjects
-        Of each image. A DataArray may hold them as coordinates `truth` and `subject`.
+    sources, subjects, donors
+        Of each image. A DataArray may hold them as coordinates `truth`, `subject` and `donor`.
 
     Returns
     -------
     xr.Dataset
         As `attribute` returns, without folds.
     """
+    if not isinstance(probability, xr.DataArray | pd.DataFrame) or probability.ndim != 2:
+        table = "pd.DataFrame(array, columns=sources)"
+        raise BayesdfError(f"{mistaken(probability, 'a table of probabilities (image, source)')}; give {table}")
     frame = probability if isinstance(probability, pd.DataFrame) else pd.DataFrame(probability.to_pandas())
+    total = frame.to_numpy(dtype=np.float64).sum(axis=1)
+    if frame.to_numpy().min() < 0.0 or np.abs(total - 1.0).max() > SUM_ERROR:
+        raise BayesdfError("rows of probabilities (image, source) do not lie in 0 … 1 and add to 1; give probabilities")
     images = len(frame)
     names = np.array([str(name) for name in frame.columns])
     truth = _names(_given_or_coord(sources, probability, "truth"), images)
@@ -170,13 +189,17 @@ def from_probability(
         raise BayesdfError(
             f"source {str(unknown[0])!r} has no column of probabilities; the columns are {', '.join(names)}"
         )
-    group = groups(_given_or_coord(subjects, probability, "subject", required=False), images)
+    people = _people(probability, images, subject=subjects, donor=donors)
+    group = groups(people["subject"][1] if "subject" in people else None, images)
     order = np.argsort(names)
-    return _attribution(frame.to_numpy(dtype=np.float64)[:, order], names[order], truth, group)
+    known = _images(probability)
+    return _attribution(frame.to_numpy(dtype=np.float64)[:, order], names[order], truth, group).assign_coords(
+        {**known, **people}
+    )
 
 
 def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
-    """How often the right source is named, with 95 % intervals over subjects.
+    """How often the right source is named, with 95 % intervals over people.
 
     Parameters
     ----------
@@ -189,36 +212,41 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
     -------
     xr.Dataset
         Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy` (mean over sources of the share of
-        their images that are right), `macro_f1`. Attributes: `chance` (1 / number of sources), `majority`
-        (share of the most frequent source), `images`, `clusters`.
+        their images that are right), `macro_f1`; where there are fakes of both kinds, `accuracy_manipulations` (of
+        people) and `accuracy_new_faces` (of nobody). Attributes: `chance` (1 / number of sources), `majority` (share of
+        the most frequent source), `images`, `clusters` (people, and images that stand alone), `people`.
     """
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     count = attribution.sizes["source"]
-    cluster = attribution["cluster"].values
+    people = _design(attribution)
 
     def bootstrap(statistic: Callable[[NDArray], float]) -> Estimate:
         def of(t: Integers, p: Integers) -> float:
             return statistic(np.bincount(t * count + p, minlength=count**2).reshape(count, count))
 
-        return cluster_bootstrap(of, (truth, prediction), cluster, resamples=resamples, seed=seed)
+        return cluster_bootstrap(of, (truth, prediction), **people, resamples=resamples, seed=seed)
 
     metrics = to_dataset(
         {
             "accuracy": bootstrap(_accuracy),
             "balanced_accuracy": bootstrap(_balanced_accuracy),
             "macro_f1": bootstrap(_macro_f1),
+            **accuracy_by_kind(truth == prediction, people, resamples=resamples, seed=seed),
         }
     )
     return metrics.assign_attrs(
         chance=1.0 / count,
         majority=float(np.bincount(truth).max() / len(truth)),
         images=len(truth),
-        clusters=len(np.unique(cluster)),
+        clusters=len(np.unique(attribution["cluster"].values)),
+        people=count_people(people["clusters"], people["donors"]),
     )
 
 
 def confusion(attribution: xr.Dataset) -> pd.DataFrame:
     """Counts of images: a row a true source, a column a named one."""
+    _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     names = [str(name) for name in attribution["source"].values]
     counts = np.bincount(truth * len(names) + prediction, minlength=len(names) ** 2).reshape(len(names), -1)
@@ -237,14 +265,18 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
     Raises
     ------
     BayesdfError
-        The two do not judge the same images in the same order.
+        The two do not judge the same images in the same order, by their `path`, their `image`, their truth or their
+        subjects.
+
+    Warns
+    -----
+    BayesdfWarning
+        Neither `path` nor `image` is known of both, so that nothing says whether the images are the same.
     """
-    if not np.array_equal(attribution["truth"].values, against["truth"].values) or not np.array_equal(
-        attribution["cluster"].values, against["cluster"].values
-    ):
-        raise BayesdfError("the attributions judge different images; make both from the same images in the same order")
+    _refuse_other_than_attributions(attribution, against)
+    _refuse_others(attribution, against)
     pair = tuple((one["truth"] == one["prediction"]).values.astype(np.float64) for one in (attribution, against))
-    cluster = attribution["cluster"].values
+    people = _design(attribution)
 
     def ratio(a: Array, b: Array) -> float:
         return float(a.mean() / b.mean()) if b.any() else float("nan")
@@ -254,8 +286,8 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
 
     return to_dataset(
         {
-            "accuracy_ratio": cluster_bootstrap(ratio, pair, cluster, resamples=resamples, seed=seed),
-            "accuracy_difference": cluster_bootstrap(difference, pair, cluster, resamples=resamples, seed=seed),
+            "accuracy_ratio": cluster_bootstrap(ratio, pair, **people, resamples=resamples, seed=seed),
+            "accuracy_difference": cluster_bootstrap(difference, pair, **people, resamples=resamples, seed=seed),
         }
     )
 
@@ -355,12 +387,77 @@ def _attribution(probability: Array, names: NDArray, truth: NDArray, group: Inte
     )
 
 
+def _design(attribution: xr.Dataset) -> Design:
+    """Of intervals: people as they are known, and as many images of each source."""
+    people = design(attribution, attribution.sizes["image"])
+    clusters = people["clusters"] if "subject" in attribution.coords else attribution["cluster"].values
+    return Design(clusters=clusters, donors=people["donors"], strata=attribution["truth"].values)
+
+
+def _refuse_others(attribution: xr.Dataset, against: xr.Dataset) -> None:
+    """Only answers about the same images, in the same order, can be compared."""
+    names = [name for name in ("path", "image") if all(name in one.coords for one in (attribution, against))]
+    # A path is the better name: images of two selections may be numbered alike.
+    for name in [*names[:1], "truth", "cluster"]:
+        one, other = (part[name].values for part in (attribution, against))
+        if name == "cluster":  # by who is with whom: numbers depend on what else was given
+            one, other = (groups(values, len(values)) for values in (one, other))
+        if one.shape != other.shape:
+            raise BayesdfError(f"the attributions judge different images, {len(one)} and {len(other)}; {_SAME}")
+        apart = np.flatnonzero(one != other)
+        if len(apart):
+            first = apart[0]
+            raise BayesdfError(
+                f"the attributions judge different images: at row {first} the {name} is {str(one[first])!r} in one and "
+                f"{str(other[first])!r} in the other ({len(apart)} such rows); {_SAME}"
+            )
+    if not names:
+        warnings.warn(
+            "nothing says whether the attributions judge the same images: give the features of both a coordinate "
+            "`path` or `image`, or a table an index that names the images",
+            BayesdfWarning,
+            stacklevel=3,
+        )
+
+
+def _images(features: xr.DataArray | pd.DataFrame) -> dict[str, tuple[str, NDArray]]:
+    """Which images these are: `path` and `image`, as far as they are known; row numbers name none."""
+    if isinstance(features, pd.DataFrame):
+        rows = isinstance(features.index, pd.RangeIndex)
+        return {} if rows else {"image": ("image", features.index.to_numpy())}
+    dim = features.dims[0]
+    return {
+        name: ("image", features.coords[name].values)
+        for name in ("path", "image")
+        if name in features.coords and features.coords[name].dims == (dim,)
+    }
+
+
+def _people(
+    features: xr.DataArray | pd.DataFrame, images: int, **given: ArrayLike | None
+) -> dict[str, tuple[str, NDArray]]:
+    """`subject` and `donor` of each image as coordinates, '' for nobody, where they are given or known."""
+    found = {}
+    for name, values in given.items():
+        values = _given_or_coord(values, features, name, required=False)
+        if values is not None:
+            groups(values, images)  # refuses another number of them
+            named = np.asarray(values, dtype=object).ravel()
+            found[name] = ("image", np.where(missing(named), "", named.astype(str)))
+    return found
+
+
 def _values(features: xr.DataArray | pd.DataFrame) -> tuple[Array, dict[str, tuple[str, NDArray]]]:
     """Features as a finite matrix, and those coordinates of their images that the result does not use."""
+    if not isinstance(features, xr.DataArray | pd.DataFrame):
+        table = "pd.DataFrame(array)" if isinstance(features, np.ndarray) else "scalars(predictions)"
+        raise BayesdfError(
+            f"{mistaken(features, 'a family of features (image, feature)')}; give attribute({table}, ...)"
+        )
     if isinstance(features, pd.DataFrame):
         values, names = features.to_numpy(dtype=np.float64), [str(name) for name in features.columns]
         images: NDArray = features.index.to_numpy()
-        coords: dict[str, tuple[str, NDArray]] = {}
+        coords = _images(features)
     else:
         if features.ndim != 2 or features.dims[0] != "image":
             raise BayesdfError(f"features have dimensions {features.dims}; give (image, feature)")
@@ -419,6 +516,12 @@ def _refuse_unlearnable(names: NDArray, code: Integers, group: Integers, judged:
                 f"source {name!r} shows a single subject, so no fit can leave that subject out and know it; "
                 "give it more subjects, or leave the source out"
             )
+
+
+def _refuse_other_than_attributions(*given: object) -> None:
+    for one in given:
+        if not isinstance(one, xr.Dataset) or not {"truth", "prediction", "cluster"} <= set(map(str, one.variables)):
+            raise BayesdfError(f"{mistaken(one, 'an attribution')}; give what attribute or from_probability returned")
 
 
 def _codes(attribution: xr.Dataset) -> tuple[Integers, Integers]:

@@ -95,7 +95,7 @@ def entropies(logits: Array) -> Entropies:
     ceiling = np.log(logits.shape[-1])
     aleatoric = -(np.exp(log_p) * log_p).sum(axis=-1).mean(axis=0)
     epistemic = _divergence(log_p, log_mean).mean(axis=0)
-    aleatoric = np.clip(aleatoric, 0.0, ceiling)
+    aleatoric = np.clip(aleatoric, 0.0, ceiling) + 0.0  # nothing is 0.0 and not -0.0
     epistemic = np.clip(epistemic, 0.0, ceiling - aleatoric)
     return Entropies(aleatoric + epistemic, aleatoric, epistemic)
 
@@ -123,7 +123,7 @@ def variances(logits: Array) -> Variances:
     return Variances(aleatoric + epistemic, aleatoric, epistemic)
 
 
-def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
+def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataArray]) -> xr.Dataset:
     """Uncertainty of each image's prediction and the parts it is made of.
 
     Parameters
@@ -131,7 +131,7 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     predictions
         What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image,
         class). A Dataset with `logits`, or the logits as a DataArray, will do as well. Chains count as more
-        draws. Or what `Posterior.stream` gives: its pieces are taken one after another and not kept.
+        draws. Or what `Posterior.stream` gives (or a list of it): its pieces are taken one after another and not kept.
 
     Returns
     -------
@@ -144,7 +144,8 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     Raises
     ------
     BayesdfError
-        No logits, no draws, or logits that are not finite.
+        No logits, no draws, logits that are not finite, or probabilities in their place (see
+        `bayesdf.analysis.from_scores`).
 
     Examples
     --------
@@ -154,8 +155,10 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray]) -> xr.Dataset:
     >>> [round(float(parts[name][0]), 3) for name in ("total", "aleatoric", "epistemic")]
     [0.693, 0.09, 0.603]
     """
-    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray):
-        logits = predictive_logits(predictions)
+    if isinstance(predictions, list) and predictions and all(isinstance(one, xr.DataArray) for one in predictions):
+        return decompose(iter(predictions))  # what `stream` gave, kept all the same
+    if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray | list) or not isinstance(predictions, Iterator):
+        logits = predictive_logits(predictions)  # type: ignore[arg-type]
         return _described(_summary(logits.values), logits)
     parts: list[xr.Dataset] = []
     so_far: tuple[_Summary, xr.DataArray] | None = None

@@ -8,6 +8,7 @@ from bayesdf.data.augment import augment
 from bayesdf.data.common import QUALITY, common_path, stored
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
+from bayesdf.data.subjects import describe_people
 from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
@@ -26,6 +27,7 @@ __all__ = [
     "circles",
     "collect",
     "common_path",
+    "describe_people",
     "leave_out",
     "load",
     "relabel",
@@ -40,7 +42,7 @@ def load(
     *,
     size: int = SIZE,
     quality: int | None = QUALITY,
-    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25),
+    fractions: tuple[float, float, float] | None = None,
     seed: int = 0,
     skip_unreadable: float = 0.0,
 ) -> Collection:
@@ -58,8 +60,12 @@ def load(
         Side of the images in pixels; every image is cropped to a centred square and resized to it.
     quality
         Quality of the JPEG compression that every image goes through, 1 to 95; None leaves it out.
-    fractions, seed
-        Shares of train, val and test, and the seed by which subjects are dealt; the embedded data's split is fixed.
+    fractions
+        Shares of train, val and test by which subjects are dealt. None: 0.6, 0.15 and 0.25, with two subjects of every
+        source in the test where it has five. The embedded data's split is fixed, and so is one that the folder gives
+        itself (`bayesdf.data.subjects`).
+    seed
+        By which subjects are dealt.
     skip_unreadable
         The share of unreadable files that may be skipped, 0 to 1, each with a warning.
 
@@ -71,7 +77,8 @@ def load(
     Raises
     ------
     BayesdfError
-        For a missing or empty folder, a class or source with too few images, unreadable files, an unknown task.
+        For a missing or empty folder, a class or source with too few images, unreadable files, an unknown task, a
+        table of subjects that does not fit, fractions where the split is fixed.
     """
     if task not in TASKS:
         raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
@@ -81,9 +88,11 @@ def load(
         raise BayesdfError(f"skip_unreadable is {skip_unreadable}: it is a share, 0 to 1")
     if seed < 0:
         raise BayesdfError(f"seed is {seed}: it must be at least 0")
-    if min(fractions) <= 0 or abs(sum(fractions) - 1.0) > 1e-6:
+    if fractions is not None and not (len(fractions) == 3 and min(fractions) > 0 and abs(sum(fractions) - 1.0) <= 1e-6):
         raise BayesdfError(f"fractions {fractions}: three positive numbers that add up to 1 are needed")
     if str(name_or_path) == "embedded":
+        if fractions is not None:
+            raise BayesdfError("the embedded data's split is fixed: leave the fractions (--split) out")
         images, manifest = embedded.read(size, quality)
         manifest.attrs["common_path"] = {"size": size, "quality": quality}
         return collect(images, manifest, task, "embedded", CREDIT)

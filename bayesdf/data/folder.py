@@ -3,9 +3,8 @@
     <root>/real/...            photographs
     <root>/<generator>/...     what each generator made
 
-Images lie in a source's folder directly or in folders below it. The first folder below the source names the subject
-(`<root>/real/alice/01.png`); without one, the file's name does, so that `real/01.png` and `vae/01.jpg` are taken for
-the same person or scene and stay in one split.
+Images lie in a source's folder directly or in folders below it. Who is in them is read from the names, or from a table
+`<root>/subjects.csv` (see `bayesdf.data.subjects`).
 """
 
 import hashlib
@@ -19,9 +18,10 @@ import pandas as pd
 from PIL import Image, ImageOps
 from rich.progress import track
 
+from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
 from bayesdf.data.common import common_path
-from bayesdf.data.manifest import SPLITS, split_by_subject
+from bayesdf.data.manifest import SPLITS, circles, split_by_subject
 from bayesdf.data.prepared import Images, prepared
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
@@ -30,6 +30,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
 """Whatever its name, a file is read as one of these: others reach for programs outside."""
 PIXEL_LIMIT = 64_000_000
 """Larger images are refused unread: a small file can unpack to many gigabytes."""
+LARGE = 0.5
+"""A group of people that holds a larger share of the images is worth a warning: it can lie in one split only."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ def read(
     root: Path,
     size: int,
     quality: int | None,
-    fractions: tuple[float, float, float],
+    fractions: tuple[float, float, float] | None,
     seed: int,
     skip_unreadable: float,
 ) -> tuple[Images, pd.DataFrame]:
     """The images (N, size, size, 3) uint8 below a folder and their manifest.
 
-    The manifest has more columns than the required ones, of the files: `format`, `mode`, `width`, `height` and
-    `jpeg_quality`.
+    The manifest has more columns than the required ones: `rule`, by which the subject was found, and of the files
+    `format`, `mode`, `width`, `height` and `jpeg_quality`.
 
     Raises
     ------
@@ -60,14 +62,44 @@ def read(
         the files cannot be read (named).
     """
     files = find(root)
+    who = subjects.who(root, [file.relative_to(root).as_posix() for file in files])
     state = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     settings = f"{root.resolve()} {size} {quality} {skip_unreadable}"
     key = hashlib.sha256("\n".join([settings, *state]).encode()).hexdigest()[:16]
     images, manifest = prepared(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
+    manifest[who.columns] = who.loc[manifest["path"]].to_numpy()
+    manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
     for finding in audit(manifest):
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
-    manifest["split"] = split_by_subject(manifest, fractions, seed)
+    if not (manifest["split"] != "").any():
+        manifest["split"] = _dealt(manifest, fractions, seed)
+    elif fractions is not None:
+        raise BayesdfError(
+            f"{root} says itself which images are {', '.join(SPLITS)} (by "
+            f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave the fractions (--split) out"
+        )
     return images, manifest
+
+
+def _dealt(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
+    """Splits by people, and a word on who hangs together where that makes them impossible or lopsided."""
+    group = circles(manifest)
+    try:
+        split = split_by_subject(manifest, fractions, seed)
+    except BayesdfError as error:
+        # Where a source has images enough, its people were taken for too few.
+        few = [rows for _, rows in group.groupby(manifest["source"]) if rows.nunique() < len(SPLITS) <= len(rows)]
+        advice = f"; {subjects.advice(manifest[group == few[0].mode().iloc[0]])}" if few else ""
+        raise BayesdfError(f"{error}{advice}") from None
+    largest = group == group.mode().iloc[0]
+    if largest.mean() > LARGE:
+        warnings.warn(
+            f"{largest.mean():.0%} of the images hang together and are all in split {split[largest.argmax()]!r}: "
+            f"{subjects.advice(manifest[largest])}",
+            BayesdfWarning,
+            stacklevel=4,
+        )
+    return split
 
 
 def find(root: Path) -> list[Path]:
@@ -110,17 +142,12 @@ def _make(
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unreadable.append(Unreadable(str(relative), str(error).splitlines()[0] if str(error) else "unreadable"))
             continue
-        inside = relative.parts[1:]
-        subject = inside[0] if len(inside) > 1 else relative.stem
         images.append(pixels)
         rows.append(
             {
                 "path": relative.as_posix(),
                 "source": relative.parts[0],
-                "subject": subject,
-                "donor": "",
-                "video": relative.with_suffix("").as_posix(),
-                "split": SPLITS[0],
+                **dict.fromkeys(("subject", "donor", "video", "split"), ""),
                 **facts,
             }
         )

@@ -15,6 +15,10 @@ Task = Literal["binary", "multiclass", "source"]
 TASKS: tuple[str, ...] = get_args(Task)
 SPLITS = ("train", "val", "test")
 REAL = "real"
+FRACTIONS = (0.6, 0.15, 0.25)
+"""The shares of train, val and test where none are asked for."""
+ENOUGH = 5
+"""Groups of people of a source, from which two can be spared for the test."""
 
 COLUMNS = {
     "path": "where the image came from: a file relative to the root, or the photograph's name",
@@ -52,11 +56,17 @@ def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
     return manifest["source"].map(number).fillna(-1).to_numpy(np.int64)
 
 
-def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, float], seed: int) -> np.ndarray:
+def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
     """Put whole subjects into train, val and test, so that every source is in every split.
 
-    Subjects that appear together in an image (as subject and donor) stay together. The groups are dealt in random
-    order, each to the split that is furthest behind its share of the group's sources.
+    Subjects that appear together in an image (as subject and donor) or a video stay together. The groups are dealt in
+    random order, each to the split that is furthest behind its share of the group's sources.
+
+    Parameters
+    ----------
+    fractions
+        Shares of train, val and test. None: `FRACTIONS`, but two groups or more of every source that has `ENOUGH` go to
+        the test, since a figure of one person has no interval and a source cannot be told from one.
 
     Returns
     -------
@@ -69,16 +79,21 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     """
     group = circles(manifest)
     counts = pd.crosstab(group, manifest["source"])
-    for source, subjects in (counts > 0).sum().items():
-        if subjects < len(SPLITS):
+    groups = (counts > 0).sum()
+    for source, number in groups.items():
+        if number < len(SPLITS):
             images = int((manifest["source"] == source).sum())
             raise BayesdfError(
-                f"source {source!r} has {images} image(s) of {subjects} separate subject(s); train, val and test need "
+                f"source {source!r} has {images} image(s) of {number} separate subject(s); train, val and test need "
                 f"at least {len(SPLITS)} subjects of every source: add images or leave the source out"
             )
     total = counts.sum().to_numpy(float)
-    wanted = np.outer(fractions, total)
+    wanted = np.outer(fractions or FRACTIONS, total)
     have = np.zeros_like(wanted)
+    # How many groups of a source a split still lacks.
+    lacks = np.ones(wanted.shape, int)
+    if fractions is None:
+        lacks[SPLITS.index("test"), groups.to_numpy() >= ENOUGH] = 2
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(counts))
     # Rare groups first: a source with few subjects must reach every split.
@@ -88,28 +103,36 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     for position in order:
         row = counts.to_numpy(float)[position]
         missing = ((wanted - have) / total)[:, row > 0].mean(1)
-        empty = (have[:, row > 0] == 0).sum(1)
-        # A split that still lacks one of these sources comes before one that is merely behind.
-        best = np.lexsort((-missing, -empty))[0]
+        lacking = lacks[:, row > 0].clip(0).sum(1)
+        # A split that still lacks these sources comes before one that is merely behind.
+        best = np.lexsort((-missing, -lacking))[0]
         have[best] += row
+        lacks[best] -= row > 0
         chosen[counts.index[position]] = SPLITS[best]
     return group.map(chosen).to_numpy()
 
 
 def circles(manifest: pd.DataFrame) -> pd.Series:
-    """A name a row, equal for rows whose people are linked, because they appear together as subject and donor."""
-    # Who is nobody is linked to nobody: each such row has a name of its own.
-    own = manifest["subject"].where(manifest["subject"] != "", [f"row {row}" for row in range(len(manifest))])
+    """A name a row, equal for rows that are linked: they show the same person, as subject or donor, or the same video.
+
+    An image of nobody has a name by its path, so that images of different parts of a data set never share one. People
+    may be linked by an image of another part: give all the parts that are compared at once.
+    """
+    own = manifest["subject"].where(manifest["subject"] != "", "image " + manifest["path"])
     parent = {subject: subject for subject in pd.concat([own, manifest["donor"]]) if subject}
+    home: dict[str, str] = {}
 
     def root(subject: str) -> str:
         while parent[subject] != subject:
             parent[subject] = subject = parent[parent[subject]]
         return subject
 
-    for subject, donor in zip(own, manifest["donor"], strict=True):
+    videos = manifest["video"] if "video" in manifest else [""] * len(manifest)
+    for subject, donor, video in zip(own, manifest["donor"], videos, strict=True):
         if donor:
             parent[root(donor)] = root(subject)
+        if video:
+            parent[root(home.setdefault(video, subject))] = root(subject)
     return own.map(root)
 
 
@@ -127,10 +150,14 @@ def check(manifest: pd.DataFrame, task: Task) -> None:
     people = pd.concat(
         [manifest[["subject", "split"]], manifest[["donor", "split"]].rename(columns={"donor": "subject"})]
     )
-    people = people[people["subject"] != ""].drop_duplicates()
-    shared = people["subject"][people["subject"].duplicated()]
-    if len(shared):
-        raise BayesdfError(f"subject {shared.iloc[0]!r} is in more than one split; splits must not share people")
+    videos = manifest[["video", "split"]].rename(columns={"video": "subject"})
+    for what, named in {"subject": people, "video": videos}.items():
+        found = named[named["subject"] != ""].drop_duplicates()
+        shared = found["subject"][found["subject"].duplicated()]
+        if len(shared):
+            raise BayesdfError(
+                f"{what} {shared.iloc[0]!r} is in more than one split; splits must not share people or videos"
+            )
     label = labels(manifest, task)
     names = classes(manifest["source"].unique().tolist(), task)
     if len(names) < 2:

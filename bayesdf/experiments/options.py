@@ -12,7 +12,16 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="`embedded`, or a folder <root>/<source>/** with the photographs in <root>/real and each "
-        "generator's images in a folder of its name.",
+        "generator's images in a folder of its name. Who is in an image is read from the names, or from a table "
+        "<root>/subjects.csv (columns path, subject; donor, video, split where wanted).",
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="Shares of train, val and test by which people are dealt, such as 0.5,0.2,0.3. By default 0.6,0.15,0.25, "
+        "with two people of every source in the test where it has five.",
     ),
 ]
 Network = Annotated[
@@ -37,6 +46,19 @@ def check(draws: int, epochs: int, warm_epochs: int, size: int) -> None:
         raise BayesdfError("--epochs must be at least 1, --warm-epochs at least 0")
     if size > 1024:
         raise BayesdfError(f"--size {size}: give at most 1024 pixels")
+
+
+def fractions(split: str) -> tuple[float, float, float] | None:
+    """The three shares of `--split`; None where it is empty."""
+    if not split.strip():
+        return None
+    try:
+        train, val, test = (float(share) for share in split.split(","))
+    except ValueError:
+        raise BayesdfError(
+            f"--split {split!r}: give three numbers with commas between, such as 0.6,0.15,0.25"
+        ) from None
+    return train, val, test
 
 
 def known_methods(given: str, known: Iterable[str]) -> list[str]:

@@ -10,11 +10,13 @@ Deepfake?" (2025).
 """
 
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 import xarray as xr
 from rich.markup import escape
@@ -23,7 +25,7 @@ import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf import __version__
 from bayesdf.cli import console, run_cli
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.run import (
     TREE,
@@ -41,6 +43,8 @@ from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
 
 METHODS = presentation.METHODS
+FEW = 5
+"""Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
@@ -79,6 +83,7 @@ def main(
     ] = 0,
     device: options.Device = "auto",
     skip_unreadable: options.SkipUnreadable = 0.0,
+    split: options.Split = "",
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A quick look: one epoch, ten draws. Its figures mean little."),
@@ -108,9 +113,12 @@ def main(
         "size": size,
         "seed": seed,
         "skip_unreadable": skip_unreadable,
+        "split": split,
     }
+    fractions = options.fractions(split)
     console.print(f"[bold]1/4[/] images: {escape(data_)}")
-    collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
+    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
+    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _enough_generators(collection)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
     recipe = {name: method(name, epochs=epochs, seed=seed, device="auto").settings() for name in METHODS}
@@ -128,8 +136,12 @@ def main(
         _write(folder, results, collection, settings, seconds)
     rows = ((label, *cells) for label, cells in presentation.headline(results).items())
     columns = ("", *(METHODS[name] for name in results))
-    title = "People the detector never saw (95 % intervals over people)"
+    people = presentation.people(results)
+    title = f"People the detector never saw (95 % intervals over {people} people)"
     announce(title, columns, rows, out, time.monotonic() - started)
+    if people < FEW:
+        message = f"intervals over {people} people are too short: add people, or give the test more of them (--split)"
+        warnings.warn(message, BayesdfWarning, stacklevel=1)
 
 
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
@@ -156,7 +168,7 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
         "penultimate_features": _of_fakes(trees, _penultimate),
     }
-    linked = np.concatenate([data.circles(part.manifest)[part.manifest["source"] != data.REAL] for part in parts])
+    linked = _linked([part.manifest for part in parts])
     attributions = {
         name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
@@ -171,6 +183,12 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
     return xr.DataTree.from_dict(groups)
+
+
+def _linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
+    """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
+    manifest = pd.concat(manifests, ignore_index=True)
+    return data.circles(manifest)[manifest["source"] != data.REAL]
 
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:
@@ -237,7 +255,7 @@ def _enough_generators(collection: data.Collection) -> None:
         if data.circles(judged).nunique() < 2:
             raise BayesdfError(
                 f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
-                "subjects"
+                "subjects, or give the test a larger share (--split 0.4,0.2,0.4)"
             )
 
 
@@ -274,10 +292,9 @@ def _write(
 
 def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the images and of the start, to judge the figures."""
-    who = "person" if collection.name == "embedded" else "subject (the first folder below a source, or the file's name)"
     notes = [
-        f"Train, validation and test share no {who}. Every image, real or fake, went through the same crop, resize, "
-        "8-bit and JPEG steps before anything was learnt from it."
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
+        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it."
     ]
     if collection.name == "embedded":
         notes.append(

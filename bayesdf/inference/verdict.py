@@ -110,10 +110,8 @@ def of_search(history: History, objective: str) -> Verdict:
         text = f"the {objective} was still falling, with {found} to go after {slope.steps} steps: {more}"
         return Verdict(False, text, figures)
     if not slope.flat:
-        text = (
-            f"the {objective} may have {found} to go after {slope.steps} steps, more than the {slope.limit:.2g} that "
-            f"count as flat: {more}"
-        )
+        left = slope.gain + 2 * slope.error
+        text = f"{slope.steps} steps are too few to tell: the {objective} may have up to {left:.2g} nats to go: {more}"
         return Verdict(False, text, figures)
     if not slope.settled:
         text = (

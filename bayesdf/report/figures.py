@@ -201,7 +201,7 @@ def source_accuracy(
     ----------
     summary
         From `bayesdf.analysis.summarise`: a row a feature set, with `accuracy`, `accuracy.low`,
-        `accuracy.high` and `chance`.
+        `accuracy.high` and `chance`; where it has `accuracy_manipulations` and `accuracy_new_faces`, these are marked.
     title
         What the figure shows.
     unit
@@ -215,8 +215,15 @@ def source_accuracy(
     high = np.nan_to_num(summary["accuracy.high"].to_numpy() - value)
     ax.barh(place, value, height=0.6, color="#56B4E9")
     ax.errorbar(value, place, xerr=np.maximum([low, high], 0), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
-    for y, v, extra in zip(place, value, high, strict=True):
-        ax.annotate(percent(v), (v + max(extra, 0), y), (5, 0), textcoords="offset points", va="center", fontsize=9)
+    end, note = value + np.maximum(high, 0), ""
+    for kind, marker, fill in (("manipulations", "D", INK), ("new_faces", "o", "white")):
+        if f"accuracy_{kind}" in summary:
+            own = summary[f"accuracy_{kind}"].to_numpy()
+            ax.plot(own, place - 0.2, marker, ms=5, mfc=fill, mec=INK, ls="none")
+            end = np.maximum(end, own)
+            note = "\nDiamonds: manipulations, which show a person. Circles: new faces, of nobody."
+    for x, y, v in zip(end, place, value, strict=True):
+        ax.annotate(percent(v), (x, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
     chance = float(summary["chance"].iloc[0])
     ax.axvline(chance, color=ALERT, lw=1.3, ls="--")
     ax.annotate(
@@ -235,7 +242,7 @@ def source_accuracy(
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
-    head(figure, title, "Bars: feature sets, each with the same procedure. Lines: 95 % intervals over people.")
+    head(figure, title, f"Bars: feature sets, each with the same procedure. Lines: 95 % intervals over people.{note}")
     return figure
 
 

@@ -41,6 +41,8 @@ SETS = {
 DETECTION = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
+    "accuracy_manipulations": "accuracy on manipulations (fakes of people)",
+    "accuracy_new_faces": "accuracy on new faces (fakes of nobody)",
     "auroc": "AUROC",
     "ece": "expected calibration error",
     "ece_balanced": "expected calibration error, balanced",
@@ -48,6 +50,13 @@ DETECTION = {
     "brier": "Brier score",
 }
 """Figures of detection, and how they are called on the page."""
+DRAWN = (
+    "Intervals are those of a bootstrap that draws people, a swapped face with both of its people, and keeps the "
+    "number of images of each source."
+)
+"""What the intervals stand on."""
+KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
+"""Kinds of fakes, and how they are called; a pooled figure depends on how many there are of each."""
 
 Results = Mapping[str, xr.DataTree]
 
@@ -58,7 +67,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for name, tree in results.items():
         detection = tree["metrics"].to_dataset()
         flat |= analysis.flatten(detection, f"{name}.detection.")
-        flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters")}
+        flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
         for row, values in _sources(tree).iterrows():
             flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
         for source, share in _caught(tree).iterrows():
@@ -116,6 +125,11 @@ def figures(results: Results, images: NDArray[np.floating], manifest: pd.DataFra
     return made
 
 
+def people(results: Results) -> int:
+    """How many people the figures stand on: those of the test images."""
+    return int(next(iter(results.values()))["metrics"].attrs["people"])
+
+
 def headline(results: Results) -> dict[str, list[str]]:
     """The figures that answer the question, a list over methods for each: text as printed."""
 
@@ -124,11 +138,18 @@ def headline(results: Results) -> dict[str, list[str]]:
         sources = _sources(tree)
         cells = {
             "real against fake: balanced accuracy": str(analysis.estimate(detection, "balanced_accuracy")),
+            **{
+                f"{KINDS[kind]} called fake": str(analysis.estimate(detection, f"accuracy_{kind}"))
+                for kind in KINDS
+                if f"accuracy_{kind}" in detection
+            },
             "real against fake: AUROC": str(analysis.estimate(detection, "auroc")),
             "expected calibration error": str(analysis.estimate(detection, "ece")),
         }
         for key, label in SETS.items():
             cells[f"source from {label}"] = str(_estimate(sources, key, "accuracy"))
+            if key == MAIN:
+                cells |= {f"    of {KINDS[kind]}": str(share) for kind, share in _by_kind(sources).items()}
         cells["uncertainty over mean probability"] = str(_estimate(sources, MAIN, "accuracy_ratio"))
         cells["chance"] = f"{_chance(sources):.3f}"
         return cells
@@ -163,6 +184,7 @@ def page(
         f"(95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
         f"{_chance(sources):.0%}, and the mean probability alone "
         f"{_estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
+        f"{_kinds_apart(sources)}"
         f"The detector tells real from fake with a balanced accuracy of "
         f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
     )
@@ -182,7 +204,9 @@ def page(
                 "counts photographs and fakes alike; the calibration error says how far claimed confidence is from "
                 "the share that is right: once with all images weighing alike, once with photographs and fakes as "
                 "classes weighing alike (balanced), since there are more fakes than photographs.",
-                Table(_side_by_side(results), "Each figure with its 95 % interval over people."),
+                Table(
+                    _side_by_side(results), f"Each figure with its 95 % interval over {people(results)} people. {DRAWN}"
+                ),
                 *(part for name in results for part in _detection(name, figures, tables)),
             ],
         ),
@@ -202,6 +226,20 @@ def page(
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=GLOSSARY,
     )
+
+
+def _by_kind(sources: pd.DataFrame) -> dict[str, Estimate]:
+    """The share named rightly of manipulations and of new faces, from uncertainty; nothing unless there are both."""
+    return {kind: _estimate(sources, MAIN, f"accuracy_{kind}") for kind in KINDS if f"accuracy_{kind}" in sources}
+
+
+def _kinds_apart(sources: pd.DataFrame) -> str:
+    """The two kinds of fakes as a sentence; nothing unless there are both."""
+    shares = [
+        f"{share.value:.0%} of {KINDS[kind]} ({share.low:.0%} to {share.high:.0%})"
+        for kind, share in _by_kind(sources).items()
+    ]
+    return f"It names {' and '.join(shares)}. " if shares else ""
 
 
 def _detection(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> list[Picture | Table]:
@@ -229,8 +267,7 @@ def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.D
             "profile sees these through the eyes of the posterior, as some tens of random projections.",
             Picture(
                 figures[f"{name}_source"],
-                "Bars: share of fakes whose generator is named; lines: 95 % intervals over people. Where people lend "
-                "each other their faces they are not quite independent, and the intervals are somewhat short.",
+                f"Bars: share of fakes whose generator is named; lines: 95 % intervals over people. {DRAWN}",
             ),
             Picture(figures[f"{name}_confusion"], "Rows: who made the fake. Columns: who was named."),
             Picture(
@@ -275,19 +312,23 @@ def _side_by_side(results: Results) -> pd.DataFrame:
     columns = {}
     for name, tree in results.items():
         detection = tree["metrics"].to_dataset()
-        columns[METHODS[name]] = {label: str(analysis.estimate(detection, key)) for key, label in DETECTION.items()}
+        columns[METHODS[name]] = {
+            label: str(analysis.estimate(detection, key)) for key, label in DETECTION.items() if key in detection
+        }
     return pd.DataFrame(columns).rename_axis("figure")
 
 
 def _caught(tree: xr.DataTree) -> pd.DataFrame:
     """For each source the number of test images and the share judged rightly, with its interval over people."""
-    frame = _per_image(tree)
+    uncertainty = tree["uncertainty"].to_dataset()
+    right = (uncertainty["prediction"] == uncertainty["label"]).values.astype(float)
     rows = {}
-    for source, part in frame.groupby("source"):
-        right = (part["prediction"] == part["label"]).to_numpy(float)
-        share = analysis.cluster_bootstrap(np.mean, [right], part["subject"].to_numpy())
-        rows[source] = {
-            "images": len(part),
+    for source in np.unique(uncertainty["source"].values):
+        own = np.flatnonzero(uncertainty["source"].values == source)
+        people = analysis.design(uncertainty.isel(image=own), len(own))
+        share = analysis.cluster_bootstrap(np.mean, [right[own]], **people)
+        rows[str(source)] = {
+            "images": len(own),
             "right": share.value,
             "right.low": share.low,
             "right.high": share.high,

@@ -20,7 +20,7 @@ from bayesdf.analysis import (
     summarise,
 )
 from bayesdf.analysis._groups import groups
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
 def fakes(features):
@@ -140,8 +140,64 @@ def test_pairing_narrows_the_difference(attributions):
     one = attributions["scalars"]
     same = estimate(compare(one, one), "accuracy_difference")
     assert same == (0, 0, 0)
-    with pytest.raises(BayesdfError, match="different images"):
+
+
+def test_only_the_same_images_are_compared(attributions):
+    """Truth and subjects alone may agree by chance of the order: two photographs of one person, say."""
+    one = attributions["scalars"]
+    with pytest.raises(BayesdfError, match="different images, 240 and 239"):
         compare(one, one.isel(image=slice(None, -1)))
+    swapped = np.arange(one.sizes["image"])
+    swapped[:2] = 1, 0
+    assert one["truth"][0] == one["truth"][1] and one["cluster"][0] == one["cluster"][1]
+    with pytest.raises(BayesdfError, match=r"at row 0 the path is 'vae/.*png' in one.*\(2 such rows\)"):
+        compare(one, one.isel(image=swapped))
+    with pytest.raises(BayesdfError, match="the image is"):
+        compare(one.drop_vars("path"), one.isel(image=swapped))
+    with pytest.warns(BayesdfWarning, match="nothing says whether"):
+        compare(one.drop_vars(["path", "image"]), one, resamples=10)
+    with pytest.raises(BayesdfError, match="the truth is"):
+        compare(one, one.isel(image=slice(None, None, -1)).assign_coords(path=one["path"], image=one["image"]))
+
+
+def test_a_classifier_of_the_judged_images_alone_can_be_compared():
+    """Numbers of clusters depend on the images that were only fitted on; who is with whom does not."""
+    frame, source, subject = blobs(subjects=8)
+    frame.index = pd.Index([f"{n}.png" for n in range(len(frame))])
+    extra = np.isin(subject, ["p0", "p3"])
+    ours = attribute(frame, source, subject, fit_only=extra, folds=3)
+    theirs = from_probability(
+        pd.DataFrame(np.eye(3)[np.unique(source, return_inverse=True)[1]], frame.index, list("abc"))[~extra],
+        source[~extra],
+        subject[~extra],
+    )
+    assert estimate(compare(theirs, ours, resamples=20), "accuracy_difference").value >= 0
+
+
+def test_manipulations_and_new_faces_are_told_apart():
+    """Manipulations half right, new faces all: the pooled figure lies between, and says neither."""
+    truth = np.repeat(["swap", "vae"], 40)
+    named = np.where(np.arange(80) < 20, "vae", truth)
+    subject = np.concatenate([np.repeat([f"p{n}" for n in range(8)], 5), np.full(40, "")])
+    donor = np.concatenate([np.roll(subject[:40], 5), np.full(40, "")])
+    probability = pd.DataFrame({name: (named == name).astype(float) for name in ("swap", "vae")})
+    found = score(from_probability(probability, truth, subject, donor), resamples=100)
+    assert estimate(found, "accuracy_manipulations").value == 0.5
+    assert estimate(found, "accuracy_new_faces") == (1, 1, 1)
+    assert estimate(found, "accuracy").value == 0.75
+    assert found.attrs["people"] == 8 and found.attrs["clusters"] == 48
+    alone = score(from_probability(probability[:40], truth[:40], subject[:40]), resamples=10)
+    assert "accuracy_manipulations" not in alone
+
+
+def test_a_fold_is_fitted_on_all_who_share_nobody_with_it():
+    """Named circles of two parts of a data set: only who is in the judged circle is left out."""
+    frame, source, subject = blobs(subjects=6)
+    helper = subject == "p5"
+    circle = np.where(helper, [f"image {n}" for n in range(len(subject))], subject)
+    found = attribute(frame, source, np.where(helper, "", subject), circles=circle, fit_only=helper, folds=5)
+    judged = pd.Series(found["fold"].values).value_counts().sort_index()
+    assert found.attrs["fitted"] == [len(subject) - count for count in judged]
 
 
 def test_summary_has_a_row_a_feature_set(attributions):

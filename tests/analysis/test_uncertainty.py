@@ -1,12 +1,14 @@
-import doctest
 import math
 
+import arviz
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from scipy.special import log_softmax
 
-from bayesdf.analysis import decompose, uncertainty
+from bayesdf.analysis import decompose
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, log_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -137,7 +139,20 @@ def logits_of(values):
         (logits_of(np.zeros((1, 2, 3, 1))), "1 class"),
         (logits_of([[[[0.0, 0.0], [np.nan, 0.0]]]]), "first image 1 at draw 0"),
         (xr.DataArray(np.zeros((2, 2)), dims=("image", "class")), "dimensions"),
-        (np.zeros((1, 2, 3, 2)), "ndarray"),
+        (logits_of(np.full((1, 2, 3, 2), 0.5)), "probabilities.*from_scores"),
+        (logits_of(np.full((1, 2, 3, 2), -np.inf)), "not finite"),
+        (logits_of(np.full((1, 2, 3, 2), "x")), "dtype"),
+        (xr.DataArray(np.zeros((2, 2)), dims=("draw", "image")), "from_scores"),
+        (xr.DataArray(np.zeros((2, 2)), dims=("image", "class")), "expand_dims"),
+        (xr.Dataset({"total": 1, "aleatoric": 1, "epistemic": 0}), "what decompose returned"),
+        (np.zeros((1, 2, 3, 2)), r"shape \(1, 2, 3, 2\).*'chain', 'draw'.*from_scores"),
+        (np.zeros((2, 3, 2)), r"'draw', 'image', 'class'.*from_scores"),
+        (pd.DataFrame({"a": [0.1]}), "a DataFrame.*from_scores"),
+        (torch.zeros(2, 3, 2), r"tensor.numpy\(force=True\).*from_scores"),
+        ([[[0.0, 1.0]]], "a list.*from_scores"),
+        (arviz.from_dict(posterior={"x": np.zeros((1, 2))}), "to_datatree"),
+        ("runs/study", "open_run"),
+        (None, "a NoneType"),
     ],
 )
 def test_what_cannot_be_analysed_is_said_in_one_line(predictions, message):
@@ -146,5 +161,24 @@ def test_what_cannot_be_analysed_is_said_in_one_line(predictions, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_example_in_the_docstring_runs():
-    assert doctest.testmod(uncertainty) == (0, 4)
+def test_pieces_may_be_kept_in_a_list(predictions):
+    logits = predictions["posterior_predictive/logits"][0]
+    pieces = [logits[:, :100], logits[:, 100:]]
+    xr.testing.assert_identical(decompose(pieces), decompose(iter(pieces)))
+
+
+def test_log_probabilities_are_logits(predictions):
+    log_p = log_softmax(predictions["posterior_predictive/logits"], axis=-1)
+    found = decompose(predictions["posterior_predictive/logits"].copy(data=log_p))
+    np.testing.assert_allclose(found["epistemic"], decompose(predictions)["epistemic"], rtol=1e-4, atol=1e-7)
+
+
+def test_a_class_that_is_ruled_out_has_no_probability():
+    """A logit of -inf: the entropies are those of the classes that are left."""
+    logits = draws(shape=(5, 4, 3))
+    masked = np.concatenate([logits, np.full((5, 4, 1), -np.inf)], axis=-1)
+    dims = ("draw", "image", "class")
+    found, expected = (decompose(xr.DataArray(values, dims=dims)) for values in (masked, logits))
+    for name in ("total", "aleatoric", "epistemic"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+    assert (found["probability"][:, 3] == 0).all()

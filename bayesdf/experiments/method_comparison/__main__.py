@@ -50,6 +50,7 @@ def main(
     ] = 0,
     device: options.Device = "auto",
     skip_unreadable: options.SkipUnreadable = 0.0,
+    split: options.Split = "",
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A quick look: one epoch, two seeds, ten draws. Its figures mean little."),
@@ -74,8 +75,10 @@ def main(
     started = time.monotonic()
     out = out.resolve()
     refuse_used(out)
+    fractions = options.fractions(split)
     console.print(f"[bold]1/4[/] images: {escape(data_)}, without {escape(left_out)}")
-    collection = data.load(data_, "binary", size=size, seed=seed, skip_unreadable=skip_unreadable)
+    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
+    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     rest, unseen = data.leave_out(collection, left_out)
     budget = Budget(epochs, draws, quick)
     settings = {
@@ -88,6 +91,7 @@ def main(
         "size": size,
         "seed": seed,
         "skip_unreadable": skip_unreadable,
+        "split": split,
     }
     # Not the methods asked for, nor how many seeds or the device: what is finished serves another choice of these.
     blank, image = warm_start.blank(detector, rest), rest.train[0][0][None]
@@ -151,15 +155,14 @@ def _write(
 
 def _notes(rest: data.Collection, settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the images and of the start, to judge the figures."""
-    who = "person" if rest.name == "embedded" else "subject (the first folder below a source, or the file's name)"
     start = (
         "weights that come with the package, trained beforehand on the training people alone and without "
         if warm_start.ships(str(settings["detector"]), rest)
         else "weights trained in this run on the training people alone and without "
     )
     return [
-        f"Train, validation and test share no {who}. Every image, real or fake, went through the same crop, resize, "
-        "8-bit and JPEG steps before anything was learnt from it.",
+        f"{data.describe_people(rest.manifest)}. Train, validation and test share no person. Every image, real "
+        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it.",
         f"Every fit starts from the same network: {start}{settings['left_out']}. All of it but the classifier stays as "
         f"it is. Where a method takes priors, each weight and bias of the classifier is normal around 0 with deviation "
         f"{PRIOR_SCALE}. Every method sees the same training images, not augmented, both classes weighing alike, and "

@@ -97,7 +97,9 @@ def metrics(known: xr.DataTree, unknown: xr.DataTree, seed: int, resamples: int)
         "aurc": analysis.aurc(known, resamples=resamples, seed=seed),
         "ood_auroc_epistemic": analysis.ood_auroc(known, unknown, by="epistemic", resamples=resamples, seed=seed),
         "ood_auroc_total": analysis.ood_auroc(known, unknown, by="total", resamples=resamples, seed=seed),
-        "caught": analysis.cluster_bootstrap(np.mean, [fake], told["subject"].values, resamples=resamples, seed=seed),
+        "caught": analysis.cluster_bootstrap(
+            np.mean, [fake], **analysis.design(told, len(fake)), resamples=resamples, seed=seed
+        ),
     }
     evaluated = analysis.evaluate(known, resamples=resamples, seed=seed)
     return xr.merge([evaluated, to_dataset(own)], combine_attrs="override")

@@ -126,7 +126,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
     probability: dict[str, list[Array]] = {}
     for name, _, one in posteriors(tree):
         uncertainty = part_of(one, "uncertainty")
-        label, subject = uncertainty["label"].values, _subjects(uncertainty)
+        label, people = uncertainty["label"].values, analysis.design(uncertainty, uncertainty.sizes["image"])
         probability.setdefault(name, []).append(uncertainty["probability"].values)
     losses = {name: _losses(fits, label) for name, fits in probability.items()}
     rows: dict[str, dict[str, float]] = {}
@@ -138,7 +138,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
             def gap(a: Array, b: Array, y: Labels, figure: Callable[[Array, Labels], float] = figure) -> float:
                 return figure(a, y) - figure(b, y)
 
-            found = analysis.cluster_bootstrap(gap, [own[key], losses[BASE][key], label], subject)
+            found = analysis.cluster_bootstrap(gap, [own[key], losses[BASE][key], label], **people)
             row = rows.setdefault(name, {})
             row |= {key: found.value, f"{key}.low": found.low, f"{key}.high": found.high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
@@ -204,10 +204,3 @@ def headline(means: pd.DataFrame) -> dict[str, list[str]]:
         keys = ("balanced_accuracy", "nll", "ece", "aurc", "ood_auroc_epistemic", "fit_seconds")
         rows[METHODS[str(name)]] = [f"{row[key]:.1f}" if key == "fit_seconds" else f"{row[key]:.3f}" for key in keys]
     return rows
-
-
-def _subjects(uncertainty: xr.Dataset) -> NDArray:
-    """Whose image each is; where nobody knows, each stands alone."""
-    if "subject" in uncertainty.coords:
-        return uncertainty["subject"].values
-    return np.full(uncertainty.sizes["image"], "")

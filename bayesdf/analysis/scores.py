@@ -1,0 +1,398 @@
+"""Scores of detectors from elsewhere, as the tree that every function of this layer takes.
+
+Each detector counts as a draw: where detectors disagree about an image, the decomposition calls it epistemic. What the
+numbers are is said, never guessed: a P(fake) of 0.7, log-odds of 0.7 and a logit of 0.7 mean different things.
+
+Scores become log-probabilities, ``log p`` of each class, which are logits (a softmax leaves them as they are). A
+probability of exactly 0 becomes a logit of -inf, and that of 1 is 0: what is said for sure is kept for sure.
+
+- Probabilities, entropies and variances are then exact: with votes alone the aleatoric uncertainty is 0, the epistemic
+  and the total one are the entropy of the shares of votes.
+- The log loss is infinite where all detectors rule the true class out.
+- Margins (in `scalars` and `profile`) take such a logit for one that lies `CERTAIN` = 1000 below the others.
+- `fit_scaling` refuses them, since no scale changes them; `rescale` leaves them as they are.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdf.analysis._groups import IMAGE_COORDS, REAL, ROUNDED, SUM_ERROR, class_numbers, mistaken
+from bayesdf.errors import BayesdfError, BayesdfWarning
+
+Array = NDArray[np.float64]
+Kind = Literal["probability", "log-odds", "vote"]
+
+REAL_OR_FAKE = [REAL, "fake"]
+
+
+def from_scores(
+    scores: ArrayLike | Mapping[str, ArrayLike] | pd.DataFrame,
+    *,
+    kind: Kind,
+    labels: ArrayLike | str | None = None,
+    sources: ArrayLike | str | None = None,
+    subjects: ArrayLike | str | None = None,
+    groups: ArrayLike | str | None = None,
+    detectors: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    missing: Literal["refuse", "leave out"] = "refuse",
+) -> xr.DataTree:
+    """Scores that other detectors gave, as a tree for `decompose`, `evaluate`, `scalars` and all the others.
+
+    Parameters
+    ----------
+    scores
+        Of real against fake: a table or an array (image, detector), a column a detector or a draw, higher is more fake;
+        an array (image,) is one detector. A mapping of columns is a table. Of several classes: an array (draw, image,
+        class) with probabilities or votes.
+
+        The columns `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of a table are taken for
+        what they are called. A table's index, where it repeats nothing, names the images.
+    kind
+        What the scores are. `probability`: P(fake), 0 … 1, or probabilities of the classes, which add to 1 within 0.01.
+        `log-odds`: ``log(P(fake) / P(real))``, in nats, ±inf where it is sure; only of real against fake. `vote`: 1 for
+        fake, 0 for real, or a single 1 among the classes.
+    labels
+        The true class of each image (image,): 0 is real and 1 is fake, or numbers or names of `classes`. Or the name of
+        the table's column.
+    sources, subjects
+        Who made each image (`real`, or a generator), and who is in it; intervals resample subjects. Or the name of the
+        column.
+    groups
+        A kind of image, such as its data set or compression, that results carry as the coordinate `group`, as in
+        ``decompose(tree).groupby("group").mean()``. Or the name of the column.
+    detectors
+        Which columns of a table are scores (by default all but those above), or the names of the columns of an array.
+    classes
+        Names of the classes, by default real and fake, or 0, 1, …. Of two, scores (image, detector) are the second's.
+    missing
+        What to do about images that lack a score (NaN, None), because a detector failed. `refuse` names them.
+        `leave out` keeps the images that all detectors scored, warns, and leaves the rows of the others in the group
+        `left_out` and their share in the attribute `coverage`: figures of the tree are those of the images scored.
+
+    Returns
+    -------
+    xr.DataTree
+        `posterior_predictive/logits` float64 (chain, draw, image, class), with the coordinate `detector` (draw) where
+        detectors have names; `observed_data/label` (image); `constant_data` (image). Attributes: `scores` (the kind),
+        `coverage` (0 … 1), `certain` (how many scores are exactly 0 or 1).
+
+    Raises
+    ------
+    BayesdfError
+        Scores that cannot be of this kind, no scores, a missing score, columns that are no numbers, a column of whole
+        numbers beside others (labels, by their looks) or columns that add to 1 (classes, by their looks) unless
+        `detectors` names them, or labels that do not fit the images, the classes or the sources.
+
+    Warns
+    -----
+    BayesdfWarning
+        All log-odds lie in 0 … 1, as probabilities do; some, not all, probabilities are exactly 0 or 1, as rounded
+        ones are; images are left out.
+
+    Notes
+    -----
+    Scores of detectors that were not calibrated alike are not comparable. `fit_scaling` and `rescale` treat all draws
+    alike: calibrate each detector for itself first, on images that are not judged.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"cnn": [0.9, 0.2, 0.6], "vit": [0.8, 0.1, 0.1], "label": [1, 0, 0]})
+    >>> tree = from_scores(table, kind="probability")
+    >>> tree["posterior_predictive/logits"].dims, tree["observed_data/label"].values.tolist()
+    (('chain', 'draw', 'image', 'class'), [1, 0, 0])
+    >>> from bayesdf.analysis import decompose
+    >>> decompose(tree)["epistemic"].round(3).values.tolist()
+    [0.01, 0.01, 0.148]
+    """
+    if kind not in get_args(Kind):
+        raise BayesdfError(f"kind is {kind!r}; say what the scores are: {', '.join(map(repr, get_args(Kind)))}")
+    if missing not in ("refuse", "leave out"):
+        raise BayesdfError(f"missing is {missing!r}; use 'refuse' or 'leave out'")
+    if isinstance(scores, Mapping) and not isinstance(scores, xr.Dataset | xr.DataTree):
+        scores = pd.DataFrame(scores)
+    if isinstance(scores, pd.Series):
+        scores = scores.to_frame("score" if scores.name is None else scores.name)
+    array = isinstance(scores, list | tuple) or getattr(scores, "ndim", 0) > 0
+    if not array or isinstance(scores, xr.DataArray):
+        raise mistaken(scores, "a table (pandas) or an array (numpy) of scores")
+    given = {"label": labels, "source": sources, "subject": subjects, "group": groups}
+    known, taken = _of_the_images(scores, given)
+    names = [str(name) for name in ([detectors] if isinstance(detectors, str) else detectors or [])]
+    if isinstance(scores, pd.DataFrame):
+        values, columns, images = _table(scores, names, taken, kind)
+    else:
+        values, columns, images = _array(scores, names)
+    if values.size == 0:
+        raise BayesdfError(f"scores have shape {np.shape(scores)}; give at least one image and one detector")
+    for name, column in known.items():
+        if column.shape != images.shape:
+            raise BayesdfError(
+                f"{name} has shape {column.shape}, the scores are of {len(images)} images (shape {np.shape(scores)}); "
+                "give one value an image"
+            )
+    if kind == "probability" and values.ndim == 2 and not names:
+        _refuse_columns_of_classes(values)
+
+    missed = np.asarray(np.isnan(values.reshape(*values.shape[:2], -1)).any(axis=-1))  # (draw, image)
+    if missed.any():
+        _note_missing(missed, columns, images, missing)
+    scored = ~missed.any(axis=0)
+    left_out = xr.Dataset(
+        {name: ("image", column[~scored]) for name, column in known.items()}, {"image": images[~scored]}
+    )
+    values, images = values[:, scored], images[scored]
+    known = {name: column[scored] for name, column in known.items()}
+
+    place = _Places(columns, images)
+    log_p, certain = _several_classes(values, kind, place) if values.ndim == 3 else _real_or_fake(values, kind, place)
+    class_names = _class_names(classes, log_p.shape[-1])
+    if values.ndim == 2 and class_names == REAL_OR_FAKE[::-1]:
+        raise BayesdfError(
+            "classes are fake, real, but scores (image, detector) are of fake, the second: turn them round"
+        )
+    if "label" in known:
+        known["label"] = class_numbers(known["label"], class_names, "label")
+        if class_names == REAL_OR_FAKE and "source" in known:
+            _refuse_labels_against_sources(known["label"], known["source"], images)
+
+    coords = {"chain": [0], "draw": np.arange(len(log_p)), "image": images, "class": class_names}
+    predictive = xr.Dataset({"logits": (("chain", "draw", "image", "class"), log_p[None])}, coords)
+    if columns:
+        predictive = predictive.assign_coords(detector=("draw", np.array(columns, dtype=np.str_)))
+    dataset = xr.Dataset({name: ("image", column) for name, column in known.items()}, {"image": images})
+    label = [name for name in ("label",) if name in known]
+    tree = {
+        "/": xr.Dataset(attrs={"scores": kind, "coverage": float(scored.mean()), "certain": certain}),
+        "posterior_predictive": predictive,
+        "observed_data": dataset[label],
+        "constant_data": dataset.drop_vars(label),
+    }
+    return xr.DataTree.from_dict(tree if scored.all() else tree | {"left_out": left_out})
+
+
+class _Places(NamedTuple):
+    """What the columns (none of an array may have names) and the images of scores are called."""
+
+    columns: list[str]
+    images: NDArray
+
+    def first(self, bad: NDArray[np.bool_]) -> str:
+        """Where the first of these scores stands, of (draw, image) or (draw, image, class)."""
+        draw, image = np.argwhere(bad)[0][:2]
+        column = repr(self.columns[draw]) if self.columns else draw
+        return f"image {self.images[image]}, column {column}"
+
+
+def _of_the_images(scores: object, given: dict[str, ArrayLike | str | None]) -> tuple[dict[str, NDArray], set[str]]:
+    """What is known of each image by the name it has in a tree, and the columns of the table that hold it."""
+    table = scores if isinstance(scores, pd.DataFrame) else pd.DataFrame()
+    if not table.columns.is_unique:
+        repeated = table.columns[table.columns.duplicated()][0]
+        raise BayesdfError(f"the table has two columns {str(repeated)!r}; give each a name of its own")
+    taken = {name for name in IMAGE_COORDS if name in table}
+    known = {name: _plain(table[name]) for name in IMAGE_COORDS if name in taken}
+    for name, value in given.items():
+        if isinstance(value, str):
+            if value not in table:
+                there = ", ".join(map(str, table.columns)) or "none, since the scores are no table"
+                raise BayesdfError(f"{name}s={value!r} names no column of the table; the columns are {there}")
+            taken.add(value)
+            known[name] = _plain(table[value])
+        elif value is not None:
+            _refuse_another_order(f"{name}s", value, table)
+            known[name] = _plain(value)
+    return known, taken
+
+
+def _refuse_another_order(what: str, value: object, table: pd.DataFrame) -> None:
+    """Values are taken as they stand; those of pandas must not name the same images in another order."""
+    if not isinstance(value, pd.Series) or table.index.equals(value.index) or not table.index.is_unique:
+        return
+    if len(value) == len(table) and set(table.index) == set(value.index):
+        raise BayesdfError(
+            f"{what} list the images in another order than the scores do (by their index); give "
+            f"{what}.loc[scores.index]"
+        )
+
+
+def _plain(values: object) -> NDArray:
+    """Values as an array that a store can keep: numbers as they are, all else as strings, '' where one is missing."""
+    array = np.asarray(values)
+    if array.dtype.kind in "biufM":
+        return array
+    array = np.asarray(values, dtype=object)
+    if pd.api.types.infer_dtype(array.ravel(), skipna=True) in (
+        "integer",
+        "floating",
+        "mixed-integer-float",
+        "boolean",
+    ):
+        return pd.to_numeric(pd.Series(array.ravel())).to_numpy(na_value=np.nan).reshape(array.shape)
+    texts = ["" if value is None or value is pd.NA or value != value else str(value) for value in array.ravel()]
+    return np.array(texts, dtype=np.str_).reshape(array.shape)
+
+
+def _array(scores: ArrayLike, names: list[str]) -> tuple[Array, list[str], NDArray]:
+    """Scores (draw, image) or (draw, image, class), the names of the draws or none, and those of the images."""
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise BayesdfError(
+            "the scores are no array of numbers: some are text, rows differ in length, or it is a tensor, of which "
+            "give tensor.numpy(force=True)"
+        ) from None
+    if values.ndim > 3:
+        raise BayesdfError(
+            f"scores have shape {values.shape}; give (image,), (image, detector) or (draw, image, class)"
+        )
+    values = values if values.ndim == 3 else np.atleast_2d(values.T)
+    if names and len(names) != len(values):
+        raise BayesdfError(f"{len(names)} names of detectors were given for {len(values)} columns of scores")
+    return values, names, np.arange(values.shape[1])
+
+
+def _table(table: pd.DataFrame, names: list[str], taken: set[str], kind: str) -> tuple[Array, list[str], NDArray]:
+    """Scores (draw, image), the names of their columns, and the names of the images."""
+    there = ", ".join(map(str, table.columns)) or "none"
+    by_name = {str(name): name for name in table.columns}
+    lacking = [name for name in names if name not in by_name]
+    if lacking:
+        raise BayesdfError(f"detectors: the table has no column {lacking[0]!r}; the columns are {there}")
+    chosen = names or [name for name in by_name if name not in taken]
+    if not chosen:
+        raise BayesdfError(f"the table has no column of scores; the columns are {there}")
+    whole = []
+    for name in chosen:
+        column = table[by_name[name]]
+        if not pd.api.types.is_numeric_dtype(column):
+            raise BayesdfError(
+                f"column {name!r} of the table holds no numbers but {column.dtype}, as {column.iloc[:1].tolist()}: "
+                "name the columns of scores, as in detectors=['cnn', 'vit']"
+            )
+        if not pd.api.types.is_float_dtype(column):
+            whole.append(name)
+    if kind != "vote" and not names and 0 < len(whole) < len(chosen):
+        raise BayesdfError(
+            f"column {whole[0]!r} of the table holds whole numbers, as labels and counts do, and the others do not: "
+            f"say labels={whole[0]!r}, drop it, or name the columns of scores, as in detectors=[{chosen[0]!r}]"
+        )
+    values = np.stack([table[by_name[name]].to_numpy(dtype=np.float64, na_value=np.nan) for name in chosen])
+    named = table.index.is_unique and table.index.nlevels == 1
+    return values, chosen, _plain(table.index) if named else np.arange(len(table))
+
+
+def _refuse_columns_of_classes(values: Array) -> None:
+    """Columns (draw, image) that add to 1 for every image are no detectors but the classes of one."""
+    if len(values) > 1 and np.abs(values.sum(axis=0) - 1.0).max() <= ROUNDED:
+        classes = len(values)
+        way = "scores[:, 1], the column of P(fake)" if classes == 2 else "scores[None], an array (draw, image, class)"
+        raise BayesdfError(
+            f"the {classes} columns add to 1 for every image, as the classes of one detector do: give {way}; if each "
+            "is a detector, name them: detectors=[...]"
+        )
+
+
+def _note_missing(missed: NDArray[np.bool_], columns: list[str], images: NDArray, missing: str) -> None:
+    """Say which images (draw, image) lack a score: in a warning, where they may be left out."""
+    count = int(missed.any(axis=0).sum())
+    line = f"{count} of {len(images)} images lack a score (first: {_Places(columns, images).first(missed)})"
+    if count == len(images):
+        raise BayesdfError(f"{line}, so none is left: leave a detector out, by detectors=[...] or of the array")
+    if missing == "refuse":
+        raise BayesdfError(f"{line}: leave these images out with missing='leave out', or leave a detector out")
+    share = 1.0 - count / len(images)
+    warnings.warn(f"{line} and are left out: coverage {share:.3f}", BayesdfWarning, stacklevel=3)
+
+
+def _real_or_fake(values: Array, kind: str, place: _Places) -> tuple[Array, int]:
+    """Log-probabilities of real and fake (draw, image, 2), and how many scores are exactly sure."""
+    if kind == "log-odds":
+        if values.size > 1 and values.min() >= 0.0 and values.max() <= 1.0:
+            warnings.warn(
+                "all log-odds lie between 0 and 1, as probabilities do: if they are probabilities, say "
+                "kind='probability'",
+                BayesdfWarning,
+                stacklevel=3,
+            )
+        odds, certain = values, int(np.isinf(values).sum())
+        return np.stack([-np.logaddexp(0.0, odds), -np.logaddexp(0.0, -odds)], axis=-1), certain
+    _refuse_outside(values, kind, place)
+    with np.errstate(divide="ignore"):
+        log_p = np.stack([np.log1p(-values), np.log(values)], axis=-1)
+    return log_p, _count_certain(values, kind)
+
+
+def _several_classes(values: Array, kind: str, place: _Places) -> tuple[Array, int]:
+    """Log-probabilities (draw, image, class), and how many scores are exactly sure."""
+    if kind == "log-odds":
+        raise BayesdfError(
+            "log-odds are of real against fake, (image, detector); of several classes give probabilities, or, if these "
+            "are logits, pass xr.DataArray(scores, dims=('draw', 'image', 'class')) to decompose and the others"
+        )
+    if values.shape[-1] < 2:
+        raise BayesdfError(f"scores have shape {values.shape}, with a single class; give P(fake) as (image, detector)")
+    _refuse_outside(values, kind, place)
+    total = values.sum(axis=-1)
+    wrong = np.abs(total - 1.0) > SUM_ERROR
+    if wrong.any():
+        raise BayesdfError(
+            f"{int(wrong.sum())} rows of {kind} scores do not add to 1 over the classes (first: {place.first(wrong)}: "
+            f"{total[wrong][0]:.4g}); give (draw, image, class)"
+        )
+    with np.errstate(divide="ignore"):
+        log_p = np.log(values) - np.log(total)[..., None]
+    return log_p, _count_certain(values, kind)
+
+
+def _refuse_outside(values: Array, kind: str, place: _Places) -> None:
+    bad = ~np.isin(values, (0.0, 1.0)) if kind == "vote" else ~((values >= 0.0) & (values <= 1.0))
+    if not bad.any():
+        return
+    expected, hint = "between 0 and 1", "divide percentages by 100, or say kind='log-odds'"
+    if kind == "vote":
+        expected, hint = "0 or 1", "say kind='probability' for shares, or kind='log-odds'"
+    raise BayesdfError(
+        f"{int(bad.sum())} of {bad.size} scores are not {expected} as a {kind} is (first: {values[bad][0]:.6g} of "
+        f"{place.first(bad)}); {hint}"
+    )
+
+
+def _count_certain(values: Array, kind: str) -> int:
+    """How many scores are exactly 0 or 1; warns of probabilities that look rounded."""
+    certain = int(np.isin(values, (0.0, 1.0)).sum())
+    if kind == "probability" and 0 < certain < values.size:
+        warnings.warn(
+            f"{certain} of {values.size} probabilities are exactly 0 or 1 and are taken to be sure, with an infinite "
+            "log loss where they are wrong: if they were rounded, give log-odds, or clip them first",
+            BayesdfWarning,
+            stacklevel=4,
+        )
+    return certain
+
+
+def _class_names(classes: Sequence[str] | None, count: int) -> list[str]:
+    if classes is None:
+        return list(REAL_OR_FAKE) if count == 2 else [str(number) for number in range(count)]
+    names = [str(name) for name in classes]
+    if len(names) != count or len(set(names)) != count:
+        raise BayesdfError(f"classes are {', '.join(names)}, but the scores are of {count}; name each of them once")
+    return names
+
+
+def _refuse_labels_against_sources(label: NDArray[np.int64], source: NDArray, images: NDArray) -> None:
+    """0 is real: a label that says otherwise of a source named `real`, or not of the others, is a mistake."""
+    real = source.astype(str) == REAL
+    wrong = (label == 0) != real
+    if real.any() and wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise BayesdfError(
+            f"{int(wrong.sum())} of {len(label)} labels contradict the sources (first: image {images[first]} of source "
+            f"{str(source[first])!r} has label {label[first]}); 0 is real and 1 is fake"
+        )
