@@ -53,12 +53,16 @@ class Predictor:
         own = state_names(network)
         self.names = [name for name in sampler.shapes if name in own]
         self._parts: Split | None = None
+        self._shapes: set[torch.Size] = set()
+        """Of images that the network has taken."""
 
     def parts(self, images: Tensor) -> Split:
-        """The network's prefix and suffix; the images are needed the first time."""
-        if self._parts is None:
+        """The network's prefix and suffix; the first images of a shape are tried on the network."""
+        if images.shape[1:] not in self._shapes:
             with torch.no_grad(), _naming(images):
                 self.network(images[:2])
+            self._shapes.add(images.shape[1:])
+        if self._parts is None:
             parts = split(self.network, self.names, images[:2])
             if parts.obstacle is not None:
                 message = "the network cannot be split into prefix and suffix, so every draw runs all of it"
@@ -89,9 +93,7 @@ class Predictor:
         features: list[tuple[Any, ...]] = []
         labels: list[np.ndarray] = []
         for images, label in batches(dataset, batch_size, self.device):
-            prefix = self.parts(images).prefix
-            with _naming(images):
-                features.append(prefix(images))
+            features.append(self.parts(images).prefix(images))
             labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
                 yield features, np.concatenate(labels)

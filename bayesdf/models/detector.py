@@ -66,7 +66,8 @@ class Detector:
         devices = {value.device for value in self._start.values() if value.device.type == "cuda"}
         with torch.random.fork_rng(devices), pyro.poutine.block():
             try:  # says at once what a prior gets wrong
-                pyro.poutine.trace(self.sample).get_trace()
+                with pyro.poutine.trace():
+                    self.sample()
             except RuntimeError as error:
                 if "Multiple sample sites named" not in str(error):
                     raise
