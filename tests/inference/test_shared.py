@@ -73,8 +73,8 @@ def spike_and_slab(name, parameter):
     ).to_event(parameter.dim())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_spike_and_slab_by_pyro_runs_in_every_method(data, name):
+@pytest.mark.parametrize("name", ["normal", "lowrank", "matrix", "pyro", "ensemble", "sghmc", "nuts"])
+def test_spike_and_slab_by_pyro_runs(data, name):
     posterior = METHODS[name].fit(Detector(network(), {"3": spike_and_slab}), data)
     draws = posterior.draws(4 if posterior.sampler.capacity is None else None)["posterior"]
     assert all(np.isfinite(draws[site]).all() for site in draws.data_vars)

@@ -200,3 +200,14 @@ def test_an_unreadable_file_is_named(posterior, tmp_path):
 def test_a_column_of_labels_is_labels(posterior, images):
     tree = posterior.predict(TensorDataset(images, torch.arange(6)[:, None] % 2), draws=1)
     assert tree["observed_data/label"].values.tolist() == [0, 1] * 3
+
+
+def test_data_of_a_folder_says_how_its_images_were_prepared(photos):
+    """Files of the test split, as an investigator would give them, are predicted as `data.load` prepares them."""
+    loaded = data.leave_out(data.relabel(data.load(photos, size=SIZE, quality=QUALITY), "binary"), "blur")[0]
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+    posterior = SVI(epochs=0, progress=False).fit(Detector(network, {"2": priors.normal(1.0)}), loaded.train)
+    files = [photos / path for path in loaded.test.manifest["path"]]
+    np.testing.assert_allclose(
+        logits(posterior.predict(files, draws=2)), logits(posterior.predict(loaded.test, draws=2)), atol=1e-5
+    )
