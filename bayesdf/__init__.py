@@ -11,7 +11,19 @@ __version__ = "0.1.0"
 from bayesdf import analysis, data, generators, inference, models
 from bayesdf.errors import BayesdfError, BayesdfWarning, ConvergenceWarning
 from bayesdf.experiments.run import open_run
-from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior, load_posterior
+from bayesdf.inference import (
+    MAP,
+    NUTS,
+    SGMCMC,
+    SVI,
+    SWAG,
+    DeepEnsemble,
+    Laplace,
+    MCDropout,
+    Posterior,
+    load_posterior,
+    prior_predictive,
+)
 from bayesdf.models import Detector
 
 __all__ = [
@@ -36,4 +48,5 @@ __all__ = [
     "load_posterior",
     "models",
     "open_run",
+    "prior_predictive",
 ]

@@ -66,7 +66,8 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
 
 
 def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
-    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was.
+    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was, but for the group
+    ``log_likelihood``, which was of the logits before and is left out.
 
     A probability of exactly 0 (a logit of -inf) stays 0.
 
@@ -91,4 +92,6 @@ def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
     scaled = logits * scaling["scale"].item() + xr.DataArray(scaling["shift"].values, dims="class")
     group["logits"] = scaled.transpose(*logits.dims).astype(logits.dtype)
     changed["posterior_predictive"] = xr.DataTree(group)
+    if "log_likelihood" in changed.children:
+        del changed["log_likelihood"]
     return changed

@@ -9,6 +9,7 @@ from bayesdf.data.common import QUALITY, common_path, stored
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
 from bayesdf.data.subjects import describe_people
+from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
 
@@ -21,6 +22,7 @@ __all__ = [
     "Collection",
     "ImageDataset",
     "Task",
+    "UnlabelledImages",
     "augment",
     "circles",
     "collect",
@@ -30,6 +32,7 @@ __all__ = [
     "load",
     "relabel",
     "stored",
+    "unlabelled",
 ]
 
 
@@ -91,9 +94,11 @@ def load(
         if fractions is not None:
             raise BayesdfError("the embedded data's split is fixed: leave the fractions (--split) out")
         images, manifest = embedded.read(size, quality)
+        manifest.attrs["common_path"] = {"size": size, "quality": quality}
         return collect(images, manifest, task, "embedded", CREDIT)
     root = Path(name_or_path)
     images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable)
+    manifest.attrs["common_path"] = {"size": size, "quality": quality}
     if task != "source" and REAL not in set(manifest["source"]):
         found = ", ".join(sorted(manifest["source"].unique()))
         raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")

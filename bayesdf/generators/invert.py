@@ -367,7 +367,7 @@ def _descend(
 
 def invert(
     images: NDArray | Tensor,
-    generator: Generator,
+    generator: Generator | str,
     *,
     restarts: int = 1,
     steps: int = 200,
@@ -387,7 +387,8 @@ def invert(
     images
         (N, 64, 64) or (N, 1, 64, 64) grey values in [0, 1].
     generator
-        With `decode`; with `encode` for a good start; with `region` where it draws a part of the picture only.
+        With `decode`; with `encode` for a good start; with `region` where it draws a part of the picture only. Or the
+        name of one of `bayesdf.generators.GENERATORS`.
     restarts
         Starts an image. The first is the encoder's where there is one, the others are standard normal; the one that
         ends with the lowest loss wins. A generator that is `exact` needs no others and gets none.
@@ -427,7 +428,7 @@ def invert(
     The inverse of the mean curvature of the loss, learnt once from `PROBES` random probes of the generator, is where
     L-BFGS starts from. That makes the search nearly as quick as Gauss-Newton without its columns of the Jacobian.
     """
-    pictures = _checked(images)
+    pictures, generator = _checked(images), _named(generator)
     for name, value, least in (("restarts", restarts, 1), ("steps", steps, 1), ("chunk", chunk, 1)):
         if value < least:
             raise BayesdfError(f"{name}={value}: give {least} or more")
@@ -511,6 +512,18 @@ def _checked(images: NDArray | Tensor) -> Tensor:
             low, high = image.min().item(), image.max().item()
             raise BayesdfError(f"image {row} has grey values from {low:.3g} to {high:.3g}; they must lie in [0, 1]")
     return values.float()
+
+
+def _named(generator: object) -> Generator:
+    """The generator, also where its name is given."""
+    from bayesdf.generators import GENERATORS  # the package imports this module's neighbours
+
+    found = GENERATORS.get(generator) if isinstance(generator, str) else generator
+    if not isinstance(found, Generator):
+        what = repr(generator) if isinstance(generator, str) else f"a {type(generator).__name__}"
+        names = ", ".join(name for name, known in GENERATORS.items() if known.invertible)
+        raise BayesdfError(f"the generator is {what}, but must be a Generator, or one of {names}")
+    return found
 
 
 def _best(found: dict[str, Tensor], restarts: int) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
 from bayesdf.inference.nuts import NUTS
 from bayesdf.inference.posterior import Posterior, load_posterior
+from bayesdf.inference.prior import prior_predictive
 from bayesdf.inference.sgmcmc import SGMCMC
 from bayesdf.inference.svi import SVI
 from bayesdf.inference.swag import SWAG
@@ -27,4 +28,5 @@ __all__ = [
     "input_gradients",
     "load_posterior",
     "logit_moments",
+    "prior_predictive",
 ]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.inputs import as_dataset
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.samplers import (
     DeltaSampler,
@@ -26,19 +27,17 @@ from bayesdf.inference.samplers import (
 from bayesdf.inference.samplers.matrix import transformed
 from bayesdf.inference.samplers.sampler import unpack
 from bayesdf.models.features import classifier
+from bayesdf.models.one_logit import class_logits, has_one_logit
 
 
-def logit_moments(
-    posterior: Posterior, dataset: Dataset[Any], *, batch_size: int = 128, device: str = "auto"
-) -> xr.Dataset:
+def logit_moments(posterior: Posterior, dataset: Any, *, batch_size: int = 128, device: str = "auto") -> xr.Dataset:
     """Mean and covariance of every image's logits under a normal posterior over the last layer.
 
     Parameters
     ----------
     posterior : Posterior
         Of Laplace, SVI (guides ``normal``, ``lowrank``, ``full``, ``matrix``), SWAG or MAP.
-    dataset : torch dataset of (image, label)
-    batch_size, device
+    dataset, batch_size, device
         As for `Posterior.predict`.
 
     Returns
@@ -63,6 +62,8 @@ def logit_moments(
     if any(name != "real" for name in support.values()):
         raise BayesdfError("a site of the last layer is not on the real line, so logits are not normal: use draws")
     predictor = posterior.predictor(device)
+    dataset = as_dataset(dataset, posterior.attrs)
+    one_logit = has_one_logit(posterior.network)
     layer = predictor.network.get_submodule(head)
     fixed = {name: value.detach().double() for name, value in layer.named_parameters()}
     point = {name: value.double().to(predictor.device) for name, value in posterior.sampler.point().items()}
@@ -75,11 +76,13 @@ def logit_moments(
                 phi = batch[0].double()
                 if len(batch) == 1 and phi.dim() == 2:
                     mean = phi @ mean_weight.T + mean_bias
+                    mean = class_logits(mean) if one_logit else mean
                     at_point = predictor.logits_at(batch, posterior.sampler.point()).double()
                 if len(batch) != 1 or phi.dim() != 2 or not torch.allclose(mean, at_point, rtol=1e-3, atol=1e-4):
                     raise BayesdfError("the network does more than a linear layer with its features: use draws")
                 means.append(mean.cpu())
-                covariances.append(_covariance(posterior.sampler, phi.cpu(), weight, bias))
+                covariance = _covariance(posterior.sampler, phi.cpu(), weight, bias)
+                covariances.append(F.pad(covariance, (1, 0, 1, 0)) if one_logit else covariance)
     image = np.arange(sum(len(part) for part in means))
     return xr.Dataset(
         {

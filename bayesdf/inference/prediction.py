@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.folding import folded
-from bayesdf.inference.labels import class_numbers
+from bayesdf.inference.labels import check_item, class_numbers
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
@@ -53,9 +53,15 @@ class Predictor:
         own = state_names(network)
         self.names = [name for name in sampler.shapes if name in own]
         self._parts: Split | None = None
+        self._shapes: set[torch.Size] = set()
+        """Of images that the network has taken."""
 
     def parts(self, images: Tensor) -> Split:
-        """The network's prefix and suffix; the images are needed the first time."""
+        """The network's prefix and suffix; the first images of a shape are tried on the network."""
+        if images.shape[1:] not in self._shapes:
+            with torch.no_grad(), _naming(images):
+                self.network(images[:2])
+            self._shapes.add(images.shape[1:])
         if self._parts is None:
             parts = split(self.network, self.names, images[:2])
             if parts.obstacle is not None:
@@ -88,7 +94,7 @@ class Predictor:
         labels: list[np.ndarray] = []
         for images, label in batches(dataset, batch_size, self.device):
             features.append(self.parts(images).prefix(images))
-            labels.append(label.cpu().numpy().astype(np.int64))
+            labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
                 yield features, np.concatenate(labels)
                 features, labels = [], []
@@ -193,9 +199,9 @@ def batches(
     order: Tensor | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, 3, H, W) and labels (B,) on the device, in the given order (default: as they stand).
+    """Images (B, 3, H, W), float32, and labels (B,) on the device, in the given order (default: as they stand).
 
-    Batches differ in size by one at most: none is too small for batch normalisation.
+    Bytes become floats in [0, 1]. Batches differ in size by one at most: none is too small for batch normalisation.
     """
     if order is None:
         order = torch.arange(len(dataset))  # type: ignore[arg-type]
@@ -207,13 +213,57 @@ def batches(
     else:
         # A generator of its own: DataLoader would take its base seed from torch's global state.
         sampler = [part.tolist() for part in parts]
-        read = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator())
+        read = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator(), collate_fn=_collate)
     for images, labels in read:
+        images = _float(images)
         if augment is not None:
             images = augment(images)
         if images.dim() == 4:
             images = images.to(device, memory_format=torch.channels_last)
         yield images.to(device), class_numbers(labels).to(device)
+
+
+def _float(images: Any) -> Tensor:
+    """Images as networks take them: float32, bytes divided by 255."""
+    if not isinstance(images, Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
+        what = f"tensors of {images.dtype}" if isinstance(images, Tensor) else f"of type {type(images).__name__}"
+        raise BayesdfError(f"images are {what}, but must be float tensors with values in [0, 1], or uint8")
+    if images.dtype == torch.uint8:
+        return images.float() / 255.0
+    colours = images.dim() == 4 and images.shape[1] == 3 and images.shape[2] * images.shape[3] > 1
+    if colours and len(images) and float(images.max()) > 2 and bool((images == images.round()).all()):
+        raise BayesdfError(
+            f"images are whole numbers up to {float(images.max()):g} in floats, but must lie in [0, 1]: divide them by "
+            "255, or give them as uint8"
+        )
+    return images.to(torch.float32)
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch of pairs of an image and a label."""
+    shapes = set()
+    for item in items:
+        check_item(item)
+        if not isinstance(item[0], Tensor | np.ndarray):
+            raise BayesdfError(f"an image is a {type(item[0]).__name__}, but must be a tensor (3, H, W)")
+        shapes.add(tuple(item[0].shape))
+    if len(shapes) > 1:
+        raise BayesdfError(f"images have different shapes ({', '.join(map(str, sorted(shapes)))}): bring them to one")
+    return default_collate(items)
+
+
+@contextmanager
+def _naming(images: Tensor) -> Iterator[None]:
+    """What a network raises at images that do not fit it, in one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        if isinstance(error, BayesdfError):
+            raise
+        cause = " ".join(str(error).split())[:200]
+        raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
 
 
 def resolve_device(device: str) -> torch.device:

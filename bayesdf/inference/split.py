@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from bayesdf.models.blind import Preprocess, preprocess
 from bayesdf.models.modes import evaluating
+from bayesdf.models.one_logit import class_logits, has_one_logit
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
@@ -104,6 +105,8 @@ class _Tracer(fx.Tracer):
 def _split(network: nn.Module, names: set[str]) -> Split:
     graph = _Tracer().trace(network)
     bare = _preprocessing_apart(graph, network)
+    if has_one_logit(network):
+        _append_class_logits(graph)
     random = _random_nodes(graph, names)
     crossing = [
         node
@@ -145,6 +148,13 @@ def _preprocessing_apart(graph: fx.Graph, network: nn.Module) -> set[str]:
             node.args = (ready, *node.args[1:])
             bare.add(str(node.target))
     return bare
+
+
+def _append_class_logits(graph: fx.Graph) -> None:
+    """Make the hook of a network of one logit an operation: tracing does not see a network's own hooks."""
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(end):
+        end.args = (graph.call_function(class_logits, (end.args[0],)),)
 
 
 def _module(network: nn.Module, graph: fx.Graph, bare: set[str]) -> fx.GraphModule:

@@ -3,7 +3,6 @@
 A method brings an `Objective`: the loss of a batch, its own parameters, and draws to validate with.
 """
 
-import copy
 import functools
 import glob
 import hashlib
@@ -293,7 +292,7 @@ def pose(
     device = resolve_device(settings.device)
     images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
     detector.check_output(classes, images)
-    network = place(copy.deepcopy(detector.network), device).eval()
+    network = place(detector.copy(images), device).eval()
     names = list(detector.sites) if random is None else random(network, images[:1])
     parts = split(network, names, images)
     if settings.freeze == "prefix" and not parts.traced:

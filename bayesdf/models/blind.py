@@ -46,7 +46,7 @@ def build(
         ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm; where
         both have the name it is torchvision's, unless written ``timm/<name>``.
     num_classes : int
-        Number of logits, at least 2.
+        Number of logits; 1 is for two classes, the logit of the second (see `bayesdf.Detector`).
     pretrained : bool
         ImageNet weights, downloaded by torchvision or timm; the classifier starts fresh.
     high_pass : bool
@@ -66,11 +66,21 @@ def build(
     Raises
     ------
     BayesdfError
-        Unknown name, fewer than two classes, or a network without the stem that `small_stem` or `high_pass` change.
+        Unknown name, no classes, weights that cannot be downloaded, or a network without the stem that `small_stem` or
+        `high_pass` change.
     """
-    if num_classes < 2:
-        raise BayesdfError(f"build({name!r}): num_classes is {num_classes}, but a detector tells at least 2 apart")
-    network, mean, std = _create(NAMES.get(name, name), num_classes, pretrained)
+    if num_classes < 1:
+        raise BayesdfError(f"build({name!r}): num_classes is {num_classes}, but a detector has at least one logit")
+    try:
+        network, mean, std = _create(NAMES.get(name, name), num_classes, pretrained)
+    except Exception as error:  # each library, and each way of having no network, raises its own
+        if not pretrained or isinstance(error, BayesdfError):
+            raise
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        raise BayesdfError(
+            f"build({name!r}, pretrained=True): its ImageNet weights cannot be had ({cause}): connect to the internet "
+            "once, so that they are kept, or leave pretrained out and load weights with network.load_state_dict"
+        ) from error
     path = _first_convolution(network)
     if path is None:
         raise BayesdfError(f"build({name!r}): no convolution of 3 channels comes first: pass your own nn.Module")

@@ -1,5 +1,7 @@
 """The detector: a Pyro model of labels given images, whose random weights are sites."""
 
+import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -11,9 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
-from bayesdf.models.modes import evaluating
+from bayesdf.models import priors as ready_made
+from bayesdf.models.modes import check_precision, evaluating
+from bayesdf.models.one_logit import class_logits, to_two_classes
 from bayesdf.models.patterns import assign
-from bayesdf.models.priors import Prior, describe
+from bayesdf.models.priors import Prior, describe, one_run
 
 
 class Detector:
@@ -22,7 +26,8 @@ class Detector:
     Parameters
     ----------
     network : nn.Module
-        Maps images (B, 3, H, W) to logits (B, C).
+        Maps images (B, 3, H, W) to logits (B, C), or to one logit an image, (B, 1) or (B,), of class 1: z then stands
+        for the two logits (0, z), everywhere.
     priors : mapping from pattern to prior
         Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`). A prior
         is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None leaves the
@@ -38,7 +43,8 @@ class Detector:
     Raises
     ------
     BayesdfError
-        A pattern matches no parameter, or a prior's distribution does not have the shape of its parameter.
+        A pattern matches no parameter, a prior is no function of ``(name, parameter)``, its distribution does not have
+        the shape of its parameter, two priors sample a site of the same name, or the network is not in float32.
 
     Examples
     --------
@@ -50,7 +56,8 @@ class Detector:
 
     def __init__(self, network: nn.Module, priors: Mapping[str, Prior | None]) -> None:
         self.network = network
-        self.priors = dict(priors)
+        self.priors = _mapping(network, priors)
+        check_precision(network)
         names = [name for name, _ in network.named_parameters()]
         assigned = assign(self.priors, names)
         self.sites: dict[str, Prior] = {name: prior for name, prior in assigned.items() if prior is not None}
@@ -58,7 +65,17 @@ class Detector:
         self._start = {name: parameters[name].detach() for name in self.sites}
         devices = {value.device for value in self._start.values() if value.device.type == "cuda"}
         with torch.random.fork_rng(devices), pyro.poutine.block():
-            self.sample()  # says at once what a prior gets wrong
+            try:  # says at once what a prior gets wrong
+                with pyro.poutine.trace():
+                    self.sample()
+            except RuntimeError as error:
+                if "Multiple sample sites named" not in str(error):
+                    raise
+                site = str(error).partition("named")[2].split()[0].strip("'\"")
+                raise BayesdfError(
+                    f"the site {site!r} is sampled more than once in a run of the model: put the parameter's name into "
+                    "its own, or share it between parameters (bayesdf.models.priors.shared)"
+                ) from error
 
     def __repr__(self) -> str:
         priors = ", ".join(f"{pattern!r}: {describe(prior)}" for pattern, prior in self.priors.items())
@@ -68,7 +85,7 @@ class Detector:
         """Sample every site (and the hyperpriors behind them): parameter name to value. A part of `model`."""
         values = {}
         # Numbers in a user's prior, as in HalfCauchy(0.1), become tensors where the weights are.
-        with nullcontext() if device is None or device.type == "cpu" else device:
+        with one_run(), nullcontext() if device is None or device.type == "cpu" else device:
             for name, prior in self.sites.items():
                 parameter = self._start[name]
                 parameter = parameter if device is None else parameter.to(device)
@@ -102,12 +119,12 @@ class Detector:
         Returns
         -------
         Tensor (B, C)
-            Logits.
+            Logits; those of a network of one logit are (0, z).
         """
         inputs = images if isinstance(images, tuple) else (images,)
         weights = self.sample(inputs[0].device)
         module = self.network if network is None else network
-        logits = functional_call(module, weights, inputs)  # type: ignore[arg-type]
+        logits = class_logits(functional_call(module, weights, inputs))  # type: ignore[arg-type]
         batch = torch.arange(len(logits), device=logits.device)
         with pyro.plate("images", size or len(logits), subsample=batch):
             if class_weights is None or labels is None:
@@ -117,21 +134,38 @@ class Detector:
                     pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
         return logits
 
-    def check_output(self, classes: Sequence[str], images: Tensor) -> None:
+    @torch.no_grad()
+    def copy(self, images: Tensor) -> nn.Module:
+        """A copy of the network that returns logits (B, C) also where the network returns one logit.
+
+        Parameters
+        ----------
+        images : Tensor (B, 3, H, W)
+            A few images of the data, to see which it is.
+        """
+        network = copy.deepcopy(self.network)
+        device = next((p.device for p in network.parameters()), images.device)
+        with evaluating(network):
+            output = network(images.to(device))
+        return to_two_classes(network) if class_logits(output) is not output else network
+
+    def check_output(self, classes: Sequence[str] | None, images: Tensor) -> None:
         """Say what to change where the network's output does not fit the task.
 
         Parameters
         ----------
-        classes : sequence of str
-            The names of the task's classes.
+        classes : sequence of str, or None
+            The names of the task's classes; None where nobody knows them.
         images : Tensor (B, 3, H, W)
             A few images of the data.
 
         Raises
         ------
         BayesdfError
-            The network fails on the images, or its output is not of shape (B, number of classes).
+            The network fails on the images, or its output is not of shape (B, number of classes), or (B, 1) or (B,)
+            where there are two.
         """
+        check_precision(self.network)
         device = next((p.device for p in self.network.parameters()), images.device)
         try:
             with evaluating(self.network), torch.no_grad():
@@ -139,17 +173,59 @@ class Detector:
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             cause = " ".join(str(error).split())[:200]
             raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
+        if isinstance(logits, Tensor) and logits.shape in ((len(images), 1), (len(images),)):
+            if classes is not None and len(classes) != 2:
+                raise BayesdfError(
+                    f"the network returns one logit, which tells 2 classes apart, but the task has {len(classes)} "
+                    f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
+                )
+            logits = class_logits(logits)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            expected = f"({len(images)}, {'C' if classes is None else len(classes)})"
             raise BayesdfError(
                 f"the network returns {shape} for {len(images)} images, but a detector's network returns "
-                f"logits ({len(images)}, {len(classes)}): flatten or index its output"
+                f"logits {expected}: flatten or index its output"
             )
-        if logits.shape[1] != len(classes):
+        if classes is not None and logits.shape[1] != len(classes):
             raise BayesdfError(
                 f"the network returns {logits.shape[1]} logits, but the task has {len(classes)} classes "
                 f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
             )
+
+
+def _mapping(network: Any, priors: Any) -> dict[str, Prior | None]:
+    """The priors by pattern, if they and the network are what they must be."""
+    if not isinstance(network, nn.Module):
+        raise BayesdfError(f"the network is a {type(network).__name__}, but must be an nn.Module")
+    example = "priors={'fc': bayesdf.models.priors.normal(0.1)}"
+    if not isinstance(priors, Mapping):
+        what = f"the function {describe(priors)}" if inspect.isfunction(priors) else f"a {type(priors).__name__}"
+        raise BayesdfError(f"priors is {what}, but must map patterns of parameter names to priors, as in {example}")
+    for pattern, prior in priors.items():
+        who = f"the prior of {pattern!r}"
+        if not isinstance(pattern, str):
+            raise BayesdfError(f"pattern {pattern!r} is no string: map patterns to priors, as in {example}")
+        if prior is None:
+            continue
+        if isinstance(prior, torch.distributions.Distribution):
+            raise BayesdfError(
+                f"{who} is a distribution ({type(prior).__name__}), but must be a function (name, parameter) -> "
+                "distribution of the parameter's shape: take one of bayesdf.models.priors, or write lambda name, "
+                "parameter: dist.Normal(torch.zeros_like(parameter), 0.1).to_event(parameter.dim())"
+            )
+        if not callable(prior):
+            what = type(prior).__name__
+            raise BayesdfError(f"{who} is a {what}, but must be a function (name, parameter) -> distribution")
+        if getattr(ready_made, getattr(prior, "__name__", ""), None) is prior:
+            raise BayesdfError(f"{who} is priors.{describe(prior)} itself: call it, as in {example}")
+        try:
+            inspect.signature(prior).bind("name", "parameter")
+        except TypeError as error:
+            raise BayesdfError(f"{who}, {describe(prior)}, must take (name, parameter): {error}") from error
+        except ValueError:  # a function that does not tell what it takes
+            continue
+    return dict(priors)
 
 
 def _checked(distribution: Any, name: str, parameter: Tensor, prior: Prior) -> Any:

@@ -1,10 +1,13 @@
-"""Evaluation mode, and hooks, for a while."""
+"""Evaluation mode, and hooks, for a while; and the precision of a network."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+from bayesdf.errors import BayesdfError
 
 
 @contextmanager
@@ -27,3 +30,19 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_precision(network: nn.Module) -> None:
+    """Refuse what is not in single precision: posteriors are computed and stored in it.
+
+    Raises
+    ------
+    BayesdfError
+        Torch's default dtype or a parameter of the network is of another one.
+    """
+    default = torch.get_default_dtype()
+    if default != torch.float32:
+        raise BayesdfError(f"torch's default dtype is {default}: call torch.set_default_dtype(torch.float32)")
+    for name, value in network.named_parameters():
+        if value.dtype != torch.float32:
+            raise BayesdfError(f"parameter {name} of the network is {value.dtype}: call network.float() first")

@@ -8,9 +8,12 @@ call ``pyro.sample`` itself for hyperpriors, which become sites of their own. Th
 'normal(scale=0.05, loc=0.0)'
 """
 
+import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import pyro
 import pyro.distributions as dist
@@ -21,6 +24,9 @@ from torch.distributions import constraints
 from bayesdf.errors import BayesdfError
 
 Prior = Callable[[str, Tensor], Any]
+T = TypeVar("T")
+_RUN: ContextVar[dict[Callable[[], Any], Any] | None] = ContextVar("run", default=None)
+"""What `shared` functions have given in this run of a model."""
 
 
 def normal(scale: float, loc: float = 0.0) -> Prior:
@@ -165,6 +171,41 @@ def moped(delta: float, floor: float = 0.01) -> Prior:
     return _described(prior, f"moped(delta={delta}, floor={floor})")
 
 
+def shared(function: Callable[[], T]) -> Callable[[], T]:
+    """Let several parameters share what a function samples: in each run of the model it runs once.
+
+    A decorator for functions of no argument. Those who call it in the same run of a detector's model get the same
+    value, so that a hyperprior has one site however many parameters ask for it.
+
+    >>> @shared
+    ... def scale():
+    ...     return pyro.sample("scale", dist.HalfCauchy(0.1))
+    >>> def spike(name, parameter):
+    ...     return dist.Normal(torch.zeros_like(parameter), scale()).to_event(parameter.dim())
+    """
+
+    @functools.wraps(function)
+    def once() -> T:
+        values = _RUN.get()
+        if values is None:  # not in a detector's model
+            return function()
+        if once not in values:
+            values[once] = function()
+        return values[once]
+
+    return once
+
+
+@contextmanager
+def one_run() -> Iterator[None]:
+    """A run of the model, at whose beginning nothing has been shared."""
+    token = _RUN.set({})
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
+
+
 def describe(prior: Prior | None) -> str:
     """One line that names a prior: the call that made it, or the name of the user's function."""
     if prior is None:
@@ -175,7 +216,7 @@ def describe(prior: Prior | None) -> str:
 class NormalScaleMixture(dist.TorchDistribution):
     """``pi N(0, sigma1²) + (1 - pi) N(0, sigma2²)``, elementwise, of the shape of `like`.
 
-    Torch's MixtureSameFamily would do, but its support is a constraint no guide of Pyro can transform.
+    Pyro's MixtureSameFamily has the same density; this one keeps no number for each component of each weight.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the attribute torch looks for)

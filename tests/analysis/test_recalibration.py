@@ -60,3 +60,10 @@ def test_a_class_without_images_is_refused() -> None:
     tree["observed_data"]["label"][:] = 1
     with pytest.raises(BayesdfError, match="every class"):
         fit_scaling(tree)
+
+
+def test_the_likelihood_of_other_logits_does_not_stay() -> None:
+    tree = overconfident(40)
+    tree["log_likelihood"] = xr.DataTree(xr.Dataset({"label": (("chain", "draw", "image"), np.zeros((1, 1, 40)))}))
+    changed = rescale(tree, fit_scaling(tree))
+    assert "log_likelihood" not in changed.children and "log_likelihood" in tree.children

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
+from bayesdf.generators import GENERATORS, perceptual
 from bayesdf.generators import invert as module
-from bayesdf.generators import perceptual
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.invert import FLOOR, Inversion, Weights, invert
 from bayesdf.generators.perturb import forgiving
@@ -306,3 +306,12 @@ def test_edge_strengths_forgive_small_shifts() -> None:
     assert there.shape == (1, 1344)
     assert change(there, perceptual.features(moved)) < 0.8 * change(picture, moved)
     assert perceptual.features(torch.full((1, 1, 64, 64), 0.7)).max() < 2e-3
+
+
+def test_a_generator_may_be_named(monkeypatch: pytest.MonkeyPatch, toy: Generator, pictures: np.ndarray) -> None:
+    monkeypatch.setitem(GENERATORS, "toy", toy)
+    same(invert(pictures[:1], "toy", steps=3), invert(pictures[:1], toy, steps=3))
+    with pytest.raises(BayesdfError, match="the generator is 'dcgn', but must be a Generator, or one of vae, dcgan"):
+        invert(pictures, "dcgn")
+    with pytest.raises(BayesdfError, match="the generator is a Sequential"):
+        invert(pictures, nn.Sequential())  # type: ignore[arg-type]

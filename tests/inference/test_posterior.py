@@ -266,22 +266,16 @@ def _attribute(tree, group, **attrs):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda tree: _attribute(tree, "/", sampler="pickle"), "not one that Posterior.save wrote"),
         (lambda tree: tree.drop_nodes("network"), "not one that Posterior.save wrote"),
-        (lambda tree: _attribute(tree, "/variational", sites="[]"), None),
-        (lambda tree: _attribute(tree, "/variational", sites="{"), "damaged"),
-        (lambda tree: _attribute(tree, "/variational", sites='["nothing"]'), "damaged"),
-        (lambda tree: _attribute(tree, "/network", tensors='[["fc", "float32", [3]]]'), "not of this architecture"),
         (lambda tree: _attribute(tree, "/", recipe='{"name": "hf-hub:someone/model"}'), "recipe|no network"),
-        (lambda tree: _attribute(tree, "/", recipe="os.system"), "damaged"),
+        (lambda tree: _attribute(tree, "/", note="mine"), "was changed"),
     ],
 )
-def test_stores_that_are_damaged_or_of_something_else(posteriors, tmp_path, damage, message):
+def test_stores_that_are_of_something_else(posteriors, tmp_path, damage, message):
     tree = open_tree(posteriors["normal"].save(tmp_path / "a.zarr"))
+    if message != "was changed":
+        tree.attrs.pop("sha256")
     write_tree(damage(tree), tmp_path / "b.zarr")
-    if message is None:
-        assert load_posterior(tmp_path / "b.zarr").sampler.shapes == {}
-        return
     with pytest.raises(BayesdfError, match=message):
         load_posterior(tmp_path / "b.zarr")
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_split_runs_whole_with_one_warning(kind):
         posterior = MAP(epochs=0, progress=False).fit(model, data)
         for _ in range(2):
             posterior.predict(data)
-    assert len([one for one in caught if one.category is BayesdfWarning]) == 1
+    assert sum("every draw runs all of it" in str(one.message) for one in caught) == 1  # fits warn of their own
 
 
 def test_functional_dropout_is_noticed():

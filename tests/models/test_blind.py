@@ -42,9 +42,9 @@ def test_no_name_fetches_a_file(name):
         build(name, 2)
 
 
-def test_one_class_is_refused():
-    with pytest.raises(BayesdfError, match="at least 2"):
-        build("resnet18", 1)
+def test_no_class_is_refused():
+    with pytest.raises(BayesdfError, match="at least one"):
+        build("resnet18", 0)
 
 
 def test_images_are_normalised_before_the_first_convolution():
@@ -82,3 +82,17 @@ def test_high_pass_reaches_the_network():
     network = build("mobilenet", 2, high_pass=True)
     assert network.conv_stem.in_channels == 6
     assert network.conv_stem.weight[:, 3:].std() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "xception"])
+def test_weights_that_cannot_be_downloaded_get_one_line(monkeypatch, tmp_path, name):
+    def offline(*args, **kwargs):
+        raise OSError("[Errno -2] Name or service not known\nand more lines")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("socket.create_connection", offline)
+    monkeypatch.setattr("socket.getaddrinfo", offline)
+    with pytest.raises(BayesdfError, match=r"ImageNet weights cannot be had .*connect to the internet") as caught:
+        build(name, 2, pretrained=True)
+    assert "\n" not in str(caught.value)

@@ -105,8 +105,9 @@ def test_making_a_detector_leaves_the_random_state_alone():
     ],
 )
 def test_a_prior_of_the_wrong_shape_says_what_to_change(prior, message):
-    with pytest.raises(BayesdfError, match=message):
+    with pytest.raises(BayesdfError, match=message) as caught:
         Detector(linear(), {"1.weight": prior})
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_pattern():
@@ -139,3 +140,66 @@ def test_output_that_does_not_fit_the_task(network, images, message):
 
 def test_output_that_fits_the_task():
     Detector(linear(), {"*": priors.normal(1.0)}).check_output(["real", "fake"], IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (priors.normal(1.0), "priors is the function prior|priors is the function normal.*must map patterns"),
+        ([priors.normal(1.0)], "priors is a list, but must map patterns"),
+        (dist.Normal(0.0, 1.0), "priors is a Normal, but must map patterns"),
+        ({"1": dist.Normal(0.0, 1.0)}, r"the prior of '1' is a distribution \(Normal\), but must be a function"),
+        ({"1": 0.1}, "the prior of '1' is a float, but must be a function"),
+        ({"1": priors.normal}, "is priors.normal itself: call it"),
+        ({"1": lambda parameter: dist.Normal(0.0, 1.0)}, r"must take \(name, parameter\): too many"),
+        ({1: priors.normal(1.0)}, "pattern 1 is no string"),
+    ],
+)
+def test_priors_that_are_none_get_one_line(given, message):
+    with pytest.raises(BayesdfError, match=message) as caught:
+        Detector(linear(), given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_is_none_gets_one_line():
+    with pytest.raises(BayesdfError, match="the network is a function"):
+        Detector(lambda images: images, {"1": priors.normal(1.0)})
+
+
+def test_double_precision_gets_one_line():
+    with pytest.raises(BayesdfError, match=r"1\.weight of the network is torch.float64: call network.float\(\)"):
+        Detector(linear().double(), {"1": priors.normal(1.0)})
+    detector = Detector(linear(), {"1": priors.normal(1.0)})
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(BayesdfError, match=r"set_default_dtype\(torch.float32\)"):
+            detector.check_output(["real", "fake"], IMAGES)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def layers():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+def of_one_scale(scale):
+    return lambda name, parameter: dist.Normal(torch.zeros_like(parameter), scale()).to_event(parameter.dim())
+
+
+def test_a_shared_hyperprior_is_one_site_and_the_density_is_that_of_the_hierarchy():
+    scale = priors.shared(lambda: pyro.sample("scale", dist.HalfCauchy(0.5)))
+    detector = Detector(layers(), {"1": of_one_scale(scale), "3": of_one_scale(scale), "3.bias": of_one_scale(scale)})
+    first, second = trace(detector, IMAGES), trace(detector, IMAGES)
+    assert first.nodes["scale"]["value"] != second.nodes["scale"]["value"]  # each run of the model has its own
+    nodes = {name: node for name, node in first.nodes.items() if name in {"scale", *detector.sites}}
+    value = nodes["scale"]["value"]
+    assert all(node["fn"].base_dist.scale.unique() == value for name, node in nodes.items() if name != "scale")
+    first.compute_log_prob()
+    weights = torch.cat([nodes[name]["value"].flatten() for name in detector.sites])
+    expected = dist.HalfCauchy(0.5).log_prob(value) + dist.Normal(0.0, value).log_prob(weights).sum()
+    torch.testing.assert_close(sum(node["log_prob_sum"] for node in nodes.values()), expected)
+
+
+def test_a_site_sampled_twice_gets_one_line():
+    with pytest.raises(BayesdfError, match=r"site 'scale' is sampled more than once.*priors\.shared"):
+        Detector(layers(), {"*.weight": of_one_scale(lambda: pyro.sample("scale", dist.HalfCauchy(0.5)))})

@@ -19,10 +19,18 @@ CONSTRAINTS: dict[str, constraints.Constraint] = {
 }
 
 
+@biject_to.register(constraints.MixtureSameFamilyConstraint)
+def _of_components(constraint: Any) -> Any:
+    """The transform of a mixture is that of its components; torch has none, so that no guide of Pyro could hold it."""
+    return biject_to(constraint.base_constraint)
+
+
 class Sampler:
     """What every method leaves behind: the numbers from which its draws are made again."""
 
     kind: ClassVar[str]
+    group: ClassVar[str] = "variational"
+    """Of a store, in which `to_dataset` lies."""
     shapes: dict[str, tuple[int, ...]]
     """Site name to shape of one value."""
     capacity: int | None = None
@@ -63,7 +71,7 @@ def constrain(value: Tensor, support: str) -> Tensor:
 
 def support_name(support: Any, site: str) -> str:
     """The name in `CONSTRAINTS` of a distribution's support."""
-    while isinstance(support, constraints.independent):
+    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
     if support is constraints.real:
         return "real"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -11,10 +12,10 @@ from bayesdf.inference.samplers.sampler import Sampler, dims, generator, order, 
 
 
 class StoredSampler(Sampler):
-    """Draws of one or several chains, given out in an order that depends on the seed; values (chain, stored draw,
-    *site)."""
+    """Draws of one or several chains, given out in an order that depends on the seed; values (chain, draw, *site)."""
 
     kind: ClassVar[str] = "stored"
+    group: ClassVar[str] = "posterior"
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         self.values = {name: value.detach().cpu().float().contiguous().clone() for name, value in values.items()}
@@ -35,10 +36,10 @@ class StoredSampler(Sampler):
 
     def to_dataset(self) -> xr.Dataset:
         variables = {
-            name: (("stored_chain", "stored_draw", *dims(name, value[0, 0])), value.numpy())
-            for name, value in self.values.items()
+            name: (("chain", "draw", *dims(name, value[0, 0])), value.numpy()) for name, value in self.values.items()
         }
-        return xr.Dataset(variables, attrs=order(self.shapes))
+        coords = {"chain": np.arange(self.chains), "draw": np.arange(self.capacity or 0)}
+        return xr.Dataset(variables, coords, attrs=order(self.shapes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:

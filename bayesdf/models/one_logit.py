@@ -1,0 +1,40 @@
+"""Networks that return one logit an image, ``z = log p(fake) - log p(real)``, as networks of two classes.
+
+The logits (0, z) have the same probabilities: ``softmax(0, z)[1] = sigmoid(z)``, so that a Bernoulli of z is a
+categorical of (0, z), and everything that knows classes stays as it is.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def class_logits(output: Tensor) -> Tensor:
+    """Logits (B, C), where (B, 1) and (B,) become (0, z), (B, 2); others stay as they are.
+
+    >>> class_logits(torch.tensor([[1.5], [-2.0]])).tolist()
+    [[0.0, 1.5], [0.0, -2.0]]
+    """
+    if output.dim() == 1:
+        output = output[:, None]
+    return torch.cat([torch.zeros_like(output), output], 1) if output.dim() == 2 and output.shape[1] == 1 else output
+
+
+class TwoClasses:
+    """Forward hook of a network: what `class_logits` does. A hook, so that parameters keep their names."""
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return class_logits(output)
+
+
+def to_two_classes(network: nn.Module) -> nn.Module:
+    """Let a network of one logit return two, in place."""
+    if not has_one_logit(network):
+        network.register_forward_hook(TwoClasses())
+    return network
+
+
+def has_one_logit(network: nn.Module) -> bool:
+    """Whether `to_two_classes` has changed this network."""
+    return any(isinstance(hook, TwoClasses) for hook in network._forward_hooks.values())
