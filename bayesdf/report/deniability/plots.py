@@ -251,8 +251,8 @@ def growth_curves(results: Results) -> Figure:
     head(
         figure,
         "False alarms grow with the ledger",
-        "Points: measured, with 95 % intervals over people or samples; sizes and thresholds at which none was called made "
-        "have none. Dotted: "
+        "Points: measured, with 95 % intervals over people or samples; sizes and thresholds at which none was "
+        "called made have none. Dotted: "
         "predicted from the\ntail of calibration distances. Number of images in brackets.",
     )
     return figure
