@@ -18,12 +18,14 @@ from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.selective import aurc, risk_coverage
+from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [
     "FEATURES",
     "Estimate",
+    "Simultaneous",
     "attribute",
     "aurc",
     "balanced_weights",
@@ -50,6 +52,7 @@ __all__ = [
     "risk_coverage",
     "scalars",
     "score",
+    "simultaneous",
     "summarise",
     "wilson",
 ]

@@ -307,8 +307,7 @@ def _regress(design: Array, values: Array, prior: Array, noise: Array, rng: np.r
     factor = np.linalg.cholesky(inverse)
     normal = rng.standard_normal(prior.shape)
     mean = np.linalg.solve(inverse, noise[:, None, None] * (values @ design)[..., None])[..., 0]
-    drawn: Array = mean + np.linalg.solve(factor.transpose(0, 2, 1), normal[..., None])[..., 0]
-    return drawn
+    return np.asarray(mean + np.linalg.solve(factor.transpose(0, 2, 1), normal[..., None])[..., 0], dtype=np.float64)
 
 
 def _draw_spread(state: _State, name: str, values: Array, rng: np.random.Generator) -> None:

@@ -251,9 +251,9 @@ def growth_curves(results: Results) -> Figure:
     head(
         figure,
         "False alarms grow with the ledger",
-        "Points: measured, with 95 % intervals over people or samples; sizes and thresholds at which none was "
-        "called made have none. Dotted: "
-        "predicted from the\ntail of calibration distances. Number of images in brackets.",
+        "Points: measured, with 95 % intervals over people or samples; sizes and thresholds at which none\n"
+        "was called made have none. Dotted: predicted from the tail of calibration distances. Number of images in "
+        "brackets.",
     )
     return figure
 

@@ -19,7 +19,7 @@ WORDS = {
     "entropy": "The random values of which a generator makes a picture, also called its latent.",
     "none of these": "The answer that no source known to the attribution made the picture.",
     "log loss": "Mean of minus the logarithm of the probability given to the true source, in nats: 0 is perfect.",
-    "AUC": "How often a picture of the unknown generator is more surely `none of these` than another: 0.5 by chance.",
+    "AUC": "How often a picture of the unknown generator is more probably `none of these` than another: 0.5 by chance.",
     "95 % interval": (
         "From drawing people (or pictures, where they show nobody) again and again with replacement (bootstrap): the "
         "range in which 95 % of the results lie. Where all are right or all wrong it has no width, although the truth "
@@ -102,7 +102,7 @@ def _answer(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> str:
         plain_ = frame[frame["method"] == "inversion"]
         parts.append(
             f"Under {int(plain_['falls_further'].sum())} of {len(plain_)} {word} it falls further than the classifier "
-            f"({int(plain_['surely'].sum())} surely)."
+            f"({int(plain_['told'].sum())} told from chance, all tested together)."
         )
     return " ".join(parts)
 
