@@ -133,8 +133,9 @@ def _attribution(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFra
         [
             "Every candidate is inverted for every picture. How the errors fall out for pictures of each source was "
             "learnt from calibration pictures of all sources, also of those that cannot be inverted, and Bayes' rule "
-            "gives the probability of each source, of `real`, and of `none of these`. The smallest error alone names "
-            "a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, except "
+            "gives the probability of each source, of `real`, and of `none of these`. What calibration leaves open is "
+            "averaged over; pictures of one person, and copies of one picture, count as one. The smallest error alone "
+            "names a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, except "
             "where it says not, and calibration pictures were treated in the same way.",
             Table(
                 tables["accuracy"],
@@ -164,7 +165,14 @@ def _comparison(title: str, text: str, pictures: list[Picture], compared: pd.Dat
     worse = compared[compared["falls_further"]]
     number = f"{len(worse)} of {len(compared)} comparisons"
     said: list[str | Table] = (
-        [Table(worse, f"Where inversion falls further than the classifier that saw as much: {number}.", index=False)]
+        [
+            Table(
+                worse,
+                f"Where inversion falls further than the classifier that saw as much: {number}. "
+                "The intervals hold for all comparisons at once; told: the interval is above 0.",
+                index=False,
+            )
+        ]
         if len(worse)
         else [f"Inversion falls further than the classifier that saw as much in {number}."]
     )
