@@ -204,9 +204,8 @@ def _proof(results: Results) -> Section:
         "unnoticed.",
         "It cannot prove that all entropy was recorded. A developer who runs the generator on any other entropy gets "
         "not made, unless a recorded sample is near by chance; the table of cheats has it, and no ledger can see it. "
-        "Only control of the place where the "
-        "generator runs closes this. It cannot tell one copy of the weights from another: not made clears the "
-        "ledger's owner, not the generator.",
+        "Only control of the place where the generator runs closes this. It cannot tell one copy of the weights from "
+        "another: not made clears the ledger's owner, not the generator.",
         "It does not cover images altered beyond the threshold, records after the last head before the accusation, a "
         "leaked or opened key in other hands, nor a second ledger if neither its key nor its head was ever published. "
         "Times are the developer's clock; only the place of publication dates a head.",

@@ -135,8 +135,8 @@ def _attribution(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFra
             "learnt from calibration pictures of all sources, also of those that cannot be inverted, and Bayes' rule "
             "gives the probability of each source, of `real`, and of `none of these`. What calibration leaves open is "
             "averaged over; pictures of one person, and copies of one picture, count as one. The smallest error alone "
-            "names a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, except "
-            "where it says not, and calibration pictures were treated in the same way.",
+            "names a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, "
+            "except where it says not, and calibration pictures were treated in the same way.",
             Table(
                 tables["accuracy"],
                 "Share named rightly of the candidates' samples and over all sources; log loss (nats) and expected "
