@@ -16,19 +16,23 @@ from bayesdf.analysis.convergence import convergence
 from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.open_set import ood_auroc
+from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective import aurc, risk_coverage
+from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
 from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [
     "FEATURES",
     "Estimate",
+    "Simultaneous",
     "attribute",
     "aurc",
     "balanced_weights",
     "cluster_bootstrap",
+    "clustered_share",
     "combine",
     "compare",
     "confusion",
@@ -52,6 +56,7 @@ __all__ = [
     "risk_coverage",
     "scalars",
     "score",
+    "simultaneous",
     "summarise",
     "wilson",
 ]

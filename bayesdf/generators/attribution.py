@@ -11,7 +11,8 @@ so that independent errors would count the same news again and again, and tails 
 parameters θ of the sources are drawn from a common hierarchy: the mean of candidate c's term t over images of source s
 is a level of (c, t), plus what s has in common over all candidates, plus, where s is c itself, the gain of explaining
 one's own, plus a deviation of its own. `none of these` is a source from the same hierarchy that no one has seen and
-that is no candidate: its mean is integrated out.
+that is no candidate. Nothing is plugged in: means, widths and correlations are averaged over their posterior
+(`bayesdf.generators.evidence_model`), so that few calibration images give cautious answers.
 
 Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute by the smallest error; the hierarchy is
 the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", chapter 5).
@@ -19,28 +20,26 @@ the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", 
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyro
 import pyro.distributions as dist
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoDiagonalNormal, init_to_value
-from torch import Tensor
 
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.generators.evidence_model import sample
 from bayesdf.generators.invert import FLOOR, TERMS, Inversion
 from bayesdf.store import open_tree, write_tree
 
 NONE = "none of these"
-_SMALL = 0.02
-_STEPS = 250
-_RATE = 0.05
+ENOUGH = 10
+"""Independent calibration images of a source below which `fit` warns."""
 
 
 def evidence(inversions: Mapping[str, Inversion], **coordinates: ArrayLike) -> xr.DataArray:
@@ -217,7 +216,7 @@ def fit(
     *,
     prior: Mapping[str, float] | None = None,
     none: float = 0.1,
-    draws: int = 64,
+    draws: int = 256,
     seed: int = 0,
 ) -> Attribution:
     """Learn how evidence falls out for each source.
@@ -236,9 +235,9 @@ def fit(
     none
         Prior probability of `none of these`.
     draws
-        Of the posterior over parameters, to average over.
+        Of the posterior over parameters, to average over. With two images of a source and 24 features, 64 are too few.
     seed
-        At least 0. The same seed gives the same result, whatever the order of candidates.
+        At least 0. The same seed gives the same result, whatever the order of candidates and of images.
 
     Raises
     ------
@@ -246,11 +245,16 @@ def fit(
         Evidence of other dimensions or not finite, names missing or of another number, a source with a single image,
         fewer than two sources, probabilities that are none.
 
+    Warns
+    -----
+    BayesdfWarning
+        A source has fewer than `ENOUGH` independent images. Its answers are cautious, as they should be, but they rest
+        on the priors.
+
     Notes
     -----
-    The posterior is approximated by independent normals (stochastic variational inference, `AutoDiagonalNormal`) that
-    start at the sources' own means: up to a thousand parameters and more in seconds. The correlations of the evidence
-    within a source are those of the pooled residuals, shrunk, and the same for all.
+    A coordinate `subject` tells which images of a source are not independent: those of one person, or altered copies of
+    one picture. Together they weigh as one image.
     """
     if sources is None:
         if "source" not in evidence.coords:
@@ -277,7 +281,17 @@ def fit(
     if draws < 1 or seed < 0:
         raise BayesdfError(f"draws={draws}, seed={seed}: give at least one draw, and a seed of at least 0")
     known = _prior([str(name) for name in names], prior, none)
-    location, scale, freedom = _posterior(values, code, [str(name) for name in names], candidates, terms, draws, seed)
+    weight = _weights(code, list(evidence["subject"].values) if "subject" in evidence.coords else None)
+    independent = np.bincount(code, weight)
+    if independent.min() < ENOUGH - 0.5:
+        few = [f"{name} {count:.0f}" for name, count in zip(names, independent, strict=True) if count < ENOUGH - 0.5]
+        warnings.warn(
+            f"few independent calibration images ({', '.join(few)}): answers rest on the priors; give {ENOUGH} or more "
+            "of each source",
+            BayesdfWarning,
+            stacklevel=2,
+        )
+    location, scale, freedom = _posterior(values, code, weight, [str(name) for name in names], candidates, draws, seed)
     order = np.argsort([*names, NONE])
     return Attribution(
         candidates,
@@ -322,122 +336,34 @@ def _values(evidence: xr.DataArray, candidates: tuple[str, ...], terms: tuple[st
     return table.reshape(len(table), -1).astype(np.float64)
 
 
-def _correlation(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of (image, feature) residuals, shrunk towards none.
-
-    The intensity is that of Schäfer and Strimmer 2005, equation 8, and at least a twentieth, so that features that
-    repeat each other are not infinitely telling.
-    """
-    n = len(residual)
-    residual = residual / np.sqrt((residual**2).mean(0))
-    correlation = residual.T @ residual / n
-    scatter = ((residual**2).T @ residual**2 / n - correlation**2) / n
-    off = ~np.eye(len(correlation), dtype=bool)
-    shrinkage = np.clip(scatter[off].sum() / max((correlation[off] ** 2).sum(), 1e-12), 0.05, 1.0)
-    correlation[off] *= 1.0 - shrinkage
-    return correlation
+def _weights(code: NDArray[np.int64], subjects: Sequence[object] | None) -> NDArray[np.float64]:
+    """(image,) one over the number of images of the same source and subject; those without a subject stand alone."""
+    if subjects is None:
+        return np.ones(len(code))
+    known = [str(name) if name == name and name not in (None, "") else row for row, name in enumerate(subjects)]
+    clusters = list(zip(code.tolist(), known, strict=True))
+    count = Counter(clusters)
+    return np.array([1.0 / count[cluster] for cluster in clusters])
 
 
 def _posterior(
     values: NDArray[np.float64],
     code: NDArray[np.int64],
+    weight: NDArray[np.float64],
     names: list[str],
     candidates: tuple[str, ...],
-    terms: tuple[str, ...],
     draws: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Draws of location, scale and freedom of every source and, last, of one unseen."""
-    shape = (len(names), len(candidates), len(terms))
-    table = values.reshape(len(values), *shape[1:])
-    centre, spread = table.mean((0, 1)), np.maximum(table.std((0, 1)), 1e-6)
-    scaled = (table - centre) / spread
-    mean = np.stack([scaled[code == s].mean(0) for s in range(len(names))])
-    width = np.stack([scaled[code == s].std(0) for s in range(len(names))])
-    pooled = np.sqrt(((scaled - mean[code]) ** 2).mean(0))
-    # Starts and correlations rest on widths drawn towards the pooled one as if it had been seen in five images more.
-    count = np.bincount(code)[:, None, None]
-    width = np.sqrt((count * width**2 + 5.0 * pooled**2) / (count + 5.0)) + _SMALL
-    residual = ((scaled - mean[code]) / width[code]).reshape(len(values), -1)
-    noise = np.random.default_rng(seed).standard_normal(residual.shape)
-    factor = torch.linalg.cholesky(torch.from_numpy(_correlation(residual + _SMALL * noise)))
-    own = torch.tensor([[source == candidate for candidate in candidates] for source in names]).double()[..., None]
-    seen = [torch.from_numpy(scaled[code == s].reshape(-1, shape[1] * shape[2])) for s in range(len(names))]
-
-    def hierarchy() -> dict[str, Tensor]:
-        def draw(name: str, prior: dist.Distribution) -> Tensor:
-            return pyro.sample(name, prior.to_event(len(prior.batch_shape)))
-
-        zero, one = torch.zeros(shape[2:]).double(), torch.ones(shape[2:]).double()
-        h = {
-            "level": draw("level", dist.Normal(zero, one).expand(shape[1:])),
-            "common_spread": draw("common_spread", dist.HalfNormal(one)),
-            "spread": draw("spread", dist.HalfNormal(0.5 * one)),
-            "gain": draw("gain", dist.Normal(zero, 2.0 * one)),
-            "gain_spread": draw("gain_spread", dist.HalfNormal(0.5 * one)),
-            "width": draw("width", dist.Normal(-one, one)),
-            "own_width": draw("own_width", dist.Normal(zero, one)),
-            "width_spread": draw("width_spread", dist.HalfNormal(0.5 * one)),
-            "excess": pyro.sample("excess", dist.Gamma(2.0 * one[0], 0.1 * one[0])),
-        }
-        h["common"] = draw("common", dist.Normal(zero, h["common_spread"]).expand((shape[0], 1, shape[2])))
-        h["location"] = draw(
-            "location",
-            dist.Normal(
-                h["level"] + h["common"] + own * h["gain"], (h["spread"] ** 2 + own * h["gain_spread"] ** 2).sqrt()
-            ),
-        )
-        h["log_width"] = draw(
-            "log_width", dist.Normal(h["width"] + own * h["own_width"], h["width_spread"]).expand(shape)
-        )
-        return h
-
-    def model() -> None:
-        h = hierarchy()
-        for s, name in enumerate(names):
-            scale = h["log_width"][s].flatten().exp()[:, None] * factor
-            with pyro.plate(f"images of {name}", len(seen[s])):
-                likelihood = dist.MultivariateStudentT(2.0 + h["excess"], h["location"][s].flatten(), scale)
-                pyro.sample(f"evidence of {name}", likelihood, obs=seen[s])
-
-    others = (1.0 - own).numpy()
-    level = (mean * others).sum(0) / np.maximum(others.sum(0), 1.0)
-    gain = ((mean - level) * (1.0 - others)).sum((0, 1)) / max((1.0 - others).sum(), 1.0)
-    start = {"location": mean, "log_width": np.log(width), "level": level, "gain": gain, "excess": np.array(8.0)}
-    for key in ("common_spread", "spread", "gain_spread", "width_spread"):
-        start[key] = np.full(shape[2], 0.3)
-    start |= {"common": np.zeros((shape[0], 1, shape[2])), "width": np.log(pooled.mean(0) + _SMALL)}
-    start["own_width"] = np.zeros(shape[2])
-    with pyro.get_param_store().scope(), pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # all that Pyro draws from
-        guide = AutoDiagonalNormal(
-            model, init_loc_fn=init_to_value(values={k: torch.from_numpy(v) for k, v in start.items()}), init_scale=0.05
-        )
-        optimizer = pyro.optim.ClippedAdam({"lr": _RATE, "lrd": 0.02 ** (1.0 / _STEPS)})
-        svi = SVI(model, guide, optimizer, Trace_ELBO())
-        for _ in range(_STEPS):
-            svi.step()
-        drawn = [_source_parameters(_draw(guide, hierarchy), factor) for _ in range(draws)]
-    location, scale, freedom = (torch.stack(part).numpy() for part in zip(*drawn, strict=True))
-    stretch = np.tile(spread, shape[1])
-    return location * stretch + np.tile(centre, shape[1]), scale * stretch[:, None], freedom
-
-
-@torch.no_grad()
-def _draw(guide: AutoDiagonalNormal, hierarchy: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    return pyro.poutine.condition(hierarchy, data=guide())()
-
-
-@torch.no_grad()
-def _source_parameters(h: dict[str, Tensor], factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Location (source, feature), scale and freedom from one draw of the hierarchy; the unseen source is the last."""
-    location, width = h["location"].flatten(1), h["log_width"].flatten(1).exp()
-    candidates, terms = h["level"].shape
-    unseen = (h["width"] + h["width_spread"] * torch.randn(candidates, terms).double()).flatten().exp()
-    same_term = torch.eye(terms).double().repeat(candidates, candidates)
-    apart = h["common_spread"].repeat(candidates) ** 2 * same_term + (h["spread"].repeat(candidates) ** 2).diag()
-    within = unseen[:, None] * factor
-    last = torch.linalg.cholesky(within @ within.T + apart)
-    location = torch.cat([location, h["level"].flatten()[None]])
-    scale = torch.cat([width[..., None] * factor, last[None]])
-    return location, scale, 2.0 + h["excess"]
+    # In an order of their own, so that the order in which images are given does not matter.
+    order = np.lexsort([*values.T[::-1], code])
+    table = values[order].reshape(len(values), len(candidates), -1)
+    share = weight[order, None, None] / (weight.sum() * len(candidates))
+    centre = (share * table).sum((0, 1))
+    spread = np.maximum(np.sqrt((share * (table - centre) ** 2).sum((0, 1))), 1e-6)
+    own = np.array([[source == candidate for candidate in candidates] for source in names])
+    found = sample((table - centre) / spread, code[order], weight[order], own, draws, np.random.default_rng(seed))
+    stretch = np.tile(spread, len(candidates))
+    location = found.location * stretch + np.tile(centre, len(candidates))
+    return location, found.scale * stretch[:, None], found.freedom

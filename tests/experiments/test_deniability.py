@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 import bayesdf as bdf
-from bayesdf.analysis import wilson
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
@@ -71,6 +70,23 @@ def test_budgets_are_kept_and_errors_fall_with_them(results: Results) -> None:
     assert (moved["largest_change"] <= moved["budget"] / 255.0 + 1e-6).all()
     error = moved.groupby("budget")["error"].median()
     assert error.iloc[-1] < error.iloc[2] < error.iloc[0]
+
+
+def test_bounds_count_people_and_not_alterations(results: Results) -> None:
+    """Four photographs, each in seven versions: no bound is below that of as many people of whom none is made."""
+    parts = presentation.shares.innocent(results)
+    photographs, generated = parts["photographs"], parts["generated"]
+    people = photographs["cluster"].nunique()
+    assert len(photographs) == 7 * 4 and 1 <= people <= 4 and (generated["cluster"] == "").all()
+    flat = presentation.metrics(results)
+    assert flat["innocent.photographs.clusters"] == people and flat["innocent.photographs.made"] == 0.0
+    assert flat["innocent.photographs.made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
+    assert flat["innocent.generated.made.high"] == pytest.approx(1.0 - 0.025 ** (1.0 / len(generated)))
+    assert f"of {people} people" in presentation.answer(results)
+    searched = presentation.tables(results)["framing"].loc["entropy searched for photographs"]
+    assert searched["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
+    own = results.growth[results.growth["kind"] != "second copy"].dropna(subset="made")
+    assert (own["images"] == 4).all() and (own["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9).all()
 
 
 def test_the_same_image_is_made_and_a_far_one_is_not(results: Results) -> None:
@@ -137,8 +153,6 @@ def test_a_second_try_goes_on_with_what_is_there(
 
 
 def test_shares_and_rates_in_the_extremes() -> None:
-    assert wilson(0, 50).low == 0.0 and wilson(0, 50).high == pytest.approx(0.0713, abs=1e-4)
-    assert wilson(50, 50).high == 1.0 and wilson(5, 10).value == 0.5
     rng = np.random.default_rng(0)
     # Points on a plane: the share within t grows as t squared.
     found = np.sqrt(rng.uniform(size=(100, 500)))
@@ -146,10 +160,10 @@ def test_shares_and_rates_in_the_extremes() -> None:
     assert tail.exponent == pytest.approx(2.0, rel=0.4)
     assert tail.rate(tail.threshold(0.01, 500), 500) == pytest.approx(0.01)
     near = np.zeros((3, 40))
-    rate = false_rate(near, 0.1, tail, "searched").query("multiple == 1.0")
+    rate = false_rate(near, 0.1, tail, "searched", clusters=range(3)).query("multiple == 1.0")
     assert (rate.loc[rate["ledger_size"] <= 40, "made"] == 1.0).all()
     one = np.where(np.arange(40) == 7, 0.0, 1.0)[None].repeat(5, 0)
-    rate = false_rate(one, 0.1, tail, "searched").query("multiple == 1.0").set_index("ledger_size")
+    rate = false_rate(one, 0.1, tail, "searched", clusters=range(5)).query("multiple == 1.0").set_index("ledger_size")
     assert rate.loc[10, "made"] == pytest.approx(0.25) and rate.loc[40, "made"] == 1.0
     assert rate["predicted"].is_monotonic_increasing and rate.loc[[400, 4000], "made"].isna().all()
 
@@ -176,7 +190,7 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
     assert (out / "metrics.json").read_text() == (tmp_path / "metrics.json").read_text()
     flat = json.loads((out / "metrics.json").read_text())
     assert flat["cheats"] == 21 and flat["cheats.refused"] == 19 and flat["cheats.as_documented"] == 22
-    assert flat["framing.searched.convicted.low"] <= flat["framing.searched.convicted"]
+    assert flat["framing.searched.photograph.convicted.low"] <= flat["framing.searched.photograph.convicted"]
     tree = bdf.open_run(out)
     assert tree["accused/published"].dtype == np.uint8 and tree.attrs["generator"] == "toy"
     assert set(tree["calibration"].children) == {"genuine", "innocents"}

@@ -29,7 +29,7 @@ from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
-from bayesdf.generators import GENERATORS, Generator, attribution, perturb
+from bayesdf.generators import GENERATORS, Generator, evidence_model, perturb
 from bayesdf.generators import invert as search
 from bayesdf.generators.attribution import NONE, load_attribution
 from bayesdf.generators.fakes import NOBODY, Fakes
@@ -58,6 +58,7 @@ def mirrored(faces: Faces, rng: np.random.Generator) -> Fakes:
     return Fakes(faces.images[..., ::-1].copy(), np.full(len(faces), NOBODY))
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:few independent calibration images")
 CANDIDATES = {
     name: plane(name, seed, grid) for seed, (name, grid) in enumerate({"ann": 4, "bob": 8, "cid": 16}.items())
 }
@@ -68,7 +69,8 @@ SOURCES = {**CANDIDATES, "mirror": Generator("mirror", manipulate=mirrored)}
 def hasty() -> Iterator[pytest.MonkeyPatch]:
     """Short fits, few probes and resamples: how good these are is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attribution, "_STEPS", 40)
+        patch.setattr(evidence_model, "WARMUP", 60)
+        patch.setattr(evidence_model, "THINNING", 1)
         patch.setattr(search, "PROBES", 32)
         patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=40))
         yield patch
@@ -117,7 +119,8 @@ def test_a_stopped_study_goes_on_to_the_same_result(
     hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
-    monkeypatch.setattr(attribution, "_STEPS", 5)
+    monkeypatch.setattr(evidence_model, "WARMUP", 20)
+    monkeypatch.setattr(evidence_model, "THINNING", 1)
     plan = replace(PLAN, images=2, calibration=3, train=10, rounds=1, steps=4, epochs=2)
     tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
     calls: list[str] = []

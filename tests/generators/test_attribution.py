@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import multivariate_t
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from bayesdf import analysis
-from bayesdf.errors import BayesdfError
-from bayesdf.generators import attribution
+from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.generators import evidence_model
 from bayesdf.generators.attribution import NONE, Attribution, evidence, fit, load_attribution
 from bayesdf.generators.invert import FLOOR, Inversion
 
@@ -65,8 +67,9 @@ def log_loss(result: xr.Dataset) -> float:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fits of a few steps, where convergence is not what is tested."""
-    monkeypatch.setattr(attribution, "_STEPS", 10)
+    """Short chains, where convergence is not what is tested."""
+    monkeypatch.setattr(evidence_model, "WARMUP", 60)
+    monkeypatch.setattr(evidence_model, "THINNING", 1)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,44 @@ def test_it_is_calibrated(fitted: Attribution) -> None:
     assert sum(gaps) < 0.03
 
 
+@pytest.mark.filterwarnings("ignore:few independent")
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 50])
+def test_claims_are_kept_however_few_images_calibrate(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claimed probability less accuracy, over ten calibration sets: not told from 0 by Student's t at 0.1 %."""
+    monkeypatch.setattr(evidence_model, "THINNING", 2)
+    gaps = []
+    for seed in range(10):
+        model = fit(simulate(count, 100 * count + seed, means()), none=0.0, draws=64)
+        result = model.probability(simulate(40, 7000 + 100 * count + seed, means()))
+        claimed = result["probability"].max("source").values
+        gaps.append(claimed.mean() - (result["prediction"] == result["truth"]).values.mean())
+    assert abs(np.mean(gaps)) < student.ppf(0.9995, 9) * np.std(gaps, ddof=1) / np.sqrt(10)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_few_images_are_told() -> None:
+    with pytest.warns(BayesdfWarning, match=r"few independent calibration images \(ann 5, bob 5, cid 5, real 5\)"):
+        fit(simulate(5, 13, means()), draws=2)
+    table = simulate(20, 13, means())
+    with pytest.warns(BayesdfWarning, match="real 4"):
+        fit(table.assign_coords(subject=("image", [f"p{row % 4}" if row >= 60 else "" for row in range(80)])), draws=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(table, draws=2)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_copies_of_images_are_no_new_images() -> None:
+    """Each calibration image ten times over, and named as the same: the answers are those of the images once."""
+    table = simulate(10, 14, means()).assign_coords(subject=("image", [f"p{row}" for row in range(40)]))
+    tenfold = table.isel(image=np.repeat(np.arange(40), 10))
+    judged = simulate(30, 15, means())
+    once, copied, taken = (
+        fit(each).probability(judged)["probability"].values for each in (table, tenfold, tenfold.drop_vars("subject"))
+    )
+    assert np.abs(copied - once).mean() < 0.5 * np.abs(taken - once).mean()
+
+
 def test_the_analysis_layer_understands_the_result(fitted: Attribution) -> None:
     table = simulate(50, 4, means(2.0)).assign_coords(subject=("image", np.arange(200) % 10))
     result = fitted.probability(table)
@@ -125,7 +166,6 @@ def test_a_source_left_out_is_none_of_these() -> None:
     assert (result["prediction"] == result["truth"]).values[~unknown].mean() > 0.9
 
 
-@pytest.mark.usefixtures("hasty")
 def test_the_order_of_candidates_and_images_does_not_matter() -> None:
     table = simulate(12, 7, means())
     turned = table.isel(candidate=[2, 0, 1], term=[0, 1])
@@ -192,7 +232,7 @@ def test_it_is_kept_and_read_again(fitted: Attribution, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_fitting_leaves_the_callers_randomness_alone() -> None:
     states = [random.getstate(), torch.get_rng_state().tolist()]
-    fit(simulate(8, 12, means()))
+    fit(simulate(10, 12, means()), draws=2)
     assert [random.getstate(), torch.get_rng_state().tolist()] == states
 
 

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 import bayesdf.analysis as analysis
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.report import method_comparison as presentation
-from bayesdf.report.method_comparison.names import QUALITY
+from bayesdf.report.method_comparison.names import METHODS, QUALITY
 from bayesdf.report.method_comparison.plots import draw_cost
 from bayesdf.report.style import png
 
 DRAWS = {"map": 1, "svi": 6, "nuts": 8}
 SEEN, UNSEEN = 40, 12
+OTHERS = [name for name in METHODS if name != "map"]
 
 
 def group(logits: np.ndarray, sources: list[str]) -> dict[str, xr.Dataset]:
@@ -130,11 +131,21 @@ def test_differences_are_paired(tree: xr.DataTree, tables: dict[str, pd.DataFram
         assert (
             gaps[f"{key}.low"]["svi"] < gaps[key]["svi"] + 1e-9 and gaps[key]["svi"] - 1e-9 < gaps[f"{key}.high"]["svi"]
         )
-    assert gaps["nll.high"]["svi"] < 0
+    assert gaps["nll.high"]["svi"] < 0 and gaps["nll.told"]["svi"] == 1.0
     same = run(2, "map")
     twice = xr.DataTree.from_dict({"map": same["map"], "svi": same["map"]})
     gap = presentation.tables(twice, MANIFEST, LEFT_OUT)["differences"].loc["svi"]
     np.testing.assert_allclose(gap, 0.0, atol=1e-12)
+
+
+def test_methods_that_are_alike_are_not_told_apart() -> None:
+    """Eleven twins of MAP, other seeds of the same method: the page says so, whatever single intervals would."""
+    fits = {"map/0": posterior("map", 0), **{f"{name}/0": posterior("map", 1 + n) for n, name in enumerate(OTHERS)}}
+    tree = xr.DataTree.from_dict(fits)
+    tables = presentation.tables(tree, MANIFEST, LEFT_OUT)
+    assert not tables["differences"].filter(like=".told").any(axis=None)
+    said = presentation.sections.answer(tables, "swap")
+    assert "55 differences tested together" in said and "no method's negative log-likelihood is told from" in said
 
 
 def test_metrics_are_flat(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> None:
@@ -190,7 +201,9 @@ def test_the_page_answers_first(
     tree: xr.DataTree, tables: dict[str, pd.DataFrame], made: dict[str, Figure], tmp_path: Path
 ) -> None:
     text = page(tmp_path, tree, tables, made)
-    assert "judged best by SVI, mean field" in text and "surely better than MAP" in text
+    assert (
+        "judged best by SVI, mean field" in text and "10 differences tested together" in text and "surely" not in text
+    )
     assert "<b>" not in text and 'src="http' not in text and "<script" not in text
     assert text.count("data:image/png") == 6
 

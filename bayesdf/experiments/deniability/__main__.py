@@ -74,7 +74,7 @@ def main(
     console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
     columns = ("", "inversion convicts", "ledger says made")
     rows, seconds = presentation.verdicts(results), time.monotonic() - started
-    announce("Share of images (95 % Wilson intervals)", columns, rows, out, seconds)
+    announce("Share of images (95 % intervals over people, or samples)", columns, rows, out, seconds)
 
 
 def _accused(name: str) -> Generator:

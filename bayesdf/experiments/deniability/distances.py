@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from bayesdf.analysis import wilson
+from bayesdf.analysis import clustered_share
 from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator
@@ -80,7 +80,9 @@ def tail_table(tails: Mapping[str, Tail], samples: int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("kind")
 
 
-def false_rate(found: NDArray[np.floating], threshold: float, tail: Tail, kind: str) -> pd.DataFrame:
+def false_rate(
+    found: NDArray[np.floating], threshold: float, tail: Tail, kind: str, *, clusters: ArrayLike
+) -> pd.DataFrame:
     """How often an innocent image is called made, by size of the ledger and threshold.
 
     Parameters
@@ -90,6 +92,8 @@ def false_rate(found: NDArray[np.floating], threshold: float, tail: Tail, kind: 
         1 - C(N - c, n) / C(N, n) for an image with c samples within the threshold.
     tail
         Fitted elsewhere; predicts the same rate, also for ledgers larger than this one.
+    clusters
+        (image,) whom an image is of; '' where it stands alone. The interval is over them, for this ledger.
     """
     total = found.shape[1]
     sizes = np.unique(np.geomspace(10, total, 10).round().astype(int)).tolist()
@@ -106,7 +110,7 @@ def false_rate(found: NDArray[np.floating], threshold: float, tail: Tail, kind: 
                     gammaln(total + 1.0) - gammaln(total - size + 1.0)
                 )
                 missed = np.where(rest < size, 0.0, np.exp(ways))
-                rate = wilson(float((1.0 - missed).sum()), len(found))
+                rate = clustered_share(1.0 - missed, clusters)
                 row |= {"made": rate.value, "made.low": rate.low, "made.high": rate.high}
             rows.append(row)
     return pd.DataFrame(rows)

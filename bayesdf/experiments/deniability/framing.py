@@ -56,10 +56,14 @@ def within(budget: float, images: Images, goal: Images) -> Images:
 
 
 def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame, Images, Images]:
-    """The attacks on an innocent developer: a row a picture, the pictures as delivered, and what they were to be."""
+    """The attacks on an innocent developer: a row a picture, the pictures as delivered, and what they were to be.
+
+    `cluster` is the person of a picture that began as a photograph; pictures of other entropy stand alone.
+    """
     generator, seed = search.generator, search.seed
-    faces = photographs().images[np.isin(photographs().subject, people()["test"])]
-    faces = faces[np.sort(rng_of(seed, "targets").permutation(len(faces))[:images])]
+    known = photographs().take(np.isin(photographs().subject, people()["test"]))
+    known = known.take(np.sort(rng_of(seed, "targets").permutation(len(known))[:images]))
+    faces = known.images
     strange = rival.sample(len(faces), seed_of(seed, "rival"))
     targets = np.concatenate([faces, strange])
     searched = explained(generator, search("targets", targets), targets)
@@ -81,7 +85,8 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
     for attack, target, budget, made, wanted in parts:
         apart = np.abs(made - wanted).reshape(len(made), -1)
         changes = {"largest_change": apart.max(1), "rms_change": np.sqrt((apart**2).mean(1))}
-        rows.append(pd.DataFrame({"attack": attack, "target": target, "budget": budget, **changes}))
+        cluster = known.subject if target == "photograph" else ""
+        rows.append(pd.DataFrame({"attack": attack, "target": target, "budget": budget, "cluster": cluster, **changes}))
     published = np.concatenate([stored(made) for _, _, _, made, _ in parts])
     return pd.concat(rows, ignore_index=True), published, np.concatenate([wanted for *_, wanted in parts])
 

@@ -48,7 +48,9 @@ def study(
     frame, published, targets = framed(search, rival, images)
     records = np.sort(rng_of(seed, "guilty").permutation(samples)[:images] + 1)
     guilty = recalled(kept, accused, records.tolist())
-    frame = pd.concat([frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "truth": records})])
+    frame = pd.concat(
+        [frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "cluster": "", "truth": records})]
+    )
     published = np.concatenate([published, stored(guilty)])
     targets = np.concatenate([targets, guilty])
     found = search("accused", published)
@@ -58,7 +60,10 @@ def study(
     # What an adversary makes of the evidence itself, once it is in many hands.
     opened = accused.pictures(opened_entropy(third.evidence, records.tolist()))
     copies, shares = altered_copies(opened, targets[:images], accused, threshold)
-    copied = judged(pd.DataFrame({"share": shares, "truth": records}), third.judge(copies, threshold))
+    person = frame.loc[frame["attack"] == "untouched", "cluster"].to_numpy()
+    copied = judged(
+        pd.DataFrame({"share": shares, "truth": records, "cluster": person}), third.judge(copies, threshold)
+    )
 
     console.print("[bold]4/6[/] a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
@@ -66,12 +71,18 @@ def study(
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,
-        "searched": published[frame["attack"] == "searched"],
+        "searched": published[(frame["attack"] == "searched") & (frame["target"] == "photograph")],
         "photograph": published[frame["attack"] == "untouched"],
     }
     own = recalled(kept, accused, range(1, samples + 1))
     growth = [
-        false_rate(distances(part, own, accused), threshold, measured.tails[kind], kind)
+        false_rate(
+            distances(part, own, accused),
+            threshold,
+            measured.tails[kind],
+            kind,
+            clusters=[""] * len(part) if kind == "second copy" else person,
+        )
         for kind, part in innocents.items()
     ]
 
@@ -101,7 +112,7 @@ def study(
         innocents=measured.innocents,
         accused=frame,
         copied=copied,
-        fresh=judged(pd.DataFrame({"kind": ["second copy"] * len(fresh)}), verdicts[len(changed) :]),
+        fresh=judged(pd.DataFrame({"kind": ["second copy"] * len(fresh), "cluster": ""}), verdicts[len(changed) :]),
         guilty=judged(changes, verdicts[: len(changed)]),
         growth=pd.concat(growth, ignore_index=True),
         cheats=cheats,

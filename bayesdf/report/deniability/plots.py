@@ -23,7 +23,11 @@ ALTERATIONS = {
 }
 COLOURS = {kind: colour for kind, colour in zip(ALTERATIONS, (MUTED, BLUE, *GENERATORS[2:]), strict=False)}
 """Of alterations; the threshold has the colour of errors to itself."""
-KINDS = {"second copy": "samples of a second copy", "searched": "searched entropy", "photograph": "photographs"}
+KINDS = {
+    "second copy": "samples of a second copy",
+    "searched": "entropy searched for photographs",
+    "photograph": "photographs",
+}
 
 
 def figures(results: Results) -> dict[str, Figure]:
@@ -105,7 +109,7 @@ def verdict_bars(results: Results) -> Figure:
         figure,
         "Who is convicted, and who is cleared",
         f"{results.facts['images']} images a row; a ledger of {results.facts['samples']:,} samples. Lines: 95 % "
-        "intervals.\nAll but the last row are innocent.",
+        "intervals, over people where images began as photographs.\nAll but the last row are innocent.",
     )
     return figure
 
@@ -247,8 +251,9 @@ def growth_curves(results: Results) -> Figure:
     head(
         figure,
         "False alarms grow with the ledger",
-        "Points: measured, with 95 % intervals; sizes and thresholds at which none was called made have none. Dotted: "
-        "predicted from the\ntail of calibration distances. Number of images in brackets.",
+        "Points: measured, with 95 % intervals over people or samples; sizes and thresholds at which none\n"
+        "was called made have none. Dotted: predicted from the tail of calibration distances. Number of images in "
+        "brackets.",
     )
     return figure
 

@@ -23,13 +23,15 @@ class Results:
         Calibration: distances of mildly altered samples to their own sample (`delivery`), and of innocent images to the
         nearest sample of a ledger of the same size (`kind`).
     accused
-        A row a picture: `attack`, `target`, `budget`, how it was judged.
+        A row a picture: `attack`, `target`, `budget`, how it was judged, and `cluster`: whose photograph it began as,
+        or '' where it stands alone.
     copied
-        Copies of opened samples, altered up to nine tenths of the threshold.
+        Copies of opened samples, altered up to nine tenths of the threshold, with the `cluster` of what they were moved
+        towards.
     fresh
-        Further samples of a second copy of the weights, judged by the ledger alone.
+        Further samples of a second copy of the weights, judged by the ledger alone, each of which stands alone.
     guilty
-        A row an altered image of the developer's own.
+        A row an altered image of the developer's own, with the sample that it is (`truth`).
     growth
         False `made` by ledger size and threshold.
     cheats

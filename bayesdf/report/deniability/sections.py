@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bayesdf.report.deniability.results import Results
-from bayesdf.report.deniability.shares import answer, false_made, percents, searched, share
+from bayesdf.report.deniability.shares import answer, at_most, independent, innocent, percents, searched, share
 from bayesdf.report.page import Drawing, Picture, Section, Table, write_page
 
 GLOSSARY = {
@@ -23,7 +23,9 @@ GLOSSARY = {
     "distance": "Root mean square over pixels between an image and a recorded sample, grey values in [0, 1].",
     "epoch": "Samples whose keys come from one key; record 0 commits to the keys of all epochs.",
     "unbound": "Samples of the epoch in progress: their keys fit their records, but nothing ties them to record 0 yet.",
-    "95 % interval": "Wilson's interval for a share of images.",
+    "95 % interval": "Of a share of images: Clopper and Pearson's, with people as trials where images began as "
+    "photographs, however many images of each there are, and images where each has entropy of its own. It holds "
+    "however alike the images of one person are. It is for this generator and this ledger.",
 }
 
 
@@ -51,9 +53,9 @@ def page(
         question=f"A picture looks as if {facts['generator']} had made it. Did it? Its developer keeps a ledger.",
         answer=answer(results),
         highlights={
-            "searched entropy: inversion convicts": searched(results, "convicted"),
-            "searched entropy: ledger says made": searched(results, "made"),
-            "second copy of the weights: ledger says made": share(results.fresh["made"]),
+            "searched entropy: inversion convicts": share(searched(results), "convicted"),
+            "searched entropy: ledger says made": share(searched(results), "made"),
+            "second copy of the weights: ledger says made": share(results.fresh, "made"),
         },
         settings=settings,
         credits=[
@@ -120,8 +122,9 @@ def _threshold(results: Results, figures: Mapping[str, Drawing], tables: Mapping
 
 
 def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
-    innocent = false_made(results)
-    copied = share(results.copied["made"])
+    kinds = innocent(results)
+    photographs, generated = kinds["photographs"], kinds["generated"]
+    copied = share(results.copied, "made")
     return Section(
         "Framing the innocent",
         [
@@ -137,8 +140,11 @@ def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping
                 "All attacks. Entropy distance: from the entropy inversion finds to the nearest recorded one.",
             ),
             Picture(figures["entropy"], "Whose entropy is recorded lies low; whose picture is recorded lies left."),
-            f"Of all pictures that the developer did not make, {percents(innocent)} were called made; so often an "
-            "innocent developer fails to be cleared.",
+            f"Of {len(photographs)} pictures that began as photographs of {independent(photographs)} people, "
+            f"{at_most(share(photographs, 'made'))} were called made; of {len(generated)} that were made of other "
+            f"entropy, {at_most(share(generated, 'made'))}. So often an innocent developer fails to be cleared. The "
+            "bound for photographs is over people, since alterations of one photograph, and photographs of one "
+            "person, need not be independent: only more people would lower it.",
             "The worst case: an adversary to whom the evidence was shown. Whoever holds it can make every opened "
             f"sample again ({100 * float(results.facts['copies_identical']):.0f} % of those tried were the "
             "developer's, bit for bit) and publish it. The ledger says made, rightly: it is the developer's image, "
@@ -152,7 +158,11 @@ def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping
 
 def _guilt(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
     denied = results.guilty[~results.guilty["made"]]
-    nearest = f"in {percents(share(denied['right']))} of denied images" if len(denied) else "in all images"
+    nearest = (
+        f"in {percents(share(denied.assign(cluster=denied['truth']), 'right'))} of denied images"
+        if len(denied)
+        else "in all images"
+    )
     return Section(
         "A guilty developer, an honest ledger",
         [
@@ -193,15 +203,15 @@ def _proof(results: Results) -> Section:
         "that is the accused one. No record under a published head can be changed, removed, moved, repeated or added "
         "unnoticed.",
         "It cannot prove that all entropy was recorded. A developer who runs the generator on any other entropy gets "
-        "not made, always; the table of cheats has it, and no ledger can see it. Only control of the place where the "
-        "generator runs closes this. It cannot tell one copy of the weights from another: not made clears the "
-        "ledger's owner, not the generator.",
+        "not made, unless a recorded sample is near by chance; the table of cheats has it, and no ledger can see it. "
+        "Only control of the place where the generator runs closes this. It cannot tell one copy of the weights from "
+        "another: not made clears the ledger's owner, not the generator.",
         "It does not cover images altered beyond the threshold, records after the last head before the accusation, a "
         "leaked or opened key in other hands, nor a second ledger if neither its key nor its head was ever published. "
         "Times are the developer's clock; only the place of publication dates a head.",
         f"The rates are those of one generator ({results.facts['generator']}), one ledger of "
-        f"{results.facts['samples']:,} samples and faces of ten people. The intervals count images as independent; "
-        "several photographs are of one person, so that those for photographs are somewhat short. A stronger search "
-        "than the adversary's here would convict more of the changed photographs.",
+        f"{results.facts['samples']:,} samples and faces of {independent(innocent(results)['photographs'])} people. "
+        "Intervals tell how far other people, or other entropy, might differ; not another generator, nor another "
+        "ledger. A stronger search than the adversary's here would convict more of the changed photographs.",
     ]
     return Section("What evidence proves, and what it cannot", lines)

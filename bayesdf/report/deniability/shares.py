@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bayesdf.analysis import Estimate, wilson
+from bayesdf.analysis import Estimate, clustered_share
 from bayesdf.report.deniability.results import Results
 
 
@@ -32,15 +32,15 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for attack, target, budget, part in attacks(results.accused):
         name = f"framing.{attack}.{target}" + ("" if np.isnan(budget) else f".{budget:g}")
         for column in ("convicted", "made"):
-            flat |= columns(f"{name}.{column}", share(part[column]))
+            flat |= columns(f"{name}.{column}", share(part, column))
         flat[f"{name}.images"] = len(part)
         for column in ("error", "distance", "latent_distance"):
             flat[f"{name}.{column}"] = float(part[column].median())
-    for column in ("convicted", "made"):
-        flat |= columns(f"framing.searched.{column}", searched(results, column))
-    flat |= columns("innocent.made", false_made(results))
-    flat |= columns("second_copy.made", share(results.fresh["made"]))
-    flat |= columns("copied.altered.made", share(results.copied["made"]))
+    for origin, part in innocent(results).items():
+        flat |= columns(f"innocent.{origin}.made", share(part, "made"))
+        flat |= {f"innocent.{origin}.images": len(part), f"innocent.{origin}.clusters": independent(part)}
+    flat |= columns("second_copy.made", share(results.fresh, "made"))
+    flat |= columns("copied.altered.made", share(results.copied, "made"))
     flat["copied.altered.share"] = float(results.copied["share"].median())
     flat["copied.identical"] = float(facts["copies_identical"])
     for row in denial(results).to_dict("records"):
@@ -70,17 +70,21 @@ def verdicts(results: Results) -> list[tuple[str, str, str]]:
 
 
 def answer(results: Results) -> str:
-    convicted, false, all_false = (searched(results, "convicted"), searched(results, "made"), false_made(results))
-    number = int((results.accused["attack"] == "searched").sum())
-    everyone = int((results.accused["attack"] != "guilty").sum()) + len(results.fresh)
+    part = searched(results)
+    convicted, false = share(part, "convicted"), share(part, "made")
+    kinds = innocent(results)
+    photographs, generated = kinds["photographs"], kinds["generated"]
+    bounds = {origin: share(of, "made") for origin, of in kinds.items()}
     table = denial(results)
     mild = table[(table["alteration"] == "jpeg") & (table["strength"] == 90)].iloc[0]
     denied = Estimate(mild["denied"], mild["denied.low"], mild["denied.high"])
     refused = int((results.cheats["outcome"] == "refused").sum())
     return (
-        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {number} pictures whose entropy "
-        f"an adversary searched; the ledger calls {percents(false)} of them made, and of all {everyone} pictures that "
-        f"the developer did not make {100 * all_false.value:.2f} % (at most {100 * all_false.high:.2f} %). A guilty "
+        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
+        f"entropy an adversary searched for photographs; the ledger calls {percents(false)} of them made. Of all "
+        f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
+        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other entropy "
+        f"{at_most(bounds['generated'])}. A guilty "
         f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
         f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
         "recorded is not seen at all."
@@ -93,8 +97,8 @@ def framing(results: Results) -> pd.DataFrame:
     for attack, target, budget, part in attacks(results.accused):
         rows[attack_name(attack, target, budget)] = {
             "images": len(part),
-            **columns("convicted", share(part["convicted"])),
-            **columns("made", share(part["made"])),
+            **columns("convicted", share(part, "convicted")),
+            **columns("made", share(part, "made")),
             "error, median": part["error"].median(),
             "distance, median": part["distance"].median(),
             "distance, smallest": part["distance"].min(),
@@ -110,7 +114,10 @@ def denial(results: Results) -> pd.DataFrame:
     """A row an alteration and strength: how many of the developer's own images its ledger no longer finds."""
     rows = []
     for (kind, strength), part in results.guilty.groupby(["alteration", "strength"], sort=False):
-        found = {"images": len(part), **columns("denied", share(~part["made"]))}
+        found = {
+            "images": len(part),
+            **columns("denied", share(part.assign(denied=~part["made"], cluster=part["truth"]), "denied")),
+        }
         nearest = {"nearest_right": part["right"].mean(), "distance, median": part["distance"].median()}
         rows.append({"alteration": kind, "strength": strength, **found, **nearest})
     return pd.DataFrame(rows)
@@ -123,7 +130,7 @@ def deliveries(results: Results) -> pd.DataFrame:
     for delivery, part in results.genuine.groupby("delivery", sort=False):
         own = part["distance"].to_numpy()
         row = {"delivery": delivery, "images": len(own)}
-        row |= columns("found", wilson(float((own <= results.facts["threshold"]).sum()), len(own)))
+        row |= columns("found", clustered_share(own <= results.facts["threshold"], range(len(own))))
         row |= {"distance, median": np.median(own), "distance, 95 %": np.quantile(own, 0.95)}
         row["AUROC"] = float((own[:, None] < others).mean() + 0.5 * (own[:, None] == others).mean())
         rows.append(row)
@@ -148,18 +155,39 @@ def attacks(frame: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame
         yield str(first["attack"]), str(first["target"]), float(first["budget"]), part
 
 
-def false_made(results: Results) -> Estimate:
-    """False `made` over all pictures that were judged by the ledger and not made by its owner."""
+def innocent(results: Results) -> dict[str, pd.DataFrame]:
+    """All pictures that the ledger's owner did not make, by what they began as.
+
+    `photographs` are few people's, altered in several ways each; `generated` are made of entropy of their own. The two
+    are never counted together: a bound on a share of both would be a bound on neither.
+    """
     accused = results.accused[results.accused["attack"] != "guilty"]
-    return share(pd.concat([accused["made"], results.fresh["made"]]))
+    began = accused["target"] == "photograph"
+    return {
+        "photographs": accused[began],
+        "generated": pd.concat([accused.loc[~began, ["cluster", "made"]], results.fresh[["cluster", "made"]]]),
+    }
 
 
-def searched(results: Results, column: str) -> Estimate:
-    return share(results.accused.loc[results.accused["attack"] == "searched", column])
+def independent(part: pd.DataFrame) -> int:
+    """How many people, or where pictures stand alone how many pictures."""
+    alone = part["cluster"] == ""
+    return int(alone.sum()) + part.loc[~alone, "cluster"].nunique()
 
 
-def share(values: pd.Series) -> Estimate:
-    return wilson(float(values.sum()), len(values))
+def searched(results: Results) -> pd.DataFrame:
+    """Pictures whose entropy was searched for photographs."""
+    frame = results.accused
+    return frame[(frame["attack"] == "searched") & (frame["target"] == "photograph")]
+
+
+def share(part: pd.DataFrame, column: str) -> Estimate:
+    """With an interval over people, or over pictures that stand alone."""
+    return clustered_share(part[column].to_numpy(dtype=np.float64), part["cluster"])
+
+
+def at_most(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} % (at most {100 * estimate.high:.1f} %)"
 
 
 def percents(estimate: Estimate) -> str:

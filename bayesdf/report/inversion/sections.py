@@ -19,7 +19,7 @@ WORDS = {
     "entropy": "The random values of which a generator makes a picture, also called its latent.",
     "none of these": "The answer that no source known to the attribution made the picture.",
     "log loss": "Mean of minus the logarithm of the probability given to the true source, in nats: 0 is perfect.",
-    "AUC": "How often a picture of the unknown generator is more surely `none of these` than another: 0.5 by chance.",
+    "AUC": "How often a picture of the unknown generator is more probably `none of these` than another: 0.5 by chance.",
     "95 % interval": (
         "From drawing people (or pictures, where they show nobody) again and again with replacement (bootstrap): the "
         "range in which 95 % of the results lie. Where all are right or all wrong it has no width, although the truth "
@@ -102,7 +102,7 @@ def _answer(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> str:
         plain_ = frame[frame["method"] == "inversion"]
         parts.append(
             f"Under {int(plain_['falls_further'].sum())} of {len(plain_)} {word} it falls further than the classifier "
-            f"({int(plain_['surely'].sum())} surely)."
+            f"({int(plain_['told'].sum())} told from chance, all tested together)."
         )
     return " ".join(parts)
 
@@ -133,9 +133,10 @@ def _attribution(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFra
         [
             "Every candidate is inverted for every picture. How the errors fall out for pictures of each source was "
             "learnt from calibration pictures of all sources, also of those that cannot be inverted, and Bayes' rule "
-            "gives the probability of each source, of `real`, and of `none of these`. The smallest error alone names "
-            "a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, except "
-            "where it says not, and calibration pictures were treated in the same way.",
+            "gives the probability of each source, of `real`, and of `none of these`. What calibration leaves open is "
+            "averaged over; pictures of one person, and copies of one picture, count as one. The smallest error alone "
+            "names a candidate, as Zhang et al. do. All judged pictures went through 8 bits and JPEG of quality 90, "
+            "except where it says not, and calibration pictures were treated in the same way.",
             Table(
                 tables["accuracy"],
                 "Share named rightly of the candidates' samples and over all sources; log loss (nats) and expected "
@@ -164,7 +165,14 @@ def _comparison(title: str, text: str, pictures: list[Picture], compared: pd.Dat
     worse = compared[compared["falls_further"]]
     number = f"{len(worse)} of {len(compared)} comparisons"
     said: list[str | Table] = (
-        [Table(worse, f"Where inversion falls further than the classifier that saw as much: {number}.", index=False)]
+        [
+            Table(
+                worse,
+                f"Where inversion falls further than the classifier that saw as much: {number}. "
+                "The intervals hold for all comparisons at once; told: the interval is above 0.",
+                index=False,
+            )
+        ]
         if len(worse)
         else [f"Inversion falls further than the classifier that saw as much in {number}."]
     )

@@ -129,19 +129,20 @@ def shares(tree: xr.DataTree, group: str) -> pd.DataFrame:
 def comparison(tree: xr.DataTree, group: str) -> pd.DataFrame:
     """Under every condition, how much further inversion falls than the classifier that saw as much.
 
-    `difference` is the drop of inversion less that of the classifier, in share of the candidates' samples, paired.
-    `falls_further` where it is above 0, `surely` where its interval is as well.
+    `difference` is the drop of inversion less that of the classifier, in share of the candidates' samples, paired, with
+    intervals that hold for all rows at once with 95 %. `falls_further` where it is above 0, `told` where its interval
+    is as well.
     """
     data = part_of(tree, group)
     own = data["source"].values != REAL
     right = data["right"].isel(image=np.flatnonzero(own)).astype(np.float64)
-    cluster = data["subject"].values[own]
-    rows = []
+    rows: list[dict[str, str | float | bool]] = []
+    gaps = []
     for ours, theirs in COMPARED.items():
         a, b = (right.sel({"method": method}).values for method in (ours, theirs))
         for c in range(1, len(a)):
             drops = [one[0] - one[c] for one in (a, b)]
-            gap = analysis.cluster_bootstrap(lambda x, y: float(x.mean() - y.mean()), drops, cluster)
+            gaps.append(drops[0] - drops[1])
             rows.append(
                 {
                     "kind": str(data["kind"].values[c]),
@@ -152,14 +153,15 @@ def comparison(tree: xr.DataTree, group: str) -> pd.DataFrame:
                     "accuracy_against": b[c].mean(),
                     "drop": drops[0].mean(),
                     "drop_against": drops[1].mean(),
-                    "difference": gap.value,
-                    "difference.low": gap.low,
-                    "difference.high": gap.high,
-                    "falls_further": gap.value > 1e-12,
-                    "surely": gap.low > 1e-12,
                 }
             )
-    return pd.DataFrame(rows)
+    table = np.array(gaps)
+    found = analysis.simultaneous(lambda images: table[:, images].mean(1), data["subject"].values[own])
+    return pd.DataFrame(rows).assign(
+        **{"difference": found.value, "difference.low": found.low, "difference.high": found.high},
+        falls_further=found.value > 1e-12,
+        told=found.low > 1e-12,
+    )
 
 
 def errors(tree: xr.DataTree) -> pd.DataFrame:

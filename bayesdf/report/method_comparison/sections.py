@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesdf.report.method_comparison.names import COST, QUALITY
+from bayesdf.report.method_comparison.tables import PAIRED
 from bayesdf.report.methods import EXPLAINED, METHODS
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
 
@@ -88,16 +89,17 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     gaps = tables["differences"]
     if not len(gaps):
         return text
-    surely = [METHODS[str(name)] for name, row in gaps.iterrows() if row["nll.high"] < 0]
-    worse = [METHODS[str(name)] for name, row in gaps.iterrows() if row["nll.low"] > 0]
+    told = gaps[gaps["nll.told"] == 1.0]
+    better, worse = ([METHODS[str(name)] for name in told.index[told["nll"] * sign > 0]] for sign in (-1, 1))
     said = [
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} surely {way} than MAP"
-        for names, way in ((surely, "better"), (worse, "worse"))
+        f"lower than MAP's for {', '.join(names)}" if way == "better" else f"higher for {', '.join(names)}"
+        for names, way in ((better, "better"), (worse, "worse"))
         if names
     ]
+    tested = f"With {len(gaps) * len(PAIRED)} differences tested together over people, the fits held as they are, "
     if not said:
-        return f"{text} Over people, no method's negative log-likelihood is surely other than MAP's."
-    return f"{text} In negative log-likelihood, with 95 % intervals over people, {'; '.join(said)}."
+        return f"{text} {tested}no method's negative log-likelihood is told from MAP's."
+    return f"{text} {tested}the negative log-likelihood is told to be {' and '.join(said)}."
 
 
 def _quality(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame], seeds: int) -> Section:
@@ -122,9 +124,10 @@ def _quality(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame],
     if len(tables["differences"]):
         content.append(
             Table(
-                _named(tables["differences"]),
-                "How much higher than MAP's: mean over seeds, 95 % interval over people, on the same images. An "
-                "interval without 0 is a sure difference.",
+                _told(tables["differences"]),
+                "How much higher than MAP's: mean over seeds, on the same images. Intervals are over people, with the "
+                "fits as they are, and simultaneous: all of this table hold at once with 95 %. Told apart: figures "
+                "whose interval is without 0. What other seeds would give stands in the tables above.",
             )
         )
     return Section("How good", content)
@@ -180,3 +183,10 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     labels = {key: named.label for key, named in {**QUALITY, **COST}.items()}
     labels |= {f"{key}.{end}": f"{label}.{end}" for key, label in labels.items() for end in ("low", "high")}
     return frame.rename(index=METHODS, columns=labels).rename_axis("method")
+
+
+def _told(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Differences with a last column that names the figures told from MAP's."""
+    shown = gaps[[name for name in gaps if not str(name).endswith(".told")]]
+    names = [[QUALITY[key].label for key in PAIRED if row[f"{key}.told"] == 1.0] for _, row in gaps.iterrows()]
+    return _named(shown).assign(**{"told apart": [", ".join(each) or "none" for each in names]})
