@@ -3,8 +3,8 @@
 Talts, Betancourt, Simpson, Vehtari and Gelman, "Validating Bayesian Inference Algorithms with Simulation-Based
 Calibration", 2018: where a truth is drawn from the prior, data from the model given the truth, and L draws from the
 posterior given the data, the rank of the truth among the draws is uniform on 0, …, L. Ranks are tested by chi-square in
-ten bins: right ones pass at the level of 1 in 10,000, since another processor makes other draws; wrong ones fail at 1 in
-1,000.
+ten bins: right ones pass at the level of 1 in 10,000, since another processor makes other draws, and wrong ones fail at
+1 in 1,000.
 
 Many data sets are fitted at once: each has weights of its own, and images in which all other features are 0. The
 posterior is then the product of theirs.
