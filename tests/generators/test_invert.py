@@ -151,10 +151,13 @@ def test_an_exact_inverse_needs_one_evaluation() -> None:
 
 
 def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> None:
-    guided = invert(pictures, toy)
+    """One that is a tenth of a standard deviation off; the toy's own is too rough to save more than chance does."""
+    truth = torch.as_tensor(toy.entropy(5, 7))
+    near = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    guided = invert(pictures, Generator("near", LATENT, decode=toy.decode, encode=lambda x: near[: len(x)]))
     blind = invert(pictures, toy, amortised=False)
-    assert guided.pixel.max() < 2 * FLOOR
-    assert guided.evaluations.mean() < blind.evaluations.mean()
+    assert invert(pictures, toy).pixel.max() < 2 * FLOOR > guided.pixel.max()
+    assert guided.evaluations.mean() < 0.8 * blind.evaluations.mean()
     assert guided.shared == module.PROBES
 
 

@@ -43,7 +43,7 @@ METHODS = {
     "ensemble": Truth(DeepEnsemble(members=2, epochs=800, **{**CLOSE, "lr": 0.5}), "none"),
     "sghmc": Truth(SGMCMC(epochs=200, sampling_epochs=4000, stored_draws=700, **CLOSE), "full"),
     "sgld": Truth(
-        SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=4000, stored_draws=700, **CLOSE), "full"
+        SGMCMC(dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"
     ),
     "nuts": Truth(NUTS(epochs=100, warmup=50, samples=150, **CLOSE), "full"),
 }
