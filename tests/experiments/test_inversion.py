@@ -118,7 +118,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(
 ) -> None:
     """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
     monkeypatch.setattr(attribution, "_STEPS", 5)
-    plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1)
+    plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1, forgiving=False)
     tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
     calls: list[str] = []
 
