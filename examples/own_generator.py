@@ -42,10 +42,10 @@ def images_of(seed: int, who: str, count: int) -> tuple[np.ndarray, list[str]]:
 
 
 def evidence(images: np.ndarray):
-    return attribution.evidence({candidate.name: invert(images, candidate, steps=60) for candidate in candidates})
+    return attribution.evidence({candidate.name: invert(images, candidate, steps=20) for candidate in candidates})
 
 
-calibration, known = images_of(seed=1, who="val", count=20)
+calibration, known = images_of(seed=1, who="val", count=12)
 model = attribution.fit(evidence(calibration), known)
 
 images, truth = images_of(seed=2, who="test", count=8)

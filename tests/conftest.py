@@ -1,8 +1,11 @@
-"""What all tests share: a cache of their own, and few threads."""
+"""What all tests share: a cache of their own, and few threads.
+
+``BAYESDF_TEST_THREADS`` says how many threads: one, since two processes test at once, unless more are to be tried.
+"""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+os.environ["OMP_NUM_THREADS"] = os.environ.get("BAYESDF_TEST_THREADS", "1")  # of the processes that tests start
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from PIL import Image, ImageFilter
 
 from tests.experiments.small import SMALL, execute
 
-torch.set_num_threads(1)  # two processes test at once
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,10 @@ Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute b
 begins where an encoder points (Zhu et al. 2016, "Generative visual manipulation on the natural image manifold"), other
 starts are random (Abdal et al. 2019, "Image2StyleGAN"; Karras et al. 2020 for the projection). It goes downhill by
 L-BFGS (Nocedal and Wright 2006, algorithm 7.4), every image with a memory and a step length of its own, all in one
-batch: images that are done leave it.
+batch: images that are done leave it. A step is taken where the loss falls enough (Armijo). Where rounding hides that,
+the slope along the step must fall instead: the approximate Wolfe condition of Hager and Zhang 2005, "A new conjugate
+gradient method with guaranteed descent and an efficient line search". Without it a search ends where the loss, in
+float32, is level: L - min L up to ε L. With it the search ends at about ε² L.
 """
 
 import hashlib
@@ -43,6 +46,8 @@ STOPPED = ("floor", "plateau", "steps")
 MEMORY = 10
 PROBES = 256
 PATIENCE = 6
+ROUNDING = float(torch.finfo(torch.float32).eps)
+"""ε, the relative spacing of float32: losses that differ by less than about this share are not told apart."""
 KEEP = 2**25
 """At most so many numbers of preconditioners are kept in memory."""
 
@@ -270,6 +275,7 @@ class _Search:
     step: Tensor
     evaluations: Tensor
     progress: Tensor
+    decrements: Tensor
     steps_back: Tensor
     pairs: list[tuple[Tensor, Tensor, Tensor]]
 
@@ -316,6 +322,7 @@ def _descend(
         step=ones,
         evaluations=torch.ones(count, dtype=torch.long),
         progress=torch.full((count, PATIENCE), torch.inf),
+        decrements=torch.full((count, PATIENCE), torch.inf),
         steps_back=torch.zeros(count, dtype=torch.long),
         pairs=[],
     )
@@ -329,7 +336,11 @@ def _descend(
     }
     while True:
         low = now.terms[:, 0].sqrt() <= floor
-        flat = (now.progress[:, 0] - now.loss <= tolerance * now.loss) | (now.steps_back > 8)
+        decrement = -(now.slope * now.direction).sum(1)
+        idle = now.progress[:, 0] - now.loss <= tolerance * now.loss
+        if tolerance < ROUNDING:  # So small a share is lost in the rounding of the loss; the decrement still tells.
+            idle &= now.decrements[:, 0] <= decrement
+        flat = idle | (now.steps_back > 8) | (0.5 * decrement <= ROUNDING**2 * now.loss)
         spent = now.evaluations >= steps
         done = low | flat | spent
         if done.any():
@@ -340,10 +351,14 @@ def _descend(
             now = now.keep(~done)
             if not len(now.row):
                 return final
+            decrement = decrement[~done]
         trial = now.entropy + now.step[:, None] * now.direction
         terms, loss, slope, made = problem(trial, now.images)
-        expected = now.step * (now.slope * now.direction).sum(1)
-        taken = loss <= now.loss + 1e-4 * expected
+        expected = -now.step * decrement
+        # Near the minimum rounding hides how the loss falls: there the slope along the way must fall instead.
+        level = loss <= (1.0 + 8.0 * ROUNDING) * now.loss
+        flatter = (slope * now.direction).sum(1).abs() <= 0.9 * decrement
+        taken = (loss <= now.loss + 1e-4 * expected) | (level & flatter)
         now.evaluations += 1
         moved = torch.where(taken[:, None], trial - now.entropy, 0.0)
         turned = torch.where(taken[:, None], slope - now.slope, 0.0)
@@ -356,6 +371,7 @@ def _descend(
         share = -expected / (2.0 * (loss - now.loss - expected))
         share = torch.where(share.isfinite(), share, 0.1).clamp(0.1, 0.5)
         now.progress = torch.cat([now.progress[:, 1:], now.loss[:, None]], 1)
+        now.decrements = torch.cat([now.decrements[:, 1:], decrement[:, None]], 1)
         for name, value in {"entropy": trial, "terms": terms, "loss": loss, "slope": slope, "made": made}.items():
             old = getattr(now, name)
             setattr(now, name, torch.where(taken.view(-1, *[1] * (old.dim() - 1)), value, old))
@@ -399,7 +415,10 @@ def invert(
     amortised
         Whether to use the encoder: without it all starts are random.
     tolerance
-        A start ends where its last six evaluations lowered the loss by less than this share of it.
+        A start ends where its last six evaluations lowered the loss by less than this share of it. With 0 it ends at
+        the minimum: where half the Newton decrement gᵀH⁻¹g (slope g, L-BFGS' inverse curvature H⁻¹), which estimates
+        how far the loss is above its minimum, is at most ε² of the loss (ε = 1.2e-7, float32's rounding), or where
+        rounding keeps six evaluations from lowering the loss and the decrement.
     floor
         A start ends where its root mean square error is not above this; by default what rounding to 8 bits leaves.
     seed

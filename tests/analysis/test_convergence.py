@@ -32,11 +32,11 @@ def test_r_hat_of_chains_that_agree_and_of_chains_that_do_not():
     values = autoregressive(0.5, draws=2000)
     assert r_hat(values) < 1.01
     shifted = values + np.array([0, 0, 0, 1.0])[:, None]
-    assert r_hat(shifted) > 1.1
+    assert r_hat(shifted) > 1.05
     wider = values * np.array([1, 1, 1, 3.0])[:, None]  # the same centre: only folding sees it
     assert r_hat(wider) > 1.05
     drifting = values + np.linspace(0, 2, 2000)  # the same in all chains: only splitting sees it
-    assert r_hat(drifting) > 1.1
+    assert r_hat(drifting) > 1.05
     heavy = np.tan(np.pi * np.random.default_rng(0).uniform(-0.5, 0.5, (4, 2000)))  # no mean, no variance
     assert r_hat(heavy) < 1.01
 

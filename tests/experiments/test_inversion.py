@@ -36,7 +36,7 @@ from bayesdf.generators.fakes import NOBODY, Fakes
 from bayesdf.generators.invert import invert
 from bayesdf.report import inversion as presentation
 
-PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=8, epochs=10)
+PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=6, epochs=8)
 
 
 def plane(name: str, seed: int, grid: int) -> Generator:
@@ -121,7 +121,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(
     """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
     monkeypatch.setattr(evidence_model, "WARMUP", 20)
     monkeypatch.setattr(evidence_model, "THINNING", 1)
-    plan = replace(PLAN, images=2, calibration=3, train=10, rounds=1, steps=4, epochs=2)
+    plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1, forgiving=False)
     tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
     calls: list[str] = []
 
@@ -270,12 +270,12 @@ def test_misleading_brings_the_rival_nearer() -> None:
 
 
 def test_a_classifier_learns_and_repeats() -> None:
-    pictures = draw(CANDIDATES, "train", 40, 0)
+    pictures = draw(CANDIDATES, "train", 24, 0)
     names = ["ann", "bob", "cid", "real"]
     learnt = train(pictures, names, augment=True, epochs=8, seed=1)
     answer = classify(learnt, names, pictures)
     assert (answer["prediction"] == answer["truth"]).mean() > 0.6
-    first, again = (train(pictures, names, augment=True, epochs=2, seed=1) for _ in range(2))
+    first, again = (train(pictures, names, augment=True, epochs=1, seed=1) for _ in range(2))
     for one, other in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other)
 

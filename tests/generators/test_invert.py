@@ -49,9 +49,9 @@ def pictures(toy: Generator) -> np.ndarray:
     return toy.sample(5, seed=7)
 
 
-def linear(region: np.ndarray | None = None) -> tuple[Generator, Tensor, Tensor]:
+def linear(region: np.ndarray | None = None, spread: float = 0.0) -> tuple[Generator, Tensor, Tensor]:
     source = torch.Generator().manual_seed(5)
-    matrix = 0.03 * torch.randn(4096, LATENT, generator=source)
+    matrix = 0.03 * torch.randn(4096, LATENT, generator=source) * torch.logspace(-spread, 0.0, LATENT)
     offset = torch.full((4096,), 0.5)
     generator = Generator("linear", LATENT, decode=lambda z: (offset + z @ matrix.T).view(-1, 1, 64, 64), region=region)
     return generator, matrix, offset
@@ -62,6 +62,17 @@ def same(one: Inversion, other: Inversion) -> None:
         np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
 
 
+def check_minimum(found: Inversion, exact: Tensor, curvature: Tensor) -> None:
+    """The loss is above its minimum by no more than the share ε² at which the search says that it ends.
+
+    Ten times that is allowed: the search's own measure of it is an estimate, and slopes are rounded.
+    """
+    miss = torch.from_numpy(found.entropy).double() - exact
+    excess = ((miss @ curvature) * miss).sum(1).numpy() / found.loss
+    assert excess.max() < 10.0 * module.ROUNDING**2
+    assert (found.stopped == "plateau").all() and found.evaluations.max() < 40
+
+
 def test_what_a_generator_made_is_made_again_to_machine_precision(toy: Generator, pictures: np.ndarray) -> None:
     found = invert(pictures, toy, weights=PLAIN, tolerance=0.0, floor=0.0, steps=120)
     assert found.pixel.max() < 1e-6
@@ -70,16 +81,19 @@ def test_what_a_generator_made_is_made_again_to_machine_precision(toy: Generator
     np.testing.assert_allclose(found.energy, (found.entropy**2).mean(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.3])
-def test_a_linear_generator_gives_the_ridge_solution(noise: float) -> None:
-    generator, matrix, offset = linear()
+def test_a_linear_generator_gives_the_ridge_solution(noise: float, spread: float) -> None:
+    """Also where some of the entropy moves the picture ten times as far as the rest."""
+    generator, matrix, offset = linear(spread=spread)
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(2))
     weights = Weights(gradient=0.0, perceptual=0.0, noise=noise)
     found = invert(image, generator, weights=weights, tolerance=0.0, floor=0.0)
-    normal = matrix.T @ matrix + noise**2 * torch.eye(LATENT)
-    exact = torch.linalg.solve(normal, matrix.T @ (image.flatten(1) - offset).T).T
-    np.testing.assert_allclose(found.entropy, exact, atol=1e-3)
-    left = (image.flatten(1) - offset - exact @ matrix.T).pow(2).mean(1).sqrt()
+    design, target = matrix.double(), (image.flatten(1) - offset).double()
+    normal = design.T @ design + noise**2 * torch.eye(LATENT)
+    exact = torch.linalg.solve(normal, design.T @ target.T).T
+    check_minimum(found, exact, normal / 4096)
+    left = (image.flatten(1) - offset - exact.float() @ matrix.T).pow(2).mean(1).sqrt()
     np.testing.assert_allclose(found.pixel, left, rtol=1e-4)
 
 
@@ -96,8 +110,9 @@ def test_gradients_count_by_their_weight() -> None:
     design = torch.cat([matrix, (0.7 / 2.0) ** 0.5 * differences(matrix.T).T])
     residual = image.flatten(1) - offset
     target = torch.cat([residual, (0.7 / 2.0) ** 0.5 * differences(residual)], 1)
-    exact = torch.linalg.lstsq(design, target.T).solution.T
-    np.testing.assert_allclose(found.entropy, exact, atol=1e-3)
+    design, target = design.double(), target.double()
+    exact = torch.linalg.solve(design.T @ design, design.T @ target.T).T
+    check_minimum(found, exact, design.T @ design / 4096)
 
 
 def test_only_the_region_counts() -> None:
@@ -136,10 +151,13 @@ def test_an_exact_inverse_needs_one_evaluation() -> None:
 
 
 def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> None:
-    guided = invert(pictures, toy)
+    """One that is a tenth of a standard deviation off; the toy's own is too rough to save more than chance does."""
+    truth = torch.as_tensor(toy.entropy(5, 7))
+    near = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    guided = invert(pictures, Generator("near", LATENT, decode=toy.decode, encode=lambda x: near[: len(x)]))
     blind = invert(pictures, toy, amortised=False)
-    assert guided.pixel.max() < 2 * FLOOR
-    assert guided.evaluations.mean() < blind.evaluations.mean()
+    assert invert(pictures, toy).pixel.max() < 2 * FLOOR > guided.pixel.max()
+    assert guided.evaluations.mean() < 0.8 * blind.evaluations.mean()
     assert guided.shared == module.PROBES
 
 

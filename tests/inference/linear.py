@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
+from bayesdf.analysis.convergence import ess
 from bayesdf.models import Detector
 
 PRIOR_SCALE = 1.5
@@ -67,6 +68,28 @@ def exact(data: TensorDataset, scale: float = PRIOR_SCALE) -> tuple[np.ndarray, 
     mean = mass @ grid
     centred = grid - mean
     return mean, (centred * mass[:, None]).T @ centred
+
+
+def check_chains(draws: np.ndarray, mean: np.ndarray, covariance: np.ndarray, least: int = 400) -> None:
+    """Means, variances and the first correlation of chains (chain, draw, D) are right within four standard errors.
+
+    The errors are those of as many independent draws as the chains are worth, which must be `least` or more: another
+    processor rounds differently, accepts other proposals, and so makes other draws of the same posterior.
+    """
+    squares = (draws - draws.mean((0, 1))) ** 2
+    worth, worth_of_squares = (
+        np.minimum([ess(values[..., number]) for number in range(len(mean))], draws[..., 0].size)
+        for values in (draws, squares)
+    )
+    assert min(worth.min(), worth_of_squares.min()) > least
+    found, variance = draws.reshape(-1, len(mean)), np.diag(covariance)
+    assert (abs(found.mean(0) - mean) < 4 * np.sqrt(variance / worth)).all()
+    error = squares.reshape(found.shape).std(0) / np.sqrt(worth_of_squares)
+    assert (abs(found.var(0) - variance) < 4 * error).all()
+    if len(mean) == 1:
+        return
+    correlation = covariance[0, 1] / np.sqrt(variance[:2].prod())
+    assert abs(np.corrcoef(found.T)[0, 1] - correlation) < 4 * (1 - correlation**2) / np.sqrt(worth_of_squares.min())
 
 
 class Gaussian(Detector):

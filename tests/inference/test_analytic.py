@@ -19,7 +19,7 @@ def test_moments_are_those_of_many_draws(kind):
     moments = logit_moments(posteriors[kind], images(side=16), batch_size=2)
     drawn = posteriors[kind].predict(images(side=16), draws=4000)["posterior_predictive/logits"].values[0]
     error = np.sqrt(np.einsum("ncc->nc", moments["covariance"].values) / 4000)
-    assert (np.abs(drawn.mean(0) - moments["mean"].values) <= 5 * error + 1e-5).all()
+    assert (np.abs(drawn.mean(0) - moments["mean"].values) <= 5 * error + 1e-4).all()
     for image in range(5):
         found, expected = np.cov(drawn[:, image].T), moments["covariance"].values[image]
         np.testing.assert_allclose(found, expected, atol=0.12 * np.abs(expected).max() + 1e-8)

@@ -11,31 +11,32 @@ from bayesdf.inference import NUTS, SGMCMC, SVI, Laplace
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
 
-FEATURES = 5
-CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False, "batch_size": 400}
+FEATURES = 3
+"""Two weights then have a correlation of about -0.4; of more features, at most of -1 / (FEATURES - 1)."""
+CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False, "batch_size": 1000}
 
 METHODS = {
-    "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=1500, scale_lr=0.05, **CLOSE),
+    "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=1200, scale_lr=0.05, **CLOSE),
     "laplace_full": Laplace(structure="full", epochs=400, **CLOSE),
-    "sghmc": SGMCMC(chains=1, epochs=200, sampling_epochs=2400, stored_draws=1000, **{**CLOSE, "batch_size": 80}),
+    "sghmc": SGMCMC(chains=1, epochs=200, sampling_epochs=1000, stored_draws=800, **{**CLOSE, "batch_size": 200}),
 }
 
 
 @pytest.fixture(scope="module")
 def problem():
     noise = torch.Generator().manual_seed(0)
-    features = torch.randn(400, FEATURES, generator=noise) + torch.randn(400, 1, generator=noise)
-    train = simulate(features, torch.tensor([1.0, -0.5, 0.5, 0.0, -1.0]), seed=1)
+    features = torch.randn(1000, FEATURES, generator=noise) + 2 * torch.randn(1000, 1, generator=noise)
+    train = simulate(features, torch.tensor([1.0, -0.5, -0.2]), seed=1)
     return Detector(Logistic(FEATURES), {"linear": priors.normal(1.5)}), train
 
 
 @pytest.fixture(scope="module")
 def reference(problem):
-    """Draws (1600, FEATURES) of four chains that agree."""
-    posterior = NUTS(epochs=200, warmup=80, samples=400, **CLOSE).fit(*problem)
+    """Draws (1200, FEATURES) of chains that agree: R-hat at most 1.03, where chance alone gives 1.01 to 1.02."""
+    posterior = NUTS(epochs=200, warmup=80, samples=300, **CLOSE).fit(*problem)
     table = convergence(posterior.draws())["linear.weight"]
-    assert float(table.sel(statistic="r_hat").max()) <= 1.01
-    assert float(table.sel(statistic="ess").min()) > 800
+    assert float(table.sel(statistic="r_hat").max()) <= 1.03
+    assert float(table.sel(statistic="ess").min()) > 600
     return posterior.draws()["posterior/linear.weight"].values.reshape(-1, FEATURES)
 
 

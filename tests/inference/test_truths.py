@@ -41,7 +41,7 @@ METHODS = {
     "laplace_kron": Truth(Laplace(structure="kron", epochs=600, **CLOSE), "full"),
     "swag": Truth(SWAG(epochs=300, collect_epochs=100, **{**CLOSE, "batch_size": 20}), "other"),
     "ensemble": Truth(DeepEnsemble(members=2, epochs=800, **{**CLOSE, "lr": 0.5}), "none"),
-    "sghmc": Truth(SGMCMC(chains=1, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE), "full"),
+    "sghmc": Truth(SGMCMC(chains=1, epochs=200, sampling_epochs=4000, stored_draws=700, **CLOSE), "full"),
     "sgld": Truth(
         SGMCMC(chains=1, dynamics="sgld", step_size=1.0, epochs=200, sampling_epochs=6000, stored_draws=1000, **CLOSE),
         "full",

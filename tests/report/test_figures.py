@@ -20,6 +20,7 @@ from bayesdf.report import (
     uncertainty_by_source,
 )
 from bayesdf.report.style import legible, percent, plain, png
+from tests.report.conftest import SOURCES
 
 
 def texts(figure: Figure) -> str:
@@ -109,9 +110,10 @@ def test_sample_sheet_has_a_row_a_source(uncertainty, faces):
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing")
 def test_names_cannot_break_a_figure(uncertainty, faces, counts):
-    for name in ("$\\frac{", "a$b$c", "x\ny\x00", "名" * 100, "", "\\$", "_^{"):
-        assert png(confusion_matrix(counts.rename(index={"vae": name}, columns={"vae": name})))
-        renamed = np.where(uncertainty["source"] == "vae", name, uncertainty["source"])
+    for name, other in (("$\\frac{", "a$b$c"), ("x\ny\x00", "名" * 100), ("", "\\$"), ("_^{", "vae")):
+        names = dict(zip(SOURCES, ("real", name, other), strict=True))
+        assert png(confusion_matrix(counts.rename(index=names, columns=names)))
+        renamed = np.array([names[source] for source in uncertainty["source"].values])
         assert png(uncertainty_by_source(uncertainty.assign_coords(source=("image", renamed))))
         assert png(sample_sheet(faces, renamed, columns=2))
     assert plain("a\nb$" + "c" * 50) == "a·b\\$" + "c" * 27 + "…"
