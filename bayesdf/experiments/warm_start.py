@@ -159,8 +159,25 @@ def digest(name: str, collection: data.Collection) -> str:
     return hashlib.sha256(shipped(name, collection.without).read_bytes()).hexdigest()[:16]
 
 
-def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, seed: int, device: str) -> nn.Module:
+def start(
+    name: str,
+    collection: data.Collection,
+    *,
+    keep: Path | None = None,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    device: str = "auto",
+) -> nn.Module:
     """The network that posteriors of this data start from: as shipped, else as kept in `keep`, else trained now.
+
+    Parameters
+    ----------
+    name
+        resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm.
+    keep
+        File of weights that a training leaves; beside it a stopped one goes on. None: nothing is kept.
+    epochs, seed, device
+        Of the training, where none ships.
 
     Raises
     ------
@@ -169,11 +186,13 @@ def start(name: str, collection: data.Collection, *, keep: Path, epochs: int, se
     """
     if ships(name, collection):
         return load(shipped(name, collection.without), name, collection)
-    if keep.is_file():
+    if keep is not None and keep.is_file():
         return load(keep, name, collection)
     console.print("    no weights ship for this network and data: training the point estimate first")
-    checkpoint = keep.with_suffix(".pt")
+    checkpoint = None if keep is None else keep.with_suffix(".pt")
     network = point_estimate(name, collection, epochs=epochs, seed=seed, device=device, checkpoint=checkpoint)
+    if keep is None or checkpoint is None:
+        return network
     write(network, keep)
     checkpoint.unlink(missing_ok=True)
     return load(keep, name, collection)  # in half precision, as a run that is taken up finds it

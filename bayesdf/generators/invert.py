@@ -176,7 +176,9 @@ class _Problem:
         """Of the generator, the weights of the loss, settings as they are written, and more arrays."""
         arrays = (self.region, self.weights, self.example, *more)
         shapes = [tuple(array.shape) for array in arrays]
-        digest = hashlib.sha256(repr((self.name, self.latent, settings, shapes)).encode())
+        from bayesdf import __version__  # the package imports this module
+
+        digest = hashlib.sha256(repr((__version__, self.name, self.latent, settings, shapes)).encode())
         for array in arrays:
             digest.update(array.contiguous().numpy().tobytes())
         return digest.hexdigest()

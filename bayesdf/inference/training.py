@@ -750,7 +750,9 @@ def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, An
 def key_of(problem: Problem, own: Iterable[Tensor]) -> str:
     """What a fit's result depends on: settings, priors, images, labels, weights, and the method's own parameters."""
     settings = {**problem.settings.settings(), "progress": None}
-    what = (type(problem.settings).__name__, settings, problem.priors)
+    from bayesdf import __version__  # the package imports this module
+
+    what = (__version__, type(problem.settings).__name__, settings, problem.priors)
     digest = hashlib.sha256(repr(what).encode())
     digest.update(problem.identity())
     for value in (problem.labels, *problem.example, *problem.network.state_dict().values(), *own):

@@ -82,9 +82,12 @@ class Verdict:
 
 
 def say(method: str, stats: xr.Dataset, progress: bool) -> None:
-    """A verdict on the screen: a line where there is a progress bar, a warning where the fit is not to be trusted."""
+    """A verdict on the screen: a line where there is a progress bar, a warning where the fit is not to be trusted.
+
+    To stop early is what validation images are given for, and no reason to warn.
+    """
     line = f"{method}: {stats.attrs['verdict']}"
-    if not stats.attrs["converged"]:
+    if not stats.attrs["converged"] and "early_stop" not in stats.attrs:
         warnings.warn(line, ConvergenceWarning, stacklevel=4)
     elif progress:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -99,10 +102,10 @@ def of_search(history: History, objective: str) -> Verdict:
     more = "leave epochs and lr out, or raise epochs"
     if kept is not None:
         text = (
-            f"the state of epoch {kept[0] + 1} of {kept[1]} was kept, the best on the validation images, before the "
-            f"{objective} was at its lowest: leave out the validation images to have the optimum"
+            f"stopped early, by the validation images: the state of epoch {kept[0] + 1} of {kept[1]} was kept, before "
+            f"the {objective} was at its lowest"
         )
-        return Verdict(False, text, figures)
+        return Verdict(False, text, {**figures, "early_stop": 1.0})
     if math.isnan(slope.gain):
         return Verdict(False, f"{slope.steps} steps are too few to tell whether the {objective} is flat: {more}")
     found = f"{slope.gain:.2g} ± {2 * slope.error:.2g} nats"

@@ -89,7 +89,7 @@ def _accused(name: str) -> Generator:
 
 
 def _write(folder: Path, results: Results, settings: dict[str, Any], seconds: float) -> None:
-    """The run's files. Inversions were kept for a second try only; the log's lock serves nobody any more."""
+    """The run's files. Inversions were kept for a second try only."""
     frames = {
         "accused": results.accused,
         "copied": results.copied,
@@ -115,7 +115,6 @@ def _write(folder: Path, results: Results, settings: dict[str, Any], seconds: fl
     pictures = write_figures(folder, figures)
     presentation.page(folder / "report.html", results, pictures, tables, settings, CREDIT)
     shutil.rmtree(folder / "inversions", ignore_errors=True)
-    (folder / "ledger" / "developer.ledger.lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
