@@ -79,7 +79,8 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     nll, found = means["nll"], means["ood_auroc_epistemic"]
     best, doubts = str(nll.idxmin()), str(found.idxmax())
     text = (
-        f"In this run people never seen before are judged best by {METHODS[best]} (negative log-likelihood {nll[best]:.3f} nats, "
+        f"In this run people never seen before are judged best by {METHODS[best]} (negative log-likelihood "
+        f"{nll[best]:.3f} nats, "
         f"balanced accuracy {means['balanced_accuracy'][best]:.2f}). The epistemic uncertainty of "
         f"{METHODS[doubts]} tells the generator it never saw ({left_out}) best from all others: "
         f"AUROC {found[doubts]:.2f}, where 0.5 is chance."
