@@ -27,10 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyro.distributions as dist
-import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln, logsumexp
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.generators.evidence_model import sample
@@ -121,17 +120,17 @@ class Attribution:
         BayesdfError
             Evidence that lacks a candidate or a term, or is not finite.
         """
-        values = torch.from_numpy(_values(evidence, self.candidates, self.terms))
-        density = torch.stack(
-            [
-                dist.MultivariateStudentT(freedom, location, scale).log_prob(values[:, None])
-                for freedom, location, scale in zip(
-                    *map(torch.from_numpy, (self.freedom, self.location, self.scale)), strict=True
-                )
-            ]
-        )
-        mean = torch.logsumexp(density, 0) - np.log(len(density))
-        return xr.DataArray(mean.numpy(), dims=("image", "source"), coords={"source": list(self.sources)})
+        values = _values(evidence, self.candidates, self.terms)
+        size, nu = values.shape[1], self.freedom[:, None]
+        inverse = np.linalg.inv(self.scale)
+        constant = gammaln((nu + size) / 2) - gammaln(nu / 2) - size / 2 * np.log(nu * np.pi)
+        constant = constant - np.log(np.diagonal(self.scale, axis1=2, axis2=3)).sum(-1)
+        parts = []
+        for rows in np.array_split(values, -(-len(values) // 32)):
+            distance = ((inverse @ (rows.T - self.location[..., None])) ** 2).sum(2)
+            density = constant[..., None] - (nu + size)[..., None] / 2 * np.log1p(distance / nu[..., None])
+            parts.append(logsumexp(density, axis=0).T - np.log(len(density)))
+        return xr.DataArray(np.concatenate(parts), dims=("image", "source"), coords={"source": list(self.sources)})
 
     def probability(self, evidence: xr.DataArray) -> xr.Dataset:
         """p(source | evidence) of each image.

@@ -81,7 +81,8 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     nll, found = means["nll"], means["ood_auroc_epistemic"]
     best, doubts = str(nll.idxmin()), str(found.idxmax())
     text = (
-        f"People never seen before are judged best by {METHODS[best]} (negative log-likelihood {nll[best]:.3f} nats, "
+        f"In this run people never seen before are judged best by {METHODS[best]} (negative log-likelihood "
+        f"{nll[best]:.3f} nats, "
         f"balanced accuracy {means['balanced_accuracy'][best]:.2f}). The epistemic uncertainty of "
         f"{METHODS[doubts]} tells the generator it never saw ({left_out}) best from all others: "
         f"AUROC {found[doubts]:.2f}, where 0.5 is chance."
@@ -92,9 +93,7 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     told = gaps[gaps["nll.told"] == 1.0]
     better, worse = ([METHODS[str(name)] for name in told.index[told["nll"] * sign > 0]] for sign in (-1, 1))
     said = [
-        f"lower than MAP's for {', '.join(names)}" if way == "better" else f"higher for {', '.join(names)}"
-        for names, way in ((better, "better"), (worse, "worse"))
-        if names
+        f"{way} than MAP's for {', '.join(names)}" for names, way in ((better, "lower"), (worse, "higher")) if names
     ]
     tested = f"With {len(gaps) * len(PAIRED)} differences tested together over people, the fits held as they are, "
     if not said:
