@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide.initialization import init_to_median, init_to_value
 from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
@@ -27,10 +29,21 @@ class Joint:
     Hyperpriors are sites like others. The likelihood of a batch is scaled to the whole data set, and its classes are
     balanced where the method's settings say so.
 
+    Parameters
+    ----------
+    centred : bool
+        False: a weight w under a normal prior whose location or scale is random has the coordinate ε of ``w = location
+        + scale ε``, which is standard normal whatever the scale is. The density of w and a scale that goes to 0 together
+        is a funnel: its neck is so narrow that no step size serves both neck and mouth, and its maximum is infinite.
+        That of ε and the scale is not (Papaspiliopoulos, Roberts and Sköld, "A General Framework for the Parametrization
+        of Hierarchical Models", 2007; Betancourt and Girolami, "Hamiltonian Monte Carlo for Hierarchical Models", 2013).
+
     Attributes
     ----------
     start : dict from site to Tensor
         The weights of the network, and the medians of hyperpriors, in unconstrained space.
+    standard : frozenset of str
+        The sites whose coordinate is ε.
     support : dict from site to str
         Where each site lives: ``real``, ``positive`` or ``unit_interval``.
     weights : frozenset of str
@@ -41,7 +54,7 @@ class Joint:
         See `bayesdf.inference.rates`.
     """
 
-    def __init__(self, detector: Detector, problem: Problem) -> None:
+    def __init__(self, detector: Detector, problem: Problem, *, centred: bool = True) -> None:
         self.model = partial(detector.model, size=problem.size, class_weights=problem.class_weights)
         begin = {name: value.detach() for name, value in problem.network.named_parameters() if name in detector.sites}
         with pyro.validation_enabled(True):  # checks the model once
@@ -53,6 +66,9 @@ class Joint:
         device = problem.device if problem.device.type == "cuda" else None
         self.prior = partial(detector.sample, device)
         self.reach = site_reach(self.prior, problem.network)
+        self.standard: frozenset[str] = frozenset()
+        if not centred and self.weights < set(self.start):
+            self._standardise()
 
     @property
     def numbers(self) -> int:
@@ -61,7 +77,42 @@ class Joint:
 
     def values(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """From unconstrained space to that of the priors."""
-        return {name: constrain(value, self.support[name]) for name, value in z.items()}
+        return self._values(z)[0]
+
+    def _values(self, z: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | float]:
+        """The same, and the logarithm of what the scales of standard coordinates do to volumes."""
+        if not self.standard:
+            return {name: constrain(value, self.support[name]) for name, value in z.items()}, 0.0
+        known = {name: constrain(value, self.support[name]) for name, value in z.items() if name not in self.standard}
+        placed = _Placed(known, {name: z[name] for name in self.standard})
+        with pyro.poutine.block(), pyro.validation_enabled(False), placed:
+            self.prior()
+        return {name: placed.values[name] for name in z}, placed.log_scale
+
+    @torch.no_grad()
+    def _standardise(self) -> None:
+        """Find the normal weights whose location or scale is random, and start them where the weights are."""
+        first, second = (self._normals() for _ in range(2))
+        self.standard = frozenset(
+            name
+            for name, (loc, scale) in first.items()
+            if name in second and not (torch.equal(loc, second[name][0]) and torch.equal(scale, second[name][1]))
+        )
+        hyper = {
+            name: constrain(self.start[name], self.support[name]) for name in self.start if name not in self.weights
+        }
+        for name, (loc, scale) in self._normals(hyper).items():
+            if name in self.standard:
+                self.start[name] = ((self.start[name] - loc) / scale).contiguous()
+                self.reach[name] = min(1.0, self.reach[name] / float(scale.median()))
+
+    def _normals(self, hyper: Mapping[str, Tensor] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Location and scale of every weight whose prior is normal, under these hyperpriors, else under drawn ones."""
+        model = self.prior if hyper is None else pyro.poutine.condition(self.prior, data=dict(hyper))
+        with pyro.poutine.block(), pyro.validation_enabled(False):
+            trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace())
+        bases = {name: normal_base(trace.nodes[name]["fn"]) for name in self.weights}
+        return {name: (base.loc, base.scale) for name, base in bases.items() if base is not None}
 
     @torch.no_grad()
     def prior_draws(self, count: int) -> dict[str, Tensor]:
@@ -91,9 +142,10 @@ class Joint:
             Whether the density is of ``z`` (as sampling needs) or of the sites' own values (whose mode is the maximum
             a posteriori).
         """
-        values = self.values(z)
+        values, log_scale = self._values(z)
         total = self.log_density_at(values, module, inputs, labels)
         if jacobian:
+            total = total + log_scale
             for name, support in self.support.items():
                 if support != "real":
                     transform = biject_to(CONSTRAINTS[support])
@@ -122,6 +174,31 @@ class _Density(ConditionMessenger):
         if not site_is_subsample(msg):
             log_prob = msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"])
             self.total = self.total + scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum()
+
+
+class _Placed(Messenger):
+    """Runs a prior with its sites at known values, or at ``location + scale ε`` of their normals."""
+
+    def __init__(self, known: Mapping[str, Tensor], standard: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values, self.standard = dict(known), standard
+        self.log_scale: Tensor | float = 0.0
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.standard:
+            base = normal_base(msg["fn"])
+            self.values[name] = base.loc + base.scale * self.standard[name]
+            self.log_scale = self.log_scale + base.scale.log().expand(self.values[name].shape).sum()
+        if name in self.values:
+            msg["value"], msg["is_observed"], msg["done"] = self.values[name], True, True
+
+
+def normal_base(distribution: Any) -> Any:
+    """The normal whose independent numbers a distribution is of; None where it is another."""
+    while isinstance(distribution, dist.Independent):
+        distribution = distribution.base_dist
+    return distribution if type(distribution) is dist.Normal else None
 
 
 def start_from(start: Mapping[str, Tensor]) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ class NUTS(Training):
         clock = Clock()
         problem = pose(detector, self, train, validation)
         with seeded(self.seed, problem.device):
-            joint = Joint(detector, problem)
+            joint = Joint(detector, problem, centred=False)
             _refuse_many(joint)
             point = Point(joint, problem, hold=True)
 

@@ -157,7 +157,7 @@ class SGMCMC(Training):
         steps = _steps(self, problem)
         places = _places(self, steps)
         with seeded(self.seed, problem.device):
-            joint = Joint(detector, problem)
+            joint = Joint(detector, problem, centred=False)
             point = Point(joint, problem, hold=True)
 
             mode = History()

@@ -164,6 +164,9 @@ def prior_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
     with pyro.validation_enabled(False):
         trace = _trace(joint, problem, z, batch)
         for name in z:
+            if name in joint.standard:
+                total[name] += PRIOR_DRAWS  # a standard normal, whatever its parents are
+                continue
             prior, transform = trace.nodes[name]["fn"], biject_to(CONSTRAINTS[joint.support[name]])
             for _ in range(PRIOR_DRAWS):
                 fresh = transform.inv(prior.sample()).detach().requires_grad_()
