@@ -85,7 +85,7 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(
     assert not out.exists()
     with pytest.raises(BayesdfError, match="started but not finished"):
         bdf.open_run(out)
-    # Figures take a third of a small run's time, and only numbers are compared.
+    # Only numbers are compared: figures are not drawn again.
     monkeypatch.setattr(source_attribution.presentation, "figures", lambda *_: {})
     monkeypatch.setattr(source_attribution, "write_figures", lambda *_: defaultdict(Figure))
     status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
