@@ -32,18 +32,20 @@ class Joint:
     Parameters
     ----------
     centred : bool
-        False: a weight w under a normal prior whose location or scale is random has the coordinate ε of ``w = location
-        + scale ε``, which is standard normal whatever the scale is. The density of w and a scale that goes to 0 together
-        is a funnel: its neck is so narrow that no step size serves both neck and mouth, and its maximum is infinite.
-        That of ε and the scale is not (Papaspiliopoulos, Roberts and Sköld, "A General Framework for the Parametrization
-        of Hierarchical Models", 2007; Betancourt and Girolami, "Hamiltonian Monte Carlo for Hierarchical Models", 2013).
+        False: a weight w whose prior has a random location or scale gets the coordinate ε of ``w = location + scale
+        ε``, whose prior has neither. The density of w and a scale is a funnel: its neck is so narrow that no step size
+        serves both neck and mouth, and its maximum is infinite. That of ε and the scale is not (Papaspiliopoulos,
+        Roberts and Sköld, "A General Framework for the Parametrization of Hierarchical Models", 2007; Betancourt and
+        Girolami, "Hamiltonian Monte Carlo for Hierarchical Models", 2013).
 
     Attributes
     ----------
     start : dict from site to Tensor
         The weights of the network, and the medians of hyperpriors, in unconstrained space.
+    random : frozenset of str
+        The weights whose prior depends on hyperpriors; known where not `centred`.
     standard : frozenset of str
-        The sites whose coordinate is ε.
+        Those of them whose coordinate is ε.
     support : dict from site to str
         Where each site lives: ``real``, ``positive`` or ``unit_interval``.
     weights : frozenset of str
@@ -66,6 +68,7 @@ class Joint:
         device = problem.device if problem.device.type == "cuda" else None
         self.prior = partial(detector.sample, device)
         self.reach = site_reach(self.prior, problem.network)
+        self.random: frozenset[str] = frozenset()
         self.standard: frozenset[str] = frozenset()
         if not centred and self.weights < set(self.start):
             self._standardise()
@@ -91,28 +94,27 @@ class Joint:
 
     @torch.no_grad()
     def _standardise(self) -> None:
-        """Find the normal weights whose location or scale is random, and start them where the weights are."""
-        first, second = (self._normals() for _ in range(2))
-        self.standard = frozenset(
+        """Find the weights whose prior is random, and start those that have a location and a scale where they are."""
+        own = {name: constrain(self.start[name], self.support[name]) for name in self.start}
+        first, second = (self._priors() for _ in range(2))
+        self.random = frozenset(
             name
-            for name, (loc, scale) in first.items()
-            if name in second and not (torch.equal(loc, second[name][0]) and torch.equal(scale, second[name][1]))
+            for name in self.weights
+            if not torch.equal(first[name].log_prob(own[name]), second[name].log_prob(own[name]))
         )
-        hyper = {
-            name: constrain(self.start[name], self.support[name]) for name in self.start if name not in self.weights
-        }
-        for name, (loc, scale) in self._normals(hyper).items():
-            if name in self.standard:
-                self.start[name] = ((self.start[name] - loc) / scale).contiguous()
-                self.reach[name] = min(1.0, self.reach[name] / float(scale.median()))
+        self.standard = frozenset(name for name in self.random if scaled(first[name]) is not None)
+        placed = self._priors({name: value for name, value in own.items() if name not in self.weights})
+        for name in self.standard:
+            base = scaled(placed[name])
+            self.start[name] = ((own[name] - base.loc) / base.scale).contiguous()
+            self.reach[name] = min(1.0, self.reach[name] / float(base.scale.median()))
 
-    def _normals(self, hyper: Mapping[str, Tensor] | None = None) -> dict[str, tuple[Tensor, Tensor]]:
-        """Location and scale of every weight whose prior is normal, under these hyperpriors, else under drawn ones."""
+    def _priors(self, hyper: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """The prior of every weight under these hyperpriors, else under drawn ones."""
         model = self.prior if hyper is None else pyro.poutine.condition(self.prior, data=dict(hyper))
         with pyro.poutine.block(), pyro.validation_enabled(False):
             trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace())
-        bases = {name: normal_base(trace.nodes[name]["fn"]) for name in self.weights}
-        return {name: (base.loc, base.scale) for name, base in bases.items() if base is not None}
+        return {name: trace.nodes[name]["fn"] for name in self.weights}
 
     @torch.no_grad()
     def prior_draws(self, count: int) -> dict[str, Tensor]:
@@ -177,7 +179,7 @@ class _Density(ConditionMessenger):
 
 
 class _Placed(Messenger):
-    """Runs a prior with its sites at known values, or at ``location + scale ε`` of their normals."""
+    """Runs a prior with its sites at known values, or at ``location + scale ε``."""
 
     def __init__(self, known: Mapping[str, Tensor], standard: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -187,18 +189,18 @@ class _Placed(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if name in self.standard:
-            base = normal_base(msg["fn"])
+            base = scaled(msg["fn"])
             self.values[name] = base.loc + base.scale * self.standard[name]
             self.log_scale = self.log_scale + base.scale.log().expand(self.values[name].shape).sum()
         if name in self.values:
             msg["value"], msg["is_observed"], msg["done"] = self.values[name], True, True
 
 
-def normal_base(distribution: Any) -> Any:
-    """The normal whose independent numbers a distribution is of; None where it is another."""
+def scaled(distribution: Any) -> Any:
+    """The distribution of single numbers, if it is of a family with location and scale; else None."""
     while isinstance(distribution, dist.Independent):
         distribution = distribution.base_dist
-    return distribution if type(distribution) is dist.Normal else None
+    return distribution if type(distribution) in (dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy) else None
 
 
 def start_from(start: Mapping[str, Tensor]) -> Callable[..., Any]:

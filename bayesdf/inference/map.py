@@ -83,22 +83,24 @@ class Point(Objective):
     ----------
     start
         In unconstrained space; by default the network's weights and the medians of hyperpriors.
-    hold
-        Leave hyperpriors where they start. Where a scale and the weights under it go to 0 together their joint density
-        grows without end, so that samplers must not begin at its maximum.
+    coordinates
+        Maximise the density of the coordinates, not that of the values, for samplers to begin there. Where a scale and
+        the weights under it go to 0 together the density of both grows without end. That of standard coordinates does
+        not (see `Joint`); where these cannot be had, hyperpriors stay at their medians.
     """
 
     def __init__(
-        self, joint: Joint, problem: Problem, start: dict[str, Tensor] | None = None, *, hold: bool = False
+        self, joint: Joint, problem: Problem, start: dict[str, Tensor] | None = None, *, coordinates: bool = False
     ) -> None:
-        self.joint, self.problem = joint, problem
+        self.joint, self.problem, self.coordinates = joint, problem, coordinates
+        hold = coordinates and joint.random != joint.standard
         start = joint.start if start is None else start
         self.z = {name: value.clone() for name, value in start.items()}
         for name, value in self.z.items():
             value.requires_grad_(not hold or name in joint.weights)
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return -self.joint.log_density(self.z, module, inputs, labels, jacobian=False) / self.problem.size
+        return -self.joint.log_density(self.z, module, inputs, labels, jacobian=self.coordinates) / self.problem.size
 
     def groups(self) -> list[dict[str, Any]]:
         sites = {name: value for name, value in self.z.items() if value.requires_grad}

@@ -118,7 +118,7 @@ class NUTS(Training):
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem, centred=False)
             _refuse_many(joint)
-            point = Point(joint, problem, hold=True)
+            point = Point(joint, problem, coordinates=True)
 
             def at_mode(history: History) -> Posterior:
                 return point.posterior(history, fitted_by(self, detector, train, clock()))

@@ -158,7 +158,7 @@ class SGMCMC(Training):
         places = _places(self, steps)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem, centred=False)
-            point = Point(joint, problem, hold=True)
+            point = Point(joint, problem, coordinates=True)
 
             mode = History()
             chains: list[_Chain] = []

@@ -153,7 +153,7 @@ def of_chains(
     if still:
         reasons.append(f"{still} of {chains.shape[-1]} numbers never moved")
     if not figures["r_hat"] <= R_HAT:
-        reasons.append(f"R-hat is up to {figures['r_hat']:.3g}, above {R_HAT}")
+        reasons.append(f"R-hat is up to {figures['r_hat']:.3f}, above {R_HAT}")
     for kind in ("bulk", "tail"):
         if not figures[f"ess_{kind}"] >= ESS:
             reasons.append(f"some number has {figures[f'ess_{kind}']:.0f} effective draws in the {kind}, below {ESS}")

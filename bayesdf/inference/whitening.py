@@ -165,7 +165,7 @@ def prior_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
         trace = _trace(joint, problem, z, batch)
         for name in z:
             if name in joint.standard:
-                total[name] += PRIOR_DRAWS  # a standard normal, whatever its parents are
+                total[name] += PRIOR_DRAWS  # about that of a standard normal, whatever its parents are
                 continue
             prior, transform = trace.nodes[name]["fn"], biject_to(CONSTRAINTS[joint.support[name]])
             for _ in range(PRIOR_DRAWS):

@@ -2,12 +2,13 @@
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 
 from bayesdf.inference import MAP
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.training import pose
-from bayesdf.models import Detector
+from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, separate, simulate
 
 
@@ -30,3 +31,49 @@ def test_it_is_that_of_a_trace_of_the_model():
     expected = pyro.poutine.trace(model).get_trace(images, labels, **settings).log_prob_sum()
     torch.testing.assert_close(found, expected)
     assert abs(float(found)) > 1.0
+
+
+def spike(name, parameter):
+    scale = pyro.sample(f"{name}.scale", dist.HalfCauchy(0.1))
+    return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+
+
+HIERARCHIES = {
+    "normal": spike,
+    "laplace": lambda name, like: dist.Laplace(
+        pyro.sample(f"{name}.loc", dist.Normal(0.0, 1.0)) + torch.zeros_like(like), 0.5
+    ).to_event(like.dim()),
+    "horseshoe": priors.horseshoe(0.1),
+}
+
+
+@pytest.mark.parametrize("prior", HIERARCHIES)
+def test_standard_coordinates_are_the_same_density(prior):
+    """``log p(ε, scale) = log p(w, scale) + Σ log dw/dε``, and they start where the weights are."""
+    train = simulate(separate(20), torch.tensor([1.0, -0.5]), seed=0)
+    network = Logistic(2)
+    torch.nn.init.normal_(network.linear.weight)
+    detector = Detector(network, {"linear": HIERARCHIES[prior]})
+    problem = pose(detector, MAP(progress=False), train, None)
+    centred, other = Joint(detector, problem), Joint(detector, problem, centred=False)
+    assert other.standard == {"linear.weight"} and not centred.standard
+    torch.testing.assert_close(other.values(other.start)["linear.weight"], network.linear.weight.detach())
+    noise = torch.Generator().manual_seed(0)
+    z = {name: torch.randn(value.shape, generator=noise) for name, value in other.start.items()}
+    values = other.values(z)
+    moved = {name: values[name] if name == "linear.weight" else value for name, value in z.items()}
+    batch = (problem.parts.suffix, (train.tensors[0],), train.tensors[1])
+    found = other.log_density(z, *batch, jacobian=True)
+    epsilon = z["linear.weight"].clone().requires_grad_()
+    slope = torch.autograd.functional.jacobian(
+        lambda value: other.values({**z, "linear.weight": value})["linear.weight"].flatten(), epsilon
+    )
+    expected = centred.log_density(moved, *batch, jacobian=True) + slope.reshape(2, 2).diagonal().log().sum()
+    torch.testing.assert_close(found, expected)
+
+
+def test_priors_without_a_hierarchy_keep_their_coordinates():
+    train = simulate(separate(20), torch.tensor([1.0, -0.5]), seed=0)
+    detector = Detector(Logistic(2), {"linear": priors.normal(1.0)})
+    problem = pose(detector, MAP(progress=False), train, None)
+    assert not Joint(detector, problem, centred=False).standard

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.analysis import convergence
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import SGMCMC, Diverged, sgmcmc, training
+from bayesdf.inference import NUTS, SGMCMC, Diverged, sgmcmc, training
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.sgmcmc import Langevin
@@ -311,3 +311,22 @@ def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, k
 def test_settings_out_of_range(settings):
     with pytest.raises(BayesdfError, match=next(iter(settings))):
         SGMCMC(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0.05, 0.5])
+def test_a_scale_that_weights_share_neither_collapses_nor_explodes(size):
+    """Against NUTS: the chains' median lies where NUTS has nine tenths of its draws, with weak data and with strong."""
+
+    def spike(name, parameter):
+        scale = pyro.sample(f"{name}.scale", dist.HalfCauchy(0.1))
+        return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+
+    noise = torch.Generator().manual_seed(0)
+    train = simulate(torch.randn(200, 20, generator=noise), size * torch.randn(20, generator=noise), seed=0)
+    model = Detector(Logistic(20), {"linear": spike})
+    found = SGMCMC(chains=2, sampling_epochs=200, stored_draws=100, batch_size=64, progress=False).fit(model, train)
+    exact = NUTS(chains=1, warmup=150, samples=250, progress=False).fit(model, train)
+    scales = [posterior.draws()["posterior/linear.weight.scale"].values for posterior in (found, exact)]
+    low, high = np.quantile(scales[1], (0.05, 0.95))
+    assert low < np.median(scales[0]) < high
