@@ -62,7 +62,7 @@ def test_standard_coordinates_are_the_same_density(prior):
     z = {name: torch.randn(value.shape, generator=noise) for name, value in other.start.items()}
     values = other.values(z)
     moved = {name: values[name] if name == "linear.weight" else value for name, value in z.items()}
-    batch = (problem.parts.suffix, (train.tensors[0],), train.tensors[1])
+    batch = (problem.network, (train.tensors[0],), train.tensors[1])
     found = other.log_density(z, *batch, jacobian=True)
     epsilon = z["linear.weight"].clone().requires_grad_()
     slope = torch.autograd.functional.jacobian(

@@ -323,10 +323,10 @@ def test_a_scale_that_weights_share_neither_collapses_nor_explodes(size):
         return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
 
     noise = torch.Generator().manual_seed(0)
-    train = simulate(torch.randn(200, 20, generator=noise), size * torch.randn(20, generator=noise), seed=0)
-    model = Detector(Logistic(20), {"linear": spike})
-    found = SGMCMC(chains=2, sampling_epochs=200, stored_draws=100, batch_size=64, progress=False).fit(model, train)
-    exact = NUTS(chains=1, warmup=150, samples=250, progress=False).fit(model, train)
+    train = simulate(torch.randn(120, 10, generator=noise), size * torch.randn(10, generator=noise), seed=0)
+    model = Detector(Logistic(10), {"linear": spike})
+    found = SGMCMC(chains=1, sampling_epochs=300, stored_draws=100, batch_size=64, progress=False).fit(model, train)
+    exact = NUTS(chains=1, warmup=100, samples=200, progress=False).fit(model, train)
     scales = [posterior.draws()["posterior/linear.weight.scale"].values for posterior in (found, exact)]
     low, high = np.quantile(scales[1], (0.05, 0.95))
     assert low < np.median(scales[0]) < high
