@@ -12,7 +12,19 @@ import torch
 from pyro.infer.autoguide import AutoDelta
 
 from bayesdf.errors import ConvergenceWarning
-from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Diverged, Laplace, MCDropout, load_posterior
+from bayesdf.inference import (
+    MAP,
+    NUTS,
+    SGMCMC,
+    SVI,
+    SWAG,
+    DeepEnsemble,
+    Diverged,
+    Laplace,
+    MCDropout,
+    load_posterior,
+    schedule,
+)
 from bayesdf.inference.verdict import Verdict, e_bfmi, k_hat, of_chains
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
@@ -50,10 +62,11 @@ FEW = {**QUIET, "epochs": 10, "lr": 1e-3}
 BAD = {
     "map, few steps": MAP(**FEW),
     "map, none": MAP(epochs=0, **QUIET),
-    "map, tiny rate": MAP(lr=1e-6, **QUIET),
+    "map, tiny rate": MAP(lr=1e-6, epochs=100, **QUIET),
     "map, huge rate": MAP(lr=300.0, epochs=100, **QUIET),
     "svi, few steps": SVI(**FEW),
-    "svi, tiny rate": SVI(lr=1e-6, scale_lr=1e-6, **QUIET),
+    "svi, tiny rate": SVI(lr=1e-6, scale_lr=1e-6, epochs=100, **QUIET),
+    "svi, scales that cannot move": SVI(scale_lr=1e-5, epochs=300, **QUIET),
     "full, few steps": SVI(guide="full", **FEW),
     "lowrank, few steps": SVI(guide="lowrank", rank=2, **FEW),
     "matrix, few steps": SVI(guide="matrix", **FEW),
@@ -78,8 +91,9 @@ def test_a_bad_fit_says_so(name):
 @pytest.mark.parametrize(
     "method", [MAP(**QUIET), SWAG(**QUIET), SVI(guide=AutoDelta, **QUIET)], ids=lambda m: repr(m)[:4]
 )
-def test_a_scale_that_ran_to_zero_is_named(method):
+def test_a_scale_that_ran_to_zero_is_named(method, monkeypatch):
     """With forty weights of which the data says nothing, the joint density has no maximum but at a scale of 0."""
+    monkeypatch.setattr(schedule, "BUDGET_STEPS", 2_000)
     detector, train = problem(features=40, images=60, prior=spike)
     train.tensors[0].mul_(0.01)
     with pytest.warns(ConvergenceWarning, match=r"linear\.weight_scale .* boundary"):
