@@ -114,7 +114,7 @@ class Laplace(Training):
                 found = posterior(history)
             verdict = _verdict(history, joint, problem, found.sampler)
             found.sample_stats = verdict.into(found.sample_stats)
-        return told(self, found)
+        return told(self, found, problem)
 
 
 def _verdict(history: History, joint: Joint, problem: Problem, sampler: Sampler) -> Verdict:

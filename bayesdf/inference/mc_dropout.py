@@ -128,7 +128,7 @@ class MCDropout(Training):
         with seeded(self.seed, problem.device):
             objective = (_Concrete if self.concrete else _Objective)(problem, self, sampler)
             with rescuing(posterior):
-                return told(self, posterior(minimise(problem, objective)))
+                return told(self, posterior(minimise(problem, objective)), problem)
 
 
 class ChannelDropout(nn.Module):

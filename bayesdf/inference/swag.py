@@ -154,7 +154,7 @@ class SWAG(Training):
             settle(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:
                 update_bn(batches(problem.train, self.batch_size, problem.device), problem.network)
-            return told(self, posterior(sampler, history, collected, rate))
+            return told(self, posterior(sampler, history, collected, rate), problem)
 
 
 class _Walk(Point):

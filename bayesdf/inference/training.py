@@ -229,6 +229,8 @@ class History:
     """What the objective would still gain; None where nothing was searched."""
     kept: tuple[int, int] | None = None
     """The epoch whose state was kept and the number of epochs, where that was before the rate fell."""
+    advice: str = "raise epochs"
+    """What to do where the search did not arrive."""
 
     def dataset(self, name: str, sign: float = 1.0) -> xr.Dataset:
         """As ``sample_stats``, the loss under the name a method gives it."""
@@ -459,6 +461,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
                 kept.write(epoch, best)
             report.resize(schedule.total)
     history.slope = schedule.slope(history.loss)
+    history.advice = _advice(problem, objective)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
@@ -466,6 +469,16 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
             history.kept = (best.epoch, schedule.epochs)
     set_modes(problem, training=False)
     return history
+
+
+def _advice(problem: Problem, objective: Objective) -> str:
+    """What to do where a search did not arrive, that was not done yet."""
+    settings, sites = problem.settings, set(objective.sites())
+    if settings.epochs is not None or settings.lr is not None:
+        return "leave epochs and lr out, or raise epochs"
+    if sites and problem.trained(exclude=sites):
+        return "weights without a prior may drift without end: give them priors, or freeze='prefix'"
+    return "raise batch_size, which lowers the noise, or give more epochs than this took"
 
 
 class _Unsound(Exception):
