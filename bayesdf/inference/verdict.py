@@ -38,7 +38,7 @@ R_HAT, ESS, E_BFMI = 1.05, 100, 0.2
 """Chains are refused with a larger R-hat, or with fewer effective draws or less energy in any number."""
 NUMBERS = 1_000
 """So many numbers of all sites, spread evenly, are looked at where chains have more."""
-GUESSED, GUESS_NATS = 512, 0.005
+GUESSED, GUESS_NATS = 128, 0.005
 """Training images on which a fit is held against guessing, and the nats an image by which it must be better."""
 BOUNDARY = 0.02
 """A scale whose draws nearly all lie below this quantile of its prior has run to its boundary."""
