@@ -53,7 +53,7 @@ METHODS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_conjugate_linear_model(name):
-    """Mean within 0.15 of a standard deviation, standard deviations within 12 %, correlation within 0.03 of -0.9."""
+    """Mean within 0.15 of a standard deviation, standard deviations within 15 %, correlation within 0.03 of -0.9."""
     truth = METHODS[name]
     train = simulate(correlated(80), WEIGHTS, seed=0)
     mean, covariance = conjugate(train)
@@ -65,7 +65,7 @@ def test_conjugate_linear_model(name):
     found = posterior.draws(draws)["posterior/linear.weight"].values.reshape(-1, 2)
     assert (abs(found.mean(0) - mean) / sd).max() < 0.15
     if truth.covariance == "full":
-        np.testing.assert_allclose(found.std(0), sd, rtol=0.12)
+        np.testing.assert_allclose(found.std(0), sd, rtol=0.15)
         assert np.corrcoef(found.T)[0, 1] == pytest.approx(correlation, abs=0.03)
     if truth.covariance == "diagonal":
-        np.testing.assert_allclose(found.std(0), 1 / np.sqrt(np.diag(np.linalg.inv(covariance))), rtol=0.12)
+        np.testing.assert_allclose(found.std(0), 1 / np.sqrt(np.diag(np.linalg.inv(covariance))), rtol=0.15)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 import bayesdf.analysis as analysis
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.report import method_comparison as presentation
+from bayesdf.report.method_comparison.names import QUALITY
 from bayesdf.report.method_comparison.plots import draw_cost
-from bayesdf.report.methods import METHODS, QUALITY
+from bayesdf.report.methods import METHODS
 from bayesdf.report.style import png
 
 DRAWS = {"map": 1, "svi": 6, "nuts": 8}
