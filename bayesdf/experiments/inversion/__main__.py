@@ -95,7 +95,7 @@ def main(
     with workspace(out, settings) as folder:
         tree = study(folder, sources, {name: GENERATORS[name] for name in chosen}, plan)
         seconds = time.monotonic() - started
-        _write(folder, tree, settings, seconds)
+        _write(folder, tree, settings | {"quick": quick}, seconds)
         shutil.rmtree(folder / WORK, ignore_errors=True)
     rows = ((label, *cells) for label, cells in presentation.headline(tree).items())
     columns = ("", "candidates' samples", "all sources")
