@@ -90,7 +90,8 @@ def describe_people(manifest: pd.DataFrame) -> str:
     counts += f", {nobody} show new faces, of nobody" if nobody else ""
     if (manifest["donor"] != "").any():
         groups = circles(manifest)[manifest["subject"] != ""].nunique()
-        counts += f". Some images show two people. People linked in this way stay in one split: there are {groups} such groups"
+        counts += ". Some images show two people. People linked in this way stay in one split: there are "
+        counts += f"{groups} such groups"
     told = []
     for rule, text in _RULES.items() if "rule" in manifest else ():
         own = manifest[manifest["rule"] == rule]

@@ -109,7 +109,7 @@ class DeepEnsemble(Training):
                 point = Point(joint, own, _prior_draw(joint, own))
                 with rescuing(partial(rescued, point)):
                     keep(point, minimise(own, point, phase=member))
-        return told(self, posterior())
+        return told(self, posterior(), problem)
 
 
 @torch.no_grad()

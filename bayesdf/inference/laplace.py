@@ -14,7 +14,8 @@ References
 3. Daxberger et al., "Laplace Redux: Effortless Bayesian Deep Learning", 2021 (the last layer alone; equation 6).
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,8 +32,8 @@ from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
 from bayesdf.inference.prediction import batches
-from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler, Sampler
-from bayesdf.inference.schedule import LEAST, SHARE_OF_IMAGE
+from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler
+from bayesdf.inference.schedule import LEAST
 from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
 from bayesdf.inference.verdict import Verdict, of_k_hat, of_search
 from bayesdf.models.detector import Detector
@@ -40,6 +41,7 @@ from bayesdf.models.features import classifier
 from bayesdf.models.modes import hooked
 from bayesdf.models.priors import describe
 
+NEWTON_STEPS, _NEAR = 20, 1e-3  # steps to the maximum at most, and the nats that are left to it
 FULL_NUMBERS = 10_000
 """The most weights of ``structure="full"``: their covariance takes 800 MB in the precision it is computed in."""
 
@@ -104,7 +106,10 @@ class Laplace(Training):
             def posterior(history: History) -> Posterior:
                 mode = {name: value.detach() for name, value in point.z.items()}
                 shape = _full if self.structure == "full" else _kron
-                sampler = shape(joint, problem, mode, layer, prior)
+                if self.epochs == 0 or self.augment is not None or history.slope is None:
+                    sampler = shape(joint, problem, mode, layer, prior)
+                else:
+                    sampler = _climb(joint, problem, mode, lambda z: shape(joint, problem, z, layer, prior))
                 settle(problem.network, sampler.point())
                 attrs = fitted_by(self, detector, train, clock())
                 return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
@@ -112,49 +117,77 @@ class Laplace(Training):
             with rescuing(posterior):
                 history = minimise(problem, point)
                 found = posterior(history)
+            assert isinstance(found.sampler, FullSampler | MatrixSampler)
             verdict = _verdict(history, joint, problem, found.sampler)
             found.sample_stats = verdict.into(found.sample_stats)
-        return told(self, found)
+        return told(self, found, problem)
 
 
-def _verdict(history: History, joint: Joint, problem: Problem, sampler: Sampler) -> Verdict:
-    """Is the curvature that of the maximum, and is the posterior a normal?
-
-    With the noise u of a draw, ``z = z(u)``, the slope of the log density in u where u is 0 tells how far the maximum
-    is: by ``|slope|² / 2`` nats if the density is as curved as is said (the Newton decrement; Boyd and Vandenberghe,
-    "Convex Optimization", 2004, 9.5.1).
-    """
-    assert isinstance(sampler, FullSampler | MatrixSampler)
-    search = of_search(history, "negative log density")
-    if problem.settings.augment is not None:
-        return search  # the maximum is of images that nobody sees again
-    noise = sampler.noise_shapes()
-    at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in noise.items()}
-    slopes = {name: torch.zeros_like(value) for name, value in at_mode.items()}
+def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> tuple[dict[str, Tensor], float]:
+    """How the log density of all images climbs in the noise u of a draw, ``z = z(u)``, where u is 0; and its value."""
+    at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in sampler.noise_shapes().items()}
+    slopes, total = {name: torch.zeros_like(value) for name, value in at_mode.items()}, 0.0
     for inputs, labels in whitening.features(problem, problem.settings.batch_size):
         values = {name: value.to(problem.device) for name, value in sampler.of_noise(at_mode).items()}
         density = joint.log_density_at(values, problem.parts.suffix, inputs, labels) * (len(labels) / problem.size)
         for name, slope in zip(at_mode, torch.autograd.grad(density, list(at_mode.values())), strict=True):
             slopes[name] += slope
-    gain = sum(float(slope.square().sum()) for slope in slopes.values()) / 2
-    limit = max(LEAST, SHARE_OF_IMAGE * problem.size)
-    text = f"{gain:.2g} nats from the maximum of the log density"
-    figures = {"newton_gain_nats": gain, "gain_limit_nats": limit}
-    if gain <= limit:
+        total += float(density.detach())
+    return slopes, total
+
+
+def _gain(slopes: Mapping[str, Tensor]) -> float:
+    """Nats to the maximum, if the density is as curved as the normal says: the Newton decrement."""
+    return sum(float(slope.square().sum()) for slope in slopes.values()) / 2
+
+
+def _climb(
+    joint: Joint,
+    problem: Problem,
+    mode: dict[str, Tensor],
+    shape: Callable[[dict[str, Tensor]], FullSampler | MatrixSampler],
+) -> FullSampler | MatrixSampler:
+    """The normal at the maximum: a few Newton steps (Boyd and Vandenberghe, "Convex Optimization", 2004, 9.5) from
+    where the search ended. A search on batches ends near it, and a spread is only as good as its centre."""
+    sampler = shape(mode)
+    slopes, density = _slope(joint, problem, sampler)
+    for _ in range(NEWTON_STEPS):
+        if not _NEAR < _gain(slopes) < math.inf:
+            break
+        share = 1.0
+        while share > 1e-3:
+            moved = sampler.of_noise({name: share * slope for name, slope in slopes.items()})
+            further = shape({name: moved[name].to(mode[name]) for name in mode})
+            new_slopes, new_density = _slope(joint, problem, further)
+            if new_density > density:
+                break
+            share /= 2
+        else:
+            break
+        sampler, slopes, density = further, new_slopes, new_density
+    return sampler
+
+
+def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> Verdict:
+    """Is the curvature that of the maximum, and is the posterior a normal?"""
+    search = of_search(history, "negative log density")
+    if problem.settings.augment is not None:
+        return search  # the maximum is of images that nobody sees again
+    gain = _gain(_slope(joint, problem, sampler)[0])
+    text, figures = f"{gain:.2g} nats from the maximum of the log density", {"newton_gain_nats": gain}
+    if gain <= LEAST:
         found = Verdict(True, text, figures)
     else:
-        text = (
-            f"the curvature was taken {text}, where {limit:.2g} count as near: leave epochs and lr out, or raise epochs"
-        )
-        found = Verdict(False, text, figures)
+        advice = f"the curvature was taken {text}, where {LEAST:.2g} count as near: {history.advice}"
+        found = Verdict(False, advice, figures)
     if problem.trained(exclude=set(joint.start)):
-        found = found & search
+        found = found & search.of("the search of the weights without a prior")
     data = psis.small(joint, problem)
     if data is None:
         return found
 
     def drawn() -> tuple[dict[str, Tensor], Tensor]:
-        fresh = {name: torch.randn(shape) for name, shape in noise.items()}
+        fresh = {name: torch.randn(shape) for name, shape in sampler.noise_shapes().items()}
         log_q = -sum((value.square().sum() / 2 for value in fresh.values()), torch.zeros(()))  # but for a constant
         return {name: value.to(problem.device) for name, value in sampler.of_noise(fresh).items()}, log_q
 
@@ -219,7 +252,7 @@ def _check_one_scale(detector: Detector, prior: Mapping[str, Tensor]) -> None:
             )
 
 
-def _full(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]) -> Sampler:
+def _full(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]) -> FullSampler:
     """The covariance of all weights, in float64."""
     weight, bias = f"{layer}.weight", f"{layer}.bias"
     total: Tensor | None = None
@@ -252,7 +285,9 @@ def _full(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, p
     return FullSampler(loc, factor, joint.shapes, joint.support)
 
 
-def _kron(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]) -> Sampler:
+def _kron(
+    joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str, prior: dict[str, Tensor]
+) -> MatrixSampler:
     """A covariance over the layer's inputs and one over its outputs."""
     squares: Tensor | None = None
     curvature: Tensor | None = None

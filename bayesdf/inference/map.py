@@ -73,7 +73,7 @@ class MAP(Training):
                 return point.posterior(history, fitted_by(self, detector, train, clock()))
 
             with rescuing(posterior):
-                return told(self, posterior(minimise(problem, point)))
+                return told(self, posterior(minimise(problem, point)), problem)
 
 
 class Point(Objective):

@@ -69,7 +69,7 @@ class MCDropout(Training):
     >>> posterior = MCDropout(rate=0.2, epochs=10).fit(detector, data.train)  # doctest: +SKIP
     """
 
-    rate: float = 0.2
+    rate: float = 0.1
     layers: str | tuple[str, ...] | list[str] | None = None
     prior_scale: float = 1.0
     concrete: bool = False
@@ -128,7 +128,7 @@ class MCDropout(Training):
         with seeded(self.seed, problem.device):
             objective = (_Concrete if self.concrete else _Objective)(problem, self, sampler)
             with rescuing(posterior):
-                return told(self, posterior(minimise(problem, objective)))
+                return told(self, posterior(minimise(problem, objective)), problem)
 
 
 class ChannelDropout(nn.Module):
@@ -212,17 +212,18 @@ class _Objective(Objective):
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         losses = F.cross_entropy(module(*inputs), labels, reduction="none")
-        return (self.problem.class_weights[labels] * losses).mean()
+        return (self.problem.class_weights[labels] * losses).mean() + self.penalty() / self.problem.size
+
+    def penalty(self) -> Tensor:
+        """What stands in for minus the logarithm of the prior."""
+        squares = [
+            _squares(weights) / (1 - self.settings.rate) ** len(masks) for masks, weights in self.weights.items()
+        ]
+        return torch.stack(squares).sum() / (2 * self.settings.prior_scale**2) if squares else torch.zeros(())
 
     def groups(self) -> list[dict[str, Any]]:
-        settings = self.settings
-        # Adam adds weight_decay * w to the gradient of the loss: the gradient of (weight_decay / 2) |w|².
-        decay = 1 / (self.problem.size * settings.prior_scale**2)
-        return [
-            {**group, "weight_decay": decay / (1 - settings.rate) ** len(masks)}
-            for masks, weights in self.weights.items()
-            for group in grouped(weights, self.reach, settings.lr)
-        ]
+        trained = {name: weight for weights in self.weights.values() for name, weight in weights.items()}
+        return grouped(trained, self.reach, self.settings.lr)
 
     def draw(self) -> dict[str, Tensor]:
         return {name: mask.to(self.problem.device) for name, mask in self.learnt().masks().items()}
@@ -233,6 +234,10 @@ class _Objective(Objective):
 
     def forget(self) -> None:
         """Leave nothing of the training in the network."""
+
+
+def _squares(weights: dict[str, nn.Parameter]) -> Tensor:
+    return torch.stack([weight.square().sum() for weight in weights.values()]).sum()
 
 
 class _Concrete(_Objective):
@@ -250,25 +255,21 @@ class _Concrete(_Objective):
         assert isinstance(module, ChannelDropout)
         return module
 
-    def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        loss = super().loss(module, inputs, labels)
+    def penalty(self) -> Tensor:
         rates = torch.sigmoid(torch.stack(list(self.logits.values())))
         channels = torch.tensor([len(rate) for rate in self.sampler.rates.values()], device=rates.device)
         entropy = -(rates * rates.log() + (1 - rates) * (1 - rates).log())
         kept = dict(zip(self.logits, 1 - rates, strict=True))
         squares = rates.new_zeros(())
         for masks, weights in self.weights.items():
-            square = torch.stack([weight.square().sum() for weight in weights.values()]).sum()
-            squares = squares + square / math.prod(kept[mask] for mask in masks)
-        prior = squares / (2 * self.settings.prior_scale**2)
-        return loss + (prior - (channels * entropy).sum()) / self.problem.size
+            squares = squares + _squares(weights) / math.prod(kept[mask] for mask in masks)
+        return squares / (2 * self.settings.prior_scale**2) - (channels * entropy).sum()
 
     def groups(self) -> list[dict[str, Any]]:
         # A logit has further to go than a weight.
         lr = self.settings.lr
         own = {"params": list(self.logits.values()), "lr": SCALE_RATE if lr is None else 10 * lr}
-        trained = {name: weight for weights in self.weights.values() for name, weight in weights.items()}
-        return [own, *grouped(trained, self.reach, lr)]
+        return [own, *super().groups()]
 
     def sites(self) -> dict[str, list[Tensor]]:
         return {site: [logit] for site, logit in self.logits.items()}

@@ -133,7 +133,9 @@ class NUTS(Training):
         for name in chains[0].stats:
             stats[name] = (("chain", "draw"), torch.stack([chain.stats[name] for chain in chains]).numpy())
         stats = _verdict(self, history, joint, problem, sampler.values, stats).into(stats)
-        return told(self, Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock())))
+        return told(
+            self, Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock())), problem
+        )
 
 
 @dataclass
@@ -277,4 +279,5 @@ def _verdict(
     found = of_chains({name: value.numpy() for name, value in draws.items()}, advice, noted)
     found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
     stays = problem.trained(exclude=set(draws))
-    return found & of_search(history, "negative log density") if stays else found
+    search = of_search(history, "negative log density").of("the search of the weights without a prior")
+    return found & search if stays else found

@@ -28,8 +28,8 @@ from bayesdf.inference.samplers import (
     Sampler,
     StoredSampler,
 )
-from bayesdf.inference.training import Training
-from bayesdf.inference.verdict import say
+from bayesdf.inference.training import Problem, Training
+from bayesdf.inference.verdict import of_guessing, say
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
 from bayesdf.models.modes import check_precision
@@ -440,8 +440,14 @@ def settle(network: nn.Module, point: dict[str, Tensor]) -> None:
             state[name].copy_(value)
 
 
-def told(method: Training, posterior: Posterior) -> Posterior:
-    """The posterior, its verdict said on the screen."""
+def told(method: Training, posterior: Posterior, problem: Problem) -> Posterior:
+    """The posterior, held against guessing, and its verdict said on the screen."""
+    guessing = of_guessing(posterior.network.to(problem.device), problem)
+    posterior.network.cpu()
+    if guessing is not None:
+        stats = posterior.sample_stats
+        verdict = f"{stats.attrs['verdict']}; but {guessing}"
+        posterior.sample_stats = stats.assign_attrs(verdict=verdict, guessing=1)
     say(type(method).__name__, posterior.sample_stats, method.progress)
     return posterior
 

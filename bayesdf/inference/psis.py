@@ -34,7 +34,7 @@ def small(joint: Joint, problem: Problem) -> list[Batch] | None:
     if joint.numbers > NUMBERS or problem.settings.augment is not None:
         return None
     first = next(whitening.features(problem, 1, torch.arange(1)))[0]
-    vectors = all(isinstance(part, Tensor) and part.flatten(1).shape[1] == part.shape[1] for part in first)
+    vectors = all(isinstance(part, Tensor) and part.dim() == 2 for part in first)
     if not vectors or problem.size * sum(part.numel() for part in first) > FEATURES:
         return None
     return whitening.together(list(whitening.features(problem, problem.settings.batch_size)))

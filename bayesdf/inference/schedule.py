@@ -13,7 +13,8 @@ error`` is at most
 
     limit = max(LEAST, SHARE_OF_IMAGE · images)  nats.
 
-By Pinsker's inequality a gain of a hundredth of a nat an image goes with a mean change of probability of at most 0.07.
+By Pinsker's inequality a gain of a hundredth of a nat an image goes with a mean change of probability of at most 0.07,
+where the gain is a divergence of predictions, as it is near the optimum of a convex problem. Of networks it is a guide.
 """
 
 import math
@@ -64,7 +65,12 @@ class Slope:
     @property
     def flat(self) -> bool:
         """Whether what is left is shown to be little, and the objective does not rise; false for NaN."""
-        return self.most <= self.limit and -self.gain - 2 * self.error <= self.limit
+        return self.most <= self.limit and not self.rises
+
+    @property
+    def rises(self) -> bool:
+        """Whether the objective is shown to go the wrong way."""
+        return -self.gain - 2 * self.error > self.limit
 
     @property
     def most(self) -> float:

@@ -199,7 +199,7 @@ class SGMCMC(Training):
                 found = posterior(len(places))
             draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
             found.sample_stats = _verdict(mode, joint, problem, draws).into(found.sample_stats)
-        return told(self, found)
+        return told(self, found, problem)
 
 
 def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Tensor]) -> Verdict:
@@ -208,7 +208,8 @@ def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Ten
     found = of_chains({name: value.numpy() for name, value in draws.items()}, advice)
     found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
     stays = problem.trained(exclude=set(draws))
-    return found & of_search(mode, "negative log density") if stays else found
+    search = of_search(mode, "negative log density").of("the search of the weights without a prior")
+    return found & search if stays else found
 
 
 class _Chain(Objective):

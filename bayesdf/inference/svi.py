@@ -145,7 +145,7 @@ class SVI(Training):
                 history = minimise(problem, objective)
             found = posterior(history)
             found.sample_stats = objective.verdict(history).into(found.sample_stats)
-        return told(self, found)
+        return told(self, found, problem)
 
 
 class _Objective(Objective):

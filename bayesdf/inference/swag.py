@@ -12,17 +12,19 @@ et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 201
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import LowRankMultivariateNormal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference import psis
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
@@ -40,6 +42,7 @@ from bayesdf.inference.training import (
     seeded,
     set_modes,
 )
+from bayesdf.inference.verdict import Verdict, of_k_hat
 from bayesdf.inference.whitening import flat
 from bayesdf.models.detector import Detector
 
@@ -79,7 +82,8 @@ class SWAG(Training):
     rank : int
         K above, at least 2.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`, for the search of the maximum; all but `epochs`, `lr` and
+        Where a batch would hold all images it holds a quarter of them. Else
+        as for `bayesdf.inference.training.Training`, for the search of the maximum; all but `epochs`, `lr` and
         `patience` hold for the collection too. It writes a checkpoint of its own.
 
     Examples
@@ -88,7 +92,7 @@ class SWAG(Training):
     """
 
     collect_epochs: int | None = None
-    swag_lr: float = 0.2
+    swag_lr: float = 0.05
     snapshots: int = 40
     rank: int = 20
 
@@ -115,17 +119,14 @@ class SWAG(Training):
         Raises
         ------
         BayesdfError
-            There are fewer steps than snapshots, a batch holds all images (its gradient has no noise); and as
-            `bayesdf.SVI.fit`.
+            There are fewer steps than snapshots; and as `bayesdf.SVI.fit`.
         """
         clock = Clock()
         problem = pose(detector, self, train, validation)
         steps = math.ceil(problem.size / self.batch_size)
-        if steps == 1:
-            raise BayesdfError(
-                f"SWAG: batch_size is {self.batch_size} for {problem.size} images: without noise in its gradient SGD "
-                "does not wander: lower it"
-            )
+        if steps == 1:  # without noise in its gradient SGD does not wander
+            problem = replace(problem, settings=replace(self, batch_size=max(1, problem.size // 4)))
+            steps = math.ceil(problem.size / problem.settings.batch_size)
         collect_epochs = self.collect_epochs or max(10, math.ceil(10 * self.snapshots / steps))
         if collect_epochs * steps < self.snapshots:
             raise BayesdfError(
@@ -153,8 +154,27 @@ class SWAG(Training):
             sampler = walk.sampler()
             settle(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:
-                update_bn(batches(problem.train, self.batch_size, problem.device), problem.network)
-            return told(self, posterior(sampler, history, collected, rate))
+                update_bn(batches(problem.train, problem.settings.batch_size, problem.device), problem.network)
+            found = posterior(sampler, history, collected, rate)
+            found.sample_stats = _verdict(point.verdict(history), joint, problem, sampler).into(found.sample_stats)
+            return told(self, found, problem)
+
+
+def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSampler) -> Verdict:
+    """Of the search, and of the spread: SGD's is not the posterior's, and k̂ tells how far from it."""
+    data = psis.small(joint, problem) if set(joint.support.values()) == {"real"} else None
+    if data is None:
+        return search
+    normal = LowRankMultivariateNormal(sampler.loc, sampler.factor, sampler.diagonal.clamp_min(1e-12))
+    draws = iter(range(psis.DRAWS))
+
+    def drawn() -> tuple[dict[str, Tensor], Tensor]:
+        values = sampler.draw(next(draws), problem.settings.seed)
+        log_q = normal.log_prob(flat(values))
+        return {name: value.to(problem.device) for name, value in values.items()}, log_q
+
+    value = psis.of_draws(drawn, joint, problem, data)
+    return search.cautioned(of_k_hat(value), k_hat=value)
 
 
 class _Walk(Point):

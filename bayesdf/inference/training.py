@@ -44,6 +44,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 CACHE_BYTES = 1 << 30
 """Features of the training images that are kept in memory between epochs; beyond it they go to a file."""
 VALIDATION_DRAWS = 8
+_AUGMENTED = 64  # images by which augmentations are told apart
 _FIRST_STEPS, _WORTH_SAYING = 5, 10.0  # seconds that are said beforehand
 EXPLODED = 1e3
 """A loss so many times as large as the hundred before, and as 1, has exploded."""
@@ -229,6 +230,8 @@ class History:
     """What the objective would still gain; None where nothing was searched."""
     kept: tuple[int, int] | None = None
     """The epoch whose state was kept and the number of epochs, where that was before the rate fell."""
+    advice: str = "raise epochs"
+    """What to do where the search did not arrive."""
 
     def dataset(self, name: str, sign: float = 1.0) -> xr.Dataset:
         """As ``sample_stats``, the loss under the name a method gives it."""
@@ -310,36 +313,65 @@ def pose(
     weights = class_weights(labels, len(classes)) if settings.class_balanced else torch.ones(len(classes))
     example = (images, example_labels)
     described = {pattern: describe(prior) for pattern, prior in detector.priors.items()}
-    identity = functools.cache(lambda: _identity(detector, settings, train, validation, images))
+    identity = functools.cache(lambda: _identity(detector, network, settings, train, validation, images))
     return Problem(
         network, parts, train, labels, validation, described, weights.to(device), example, device, settings, identity
     )
 
 
 def _identity(
-    detector: Detector, settings: Training, train: Dataset[Any], validation: Dataset[Any] | None, images: Tensor
+    detector: Detector,
+    network: nn.Module,
+    settings: Training,
+    train: Dataset[Any],
+    validation: Dataset[Any] | None,
+    images: Tensor,
 ) -> bytes:
-    """A digest of all images, of draws from the priors, and of what augmentation makes of two images.
+    """A digest of all images and labels, of the network's modules and output, of the priors, and of augmentation.
 
-    Functions have no content that could be compared: two priors of one name, or two closures, are told apart by what
-    they give for a fixed seed.
+    Functions have no content that could be compared. Two priors, networks or augmentations of one name are told apart
+    by what they give for fixed seeds, and by their code.
     """
     digest = hashlib.sha256()
+
+    def add(*values: Tensor) -> None:
+        for value in values:
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+
     for part in (train, validation):
         fingerprint = str(getattr(part, "fingerprint", "") or "")
         digest.update(f"{part is None} {fingerprint};".encode())
+        if part is not None:
+            add(all_labels(part))
         if part is not None and not fingerprint:
-            for batch, _ in batches(part, 256, torch.device("cpu")):
-                digest.update(batch.contiguous().numpy().tobytes())
+            add(*(batch for batch, _ in batches(part, 256, torch.device("cpu"))))
+    digest.update(f"{network}".encode())
+    digest.update(repr([(name, tuple(value.shape)) for name, value in network.state_dict().items()]).encode())
+    functions = [settings.augment, getattr(settings, "guide", None), *detector.sites.values()]
+    digest.update(repr([_code(function) for function in functions]).encode())
     devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), pyro.poutine.block():
+    with torch.random.fork_rng(devices), pyro.poutine.block(), torch.no_grad():
         torch.manual_seed(0)
+        add(network(images))
         for _, site in pyro.poutine.trace(detector.sample).get_trace().iter_stochastic_nodes():
-            digest.update(site["value"].detach().contiguous().numpy().tobytes())
+            add(site["value"], torch.as_tensor(site["fn"].log_prob(site["value"])))
         if settings.augment is not None:
-            made = settings.augment(images.cpu(), torch.Generator().manual_seed(0))
-            digest.update(made.contiguous().numpy().tobytes())
+            some = torch.arange(min(_AUGMENTED, len(train)))  # type: ignore[arg-type]
+            batch = next(batches(train, _AUGMENTED, torch.device("cpu"), some))[0]
+            add(*(settings.augment(batch, torch.Generator().manual_seed(seed)) for seed in range(2)))
     return digest.digest()
+
+
+def _code(function: Any, depth: int = 3) -> Any:
+    """What a function of the user's does, as far as its code and what it closes over tell."""
+    function = getattr(function, "func", function) if isinstance(function, partial) else function
+    code = getattr(function, "__code__", None)
+    if code is None or depth == 0:
+        return _name(function) if callable(function) else repr(function)[:200]
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    held = [_code(value, depth - 1) if callable(value) else repr(value)[:200] for value in cells]
+    constants = [value for value in code.co_consts if isinstance(value, int | float | str | bytes | None)]
+    return code.co_code, constants, code.co_names, held
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
@@ -459,6 +491,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
                 kept.write(epoch, best)
             report.resize(schedule.total)
     history.slope = schedule.slope(history.loss)
+    history.advice = _advice(problem, objective)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
@@ -466,6 +499,16 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
             history.kept = (best.epoch, schedule.epochs)
     set_modes(problem, training=False)
     return history
+
+
+def _advice(problem: Problem, objective: Objective) -> str:
+    """What to do where a search did not arrive, that was not done yet."""
+    settings, sites = problem.settings, set(objective.sites())
+    if settings.epochs is not None or settings.lr is not None:
+        return "leave epochs and lr out, or raise epochs"
+    if sites and problem.trained(exclude=sites):
+        return "weights without a prior may drift without end: give them priors, or freeze='prefix'"
+    return "raise batch_size, which lowers the noise, or give more epochs than this took"
 
 
 class _Unsound(Exception):

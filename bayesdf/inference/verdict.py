@@ -15,19 +15,22 @@ Every fit ends with a verdict: converged, or not, by how much, and what to do ab
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayesdf.cli import console
 from bayesdf.errors import ConvergenceWarning
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.training import History
+from bayesdf.inference.prediction import batches
+from bayesdf.inference.training import History, Problem
+from bayesdf.models.modes import evaluating
 
 K_HAT = 0.7
 """Above it, importance weights have no usable mean (Vehtari et al., "Pareto Smoothed Importance Sampling", 2024)."""
@@ -35,6 +38,8 @@ R_HAT, ESS, E_BFMI = 1.05, 100, 0.2
 """Chains are refused with a larger R-hat, or with fewer effective draws or less energy in any number."""
 NUMBERS = 1_000
 """So many numbers of all sites, spread evenly, are looked at where chains have more."""
+GUESSED, GUESS_NATS = 128, 0.005
+"""Training images on which a fit is held against guessing, and the nats an image by which it must be better."""
 BOUNDARY = 0.02
 """A scale whose draws nearly all lie below this quantile of its prior has run to its boundary."""
 
@@ -52,12 +57,15 @@ class Verdict:
         The numbers behind it.
     cautions : tuple of str
         What a reader must know though the fit has converged.
+    early : bool
+        It has not converged because validation images stopped it early, and for no other reason.
     """
 
     converged: bool
     text: str
     figures: Mapping[str, float] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    early: bool = False
 
     def __str__(self) -> str:
         line = f"{'converged' if self.converged else 'NOT converged'}: {self.text}"
@@ -66,18 +74,24 @@ class Verdict:
     def __and__(self, other: "Verdict") -> "Verdict":
         """Both: converged where both are, the one that is not coming first."""
         first, second = (self, other) if other.converged or not self.converged else (other, self)
-        text = first.text if first.converged != second.converged else f"{first.text}; {second.text}"
+        converged = self.converged and other.converged
+        early = not converged and all(part.early for part in (self, other) if not part.converged)
         figures = {**self.figures, **other.figures}
-        return Verdict(self.converged and other.converged, text, figures, self.cautions + other.cautions)
+        return Verdict(converged, f"{first.text}; {second.text}", figures, self.cautions + other.cautions, early)
 
     def cautioned(self, caution: str | None, **figures: float) -> "Verdict":
         """With something more to say; None says nothing."""
         cautions = self.cautions + ((caution,) if caution else ())
-        return Verdict(self.converged, self.text, {**self.figures, **figures}, cautions)
+        return replace(self, cautions=cautions, figures={**self.figures, **figures})
+
+    def of(self, what: str) -> "Verdict":
+        """The same, said of a part of the fit."""
+        return replace(self, text=f"{what}: {self.text}")
 
     def into(self, stats: xr.Dataset) -> xr.Dataset:
         """``sample_stats`` with the verdict in its attributes: ``converged`` (1 or 0), ``verdict``, and the figures."""
         known = {name: value for name, value in self.figures.items() if not math.isnan(value)}
+        known |= {"early_stop": 1} if self.early else {}
         return stats.assign_attrs(converged=int(self.converged), verdict=str(self), **known)
 
 
@@ -86,8 +100,8 @@ def say(method: str, stats: xr.Dataset, progress: bool) -> None:
 
     To stop early is what validation images are given for, and no reason to warn.
     """
-    line = f"{method}: {stats.attrs['verdict']}"
-    if not stats.attrs["converged"] and "early_stop" not in stats.attrs:
+    line, attrs = f"{method}: {stats.attrs['verdict']}", stats.attrs
+    if (not attrs["converged"] and "early_stop" not in attrs) or "guessing" in attrs:
         warnings.warn(line, ConvergenceWarning, stacklevel=4)
     elif progress:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -99,31 +113,30 @@ def of_search(history: History, objective: str) -> Verdict:
     if slope is None:
         return Verdict(False, "no step was taken: raise epochs above 0, or leave epochs out")
     figures = {"gain_nats": slope.gain, "gain_error_nats": slope.error, "gain_limit_nats": slope.limit}
-    more = "leave epochs and lr out, or raise epochs"
-    if kept is not None:
-        text = (
-            f"stopped early, by the validation images: the state of epoch {kept[0] + 1} of {kept[1]} was kept, before "
-            f"the {objective} was at its lowest"
-        )
-        return Verdict(False, text, {**figures, "early_stop": 1.0})
     if math.isnan(slope.gain):
-        return Verdict(False, f"{slope.steps} steps are too few to tell whether the {objective} is flat: {more}")
-    found = f"{slope.gain:.2g} ± {2 * slope.error:.2g} nats"
-    if not slope.flat and slope.gain > 2 * slope.error:
-        text = f"the {objective} was still falling, with {found} to go after {slope.steps} steps: {more}"
-        return Verdict(False, text, figures)
-    if not slope.flat:
-        if slope.most <= slope.limit:
-            return Verdict(False, f"the {objective} rose, by {-slope.gain:.2g} nats: lower lr", figures)
-        text = f"{slope.steps} steps are too few to tell: the {objective} may have up to {slope.most:.2g} nats to go"
-        text = f"{text}: {more}"
-        return Verdict(False, text, figures)
+        text = f"{slope.steps} steps are too few to tell whether the {objective} is flat: {history.advice}"
+        return Verdict(False, text)
+    if slope.rises:
+        return Verdict(False, f"the {objective} rose, by {-slope.gain:.2g} nats: lower lr", figures)
     if not slope.settled:
         text = (
             f"the {objective} was still falling when the rate had fallen to zero, by {slope.end_gain:.2g} nats over "
             f"the last tenth of {slope.steps} steps: lower lr, or raise epochs"
         )
         return Verdict(False, text, figures)
+    if kept is not None:
+        text = (
+            f"stopped early, by the validation images: the state of epoch {kept[0] + 1} of {kept[1]} was kept, before "
+            f"the {objective} was at its lowest"
+        )
+        return Verdict(False, text, figures, early=True)
+    if not slope.flat and slope.gain > 2 * slope.error:
+        found = f"{slope.gain:.2g} ± {2 * slope.error:.2g} nats"
+        text = f"the {objective} was still falling, with {found} to go after {slope.steps} steps: {history.advice}"
+        return Verdict(False, text, figures)
+    if not slope.flat:
+        text = f"{slope.steps} steps are too few to tell: the {objective} may have up to {slope.most:.2g} nats to go"
+        return Verdict(False, f"{text}: {history.advice}", figures)
     left = max(slope.most, 0.0)
     return Verdict(True, f"the {objective} is flat after {slope.steps} steps, at most {left:.2g} nats to go", figures)
 
@@ -218,8 +231,33 @@ def of_k_hat(value: float) -> str | None:
     if value <= K_HAT:
         return None
     return (
-        f"k-hat is {value:.2f}, above {K_HAT}: the guide's shape is far from the posterior's, so trust its means more "
-        "than its spread; a richer guide (full, lowrank) or NUTS comes nearer"
+        f"k-hat is {value:.2f}, above {K_HAT}: the approximation is far from the posterior, in shape or in place; a "
+        "richer guide (full, lowrank) or NUTS comes nearer"
+    )
+
+
+@torch.no_grad()
+def of_guessing(network: nn.Module, problem: Problem) -> str | None:
+    """Whether a fit tells its own training images apart no better than their classes' shares do, as a caution.
+
+    A dead layer, or a start from which no slope leads away, is flat too.
+    """
+    order = torch.randperm(problem.size, generator=torch.Generator().manual_seed(0))[:GUESSED]
+    losses, weights = [], []
+    with evaluating(network):
+        for images, labels in batches(problem.train, problem.settings.batch_size, problem.device, order):
+            losses.append(F.cross_entropy(network(images), labels, reduction="none").cpu())
+            weights.append(problem.class_weights[labels].cpu())
+    loss, weight, labels = torch.cat(losses), torch.cat(weights), problem.labels[order]
+    shares = torch.bincount(labels, weight, minlength=len(problem.class_weights)).double() / weight.sum()
+    guess = -torch.log(shares[labels])
+    better = weight * (guess - loss)
+    if not bool(better.isfinite().all()) or float(better.mean()) > max(
+        GUESS_NATS, 2 * float(better.std()) / len(order)
+    ):
+        return None
+    return (
+        "it tells its own training images apart no better than guessing does: a layer may be dead, or they say nothing"
     )
 
 

@@ -5,7 +5,6 @@ import fcntl
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -723,14 +722,3 @@ def test_each_error_is_a_class_of_its_own_below_one() -> None:
     kinds = [getattr(ledger, name) for name in ledger.__all__ if name.endswith("Error") and name != "LedgerError"]
     assert len(kinds) == 9 and all(kind.__base__ is LedgerError for kind in kinds)
     assert all(kind.__doc__ for kind in kinds) and all(a is not b for a, b in pairwise(kinds))
-
-
-def test_the_page_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "deniability.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, object] = {"generator": TOY, "accused": decode(TOY.entropy(1, 5))[0]}
-    for block in blocks:
-        exec(block, names)
-    verdict = names["verdict"]
-    assert len(blocks) == 3 and isinstance(verdict, ledger.Verdict) and not verdict.made

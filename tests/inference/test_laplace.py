@@ -221,14 +221,14 @@ def test_other_priors_and_sites_are_refused(given, message):
 # --- the way there --------------------------------------------------------------------------------------------------
 
 
-def test_the_centre_is_the_maximum_a_posteriori():
+def test_the_search_is_that_of_map_and_ends_at_the_maximum():
     settings = {"epochs": 4, "batch_size": 8, "lr": 0.02, "progress": False, "freeze": "prefix"}
     detector = Detector(convolutional(), {"7": priors.normal(0.5)})
     found, point = (method(**settings).fit(detector, pictures()) for method in (Laplace, MAP))
-    for name, value in point.network.state_dict().items():
-        assert torch.equal(found.network.state_dict()[name], value), name
+    for name, value in point.network.state_dict().items():  # its own sites it moves on to their maximum
+        assert torch.equal(found.network.state_dict()[name], value) == (name not in detector.sites), name
     assert found.sample_stats.equals(point.sample_stats)
-    assert torch.equal(found.sampler.point()["7.weight"], point.sampler.point()["7.weight"])
+    assert found.sample_stats.attrs["newton_gain_nats"] < 0.01
 
 
 def test_batches_and_augmentation_do_not_change_the_curvature():

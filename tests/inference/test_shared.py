@@ -27,7 +27,7 @@ METHODS = {
     "pyro": SVI(guide=AutoMultivariateNormal, stored_draws=5, **QUICK),
     "swag": SWAG(collect_epochs=2, snapshots=4, rank=2, **QUICK),
     "ensemble": DeepEnsemble(members=2, **QUICK),
-    "sghmc": SGMCMC(sampling_epochs=12, stored_draws=4, **QUICK),
+    "sghmc": SGMCMC(step_size=0.05, sampling_epochs=12, stored_draws=4, **QUICK),
     "nuts": NUTS(chains=1, warmup=5, samples=5, max_tree_depth=4, **QUICK),
 }
 
