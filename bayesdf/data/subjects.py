@@ -86,11 +86,12 @@ def describe_people(manifest: pd.DataFrame) -> str:
     """
     people = {*manifest["subject"], *manifest["donor"]} - {""}
     nobody = int((manifest["subject"] == "").sum())
-    counts = f"{len(manifest)} images of {len(people)} people"
-    counts += f" ({nobody} images are of nobody)" if nobody else ""
+    counts = f"{len(manifest)} images: {len(manifest) - nobody} show {len(people)} people"
+    counts += f", {nobody} show new faces, of nobody" if nobody else ""
     if (manifest["donor"] != "").any():
         groups = circles(manifest)[manifest["subject"] != ""].nunique()
-        counts += f", who fall into {groups} groups that share no image"
+        counts += ". Some images show two people. People linked in this way stay in one split: there are "
+        counts += f"{groups} such groups"
     told = []
     for rule, text in _RULES.items() if "rule" in manifest else ():
         own = manifest[manifest["rule"] == rule]

@@ -30,7 +30,7 @@ from bayesdf.store import open_tree
 TREE = "run.zarr"
 METRICS = "metrics.json"
 SETTINGS = "settings.json"
-SHOWN = 6
+SHOWN = 3
 """How many settings that differ are named."""
 _NONE = "none"
 
@@ -43,7 +43,7 @@ def per_chain(posterior: Posterior, draws: int) -> int:
 
 
 @contextlib.contextmanager
-def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any] | None = None) -> Iterator[Path]:
     """The folder to work in; on success it becomes `out`, on failure what was finished in it waits for the next try.
 
     Parameters
@@ -52,6 +52,9 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
         Where the run shall lie. Must not exist, or be an empty folder.
     settings
         What the results depend on, as JSON takes it.
+    follows
+        The same, as it follows from the settings, the data and the package. A message names it only where no setting
+        differs.
 
     Raises
     ------
@@ -75,12 +78,19 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
         except OSError as error:
             said = f"files cannot be locked at {out} ({error.strerror}): start no second process with the same --out"
             warnings.warn(said, BayesdfWarning, stacklevel=3)
-        text = json.dumps(dict(settings), indent=2, sort_keys=True, default=str)
+        text = json.dumps({**settings, **(follows or {})}, indent=2, sort_keys=True, default=str)
         note = partial / SETTINGS
         if not note.is_file() or note.read_text() != text:
             if _worth_keeping(partial):
+                before = _noted(note)
+                if before is None:
+                    raise BayesdfError(
+                        f"{partial}, where a run would work, holds other files and no readable {SETTINGS}: choose "
+                        "another --out"
+                    )
+                differences = _differences(before, json.loads(text), follows or {})
                 raise BayesdfError(
-                    f"{partial} holds the work of a stopped run with other settings ({_differences(note, text)}): "
+                    f"{partial} holds the work of a stopped run with other settings ({differences}): "
                     "give its settings to go on with it, another --out to keep it, or delete that folder to start over"
                 )
             _empty(partial)
@@ -102,18 +112,34 @@ def workspace(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
 
 def refuse_used(out: Path) -> None:
     """Raise `BayesdfError` if there is something where a run shall be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BayesdfError(f"{out} is in use: choose another --out, or move or delete it")
-
-
-def _differences(note: Path, text: str) -> str:
-    """The settings that a stopped run noted and those of now, where they differ."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BayesdfError(f"--out {out} is a file: choose another --out")
+    if (out / TREE).is_dir() and (out / METRICS).is_file():
+        raise BayesdfError(f"{out} holds a run that has finished: open {out / 'report.html'}, or choose another --out")
     try:
-        before = _flat(json.loads(note.read_text()))
+        used = any(out.iterdir())
+    except OSError as error:
+        raise BayesdfError(f"cannot read {out}: {error.strerror or error}; choose another --out") from None
+    if used:
+        raise BayesdfError(f"{out} holds other files: choose another --out")
+
+
+def _noted(note: Path) -> dict[str, Any] | None:
+    """The settings that a stopped run noted; None where they cannot be read."""
+    try:
+        noted = json.loads(note.read_text())
     except (OSError, ValueError):
-        return f"it has no readable {note.name}"
-    now = _flat(json.loads(text))
-    names = [name for name in sorted({*before, *now}) if before.get(name, _NONE) != now.get(name, _NONE)]
+        return None
+    return noted if isinstance(noted, dict) else None
+
+
+def _differences(noted: Mapping[str, Any], given: Mapping[str, Any], follows: Mapping[str, Any]) -> str:
+    """The settings that a stopped run noted and those of now, where they differ; what follows only where none does."""
+    before, now = _flat(dict(noted)), _flat(dict(given))
+    differ = [name for name in sorted({*before, *now}) if before.get(name, _NONE) != now.get(name, _NONE)]
+    names = [name for name in differ if name.split(".")[0] not in follows] or differ
     shown = [f"{name}: {before.get(name, _NONE)} then, {now.get(name, _NONE)} now" for name in names[:SHOWN]]
     if len(names) > SHOWN:
         shown.append(f"and {len(names) - SHOWN} more")

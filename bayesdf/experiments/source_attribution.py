@@ -38,20 +38,16 @@ from bayesdf.experiments.run import (
     write_metrics,
     write_tables,
 )
-from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior
+from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior
 from bayesdf.inference.training import Training
 from bayesdf.models import Detector
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import write_tree
 
-METHODS = presentation.METHODS
-FEW = 5
-"""Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 
 
 FACTORIES: dict[str, Callable[..., Training]] = {
-    "map": MAP,
     # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.
     "svi": lambda **common: SVI(guide="normal", init_scale=1.0, scale_lr=0.05, **common),
     "svi_lowrank": lambda **common: SVI(guide="lowrank", init_scale=1.0, scale_lr=0.05, **common),
@@ -65,14 +61,31 @@ FACTORIES: dict[str, Callable[..., Training]] = {
     "sghmc": SGMCMC,
     "nuts": NUTS,
 }
-"""A method by its name on the command line, as this study uses it."""
+"""A method by its name on the command line, as this study uses it. MAP is none: a single draw has no uncertainty."""
+METHODS = {name: presentation.METHODS[name] for name in FACTORIES}
+"""Methods of this study as they are called in text."""
+VALIDATED = ("mc_dropout", "concrete_dropout")
+"""Methods that train the whole last stage: they stop at the best validated epoch, not when the objective is flat."""
+VALIDATED_EPOCHS = 5
+"""Epochs of these unless --epochs says otherwise."""
+UNTIL_FLAT = f"until the objective is flat; {VALIDATED_EPOCHS} for {' and '.join(VALIDATED)}"
+"""What --epochs is by default, in words."""
 DEFAULT = ("svi", "mc_dropout")
 LAST_LAYER = ("laplace_full", "laplace_kron", "nuts")
 """Methods whose priors are over the classifier alone: Laplace takes no more, NUTS would take hours."""
 
 
-def method(name: str, *, epochs: int | None, seed: int, device: str, checkpoint: Path | None = None) -> Training:
-    """An inference method by its name on the command line."""
+def method(name: str, *, epochs: int | None = None, seed: int, device: str, checkpoint: Path | None = None) -> Training:
+    """An inference method by its name on the command line.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training images. None: until the objective is flat, or `VALIDATED_EPOCHS` where the method is
+        one of `VALIDATED`.
+    """
+    if epochs is None and name in VALIDATED:
+        epochs = VALIDATED_EPOCHS
     common: dict[str, Any] = {
         "epochs": epochs,
         "freeze": "prefix",
@@ -92,7 +105,14 @@ def main(
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(METHODS)}.")
     ] = ",".join(DEFAULT),
     draws: options.Draws = 50,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images for each posterior.")] = 5,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training images for each posterior. By default "
+            f"{UNTIL_FLAT}, which keep the epoch that validates best.",
+            show_default=False,
+        ),
+    ] = None,
     warm_epochs: options.WarmEpochs = 30,
     size: options.Size = 64,
     out: Annotated[Path, typer.Option(help="Folder of the run; must be new or empty.")] = Path(
@@ -106,7 +126,11 @@ def main(
     split: options.Split = "",
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A quick look: one epoch, ten draws. Its figures mean little."),
+        typer.Option(
+            "--quick",
+            help="A quick look: one epoch, at most two warm epochs and ten draws, whatever the other options say. Its "
+            "figures mean little.",
+        ),
     ] = False,
 ) -> None:
     """Tell the generator of a fake from a detector's uncertainty about it.
@@ -117,10 +141,14 @@ def main(
     The run folder holds run.zarr (all draws and results, for xarray), metrics.json, tables/, figures/ and report.html.
     A run that was stopped goes on where it was when the same command is given again.
     """
-    names = options.known_methods(methods, METHODS)
-    options.check(draws, epochs, warm_epochs, size)
+    names = _with_uncertainty(methods)
+    options.check(draws, epochs, warm_epochs, size, detector, device)
+    fractions = options.fractions(split)
     if quick:
-        epochs, warm_epochs, draws = min(epochs, 1), min(warm_epochs, 2), min(draws, 10)
+        if epochs not in (None, 1):
+            warnings.warn(f"--quick overrides --epochs {epochs}: one epoch", BayesdfWarning, stacklevel=1)
+        epochs, warm_epochs, draws = 1, min(warm_epochs, 2), min(draws, 10)
+        console.print(f"a quick look: one epoch, {draws} draws; its figures mean little")
     started = time.monotonic()
     out = out.resolve()
     refuse_used(out)
@@ -135,7 +163,6 @@ def main(
         "skip_unreadable": skip_unreadable,
         "split": split,
     }
-    fractions = options.fractions(split)
     console.print(f"[bold]1/4[/] images: {escape(data_)}")
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
@@ -143,7 +170,7 @@ def main(
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
     recipe = {name: method(name, epochs=epochs, seed=seed, device="auto").settings() for name in METHODS}
     begun = {"fingerprint": collection.fingerprint, "start": warm_start.digest(detector, collection), "methods": recipe}
-    with workspace(out, {**settings, **begun}) as folder:
+    with workspace(out, settings, begun) as folder:
         posteriors = {}
         for name in names:
             console.print(f"[bold]2/4[/] posterior by {METHODS[name]}")
@@ -151,7 +178,7 @@ def main(
         console.print(f"[bold]3/4[/] {draws} draws for each of {len(collection.val) + len(collection.test)} images")
         results = {name: study(posterior, collection, draws, seed, device) for name, posterior in posteriors.items()}
         console.print("[bold]4/4[/] tables, figures, report")
-        settings |= {"draws": draws, "method": ",".join(names), "device": device}
+        settings |= {"draws": draws, "method": ",".join(names), "device": device, "quick": quick}
         seconds = time.monotonic() - started
         _write(folder, results, collection, settings, seconds)
     rows = ((label, *cells) for label, cells in presentation.headline(results).items())
@@ -159,9 +186,8 @@ def main(
     people = presentation.people(results)
     title = f"People the detector never saw (95 % intervals over {people} people)"
     announce(title, columns, rows, out, time.monotonic() - started)
-    if people < FEW:
-        message = f"intervals over {people} people are too short: add people, or give the test more of them (--split)"
-        warnings.warn(message, BayesdfWarning, stacklevel=1)
+    if people < presentation.FEW:
+        warnings.warn(presentation.few(people), BayesdfWarning, stacklevel=1)
 
 
 def study(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
@@ -229,6 +255,15 @@ def _penultimate(tree: xr.DataTree) -> xr.DataArray:
 def _of_fakes(trees: list[xr.DataTree], features: Callable[[xr.DataTree], xr.DataArray]) -> xr.DataArray:
     parts = [features(tree) for tree in trees]
     return xr.concat([part[(part["source"] != data.REAL).values] for part in parts], "image")
+
+
+def _with_uncertainty(given: str) -> list[str]:
+    """The methods given; MAP is refused."""
+    if "map" in (name.strip() for name in given.split(",")):
+        raise BayesdfError(
+            "--method map: MAP has a single draw, so there is no uncertainty to read; choose from " + ", ".join(METHODS)
+        )
+    return options.known_methods(given, METHODS)
 
 
 def _posterior(
@@ -305,7 +340,7 @@ def _write(
         results,
         pictures,
         tables,
-        settings,
+        settings if settings["epochs"] is not None else {**settings, "epochs": UNTIL_FLAT},
         _notes(collection, settings),
         collection.credit,
     )

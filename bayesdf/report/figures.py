@@ -121,7 +121,10 @@ def uncertainty_by_source(
         ax.set_title(f"{plain(name, 22)} ({own.sum()})", loc="left", color=legible(colours[name]))
     tidy(axes, len(names))
     figure.supxlabel("aleatoric uncertainty: the image is ambiguous (nats)", fontsize=10)
-    figure.supylabel("epistemic: the draws disagree (nats)", fontsize=10)
+    # One row of panels is lower than the label is long, and the middle of the axes lies below that of the figure.
+    figure.supylabel(
+        f"epistemic:{' ' if rows > 1 else chr(10)}the draws disagree (nats)", fontsize=10, y=0.45, ma="center"
+    )
     floored = int(((x == FLOOR) | (y == FLOOR)).sum())
     note = f"; {floored} below {FLOOR:g} drawn at {FLOOR:g}" if floored else ""
     head(

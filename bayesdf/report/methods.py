@@ -38,6 +38,24 @@ def converged(tree: xr.DataTree) -> bool:
     return bool(tree["sample_stats"].attrs.get("converged", 0))
 
 
+def unconverged(verdicts: pd.DataFrame) -> list[str]:
+    """What a reader must know of the fits that have not converged, a sentence each; of more than two, one of all.
+
+    Parameters
+    ----------
+    verdicts
+        As the function `verdicts` returns.
+    """
+    bad = verdicts["verdict"][~verdicts["verdict"].str.startswith("converged")]
+    if len(bad) > 2:
+        names = ", ".join(map(str, bad.index))
+        return [f"{len(bad)} of {len(verdicts)} fits have not converged: {names}. The table of verdicts says why."]
+    return [
+        f"The fit by {name} has not converged: {text.removeprefix('NOT converged: ').rstrip('.')}."
+        for name, text in bad.items()
+    ]
+
+
 def verdicts(trees: Mapping[str, xr.DataTree]) -> pd.DataFrame:
     """A row a fit, by the names of the trees."""
     rows = {name: {"verdict": verdict(tree)} for name, tree in trees.items()}

@@ -64,6 +64,8 @@ GLOSSARY: dict[str, str] = {
 }
 """The words a report uses, for readers who have not met them."""
 
+QUICK = "This run was a quick look (--quick): its figures mean little."
+"""The first caution of a page whose settings say `quick`."""
 
 Drawing = Figure | bytes
 """A figure, or the bytes of a PNG."""
@@ -130,6 +132,7 @@ def write_page(
     *,
     question: str = "",
     answer: str = "",
+    cautions: Sequence[str] = (),
     highlights: Mapping[str, str | float | Estimate] | None = None,
     settings: Mapping[str, object] | None = None,
     credits: Sequence[str] = (),
@@ -149,6 +152,8 @@ def write_page(
         What was asked, in a sentence.
     answer
         The result, in two sentences, up front.
+    cautions
+        What a reader must know before believing the answer, a paragraph each, above it.
     highlights
         Label -> figure, shown large under the answer; an `Estimate` is shown with its interval.
     settings
@@ -171,6 +176,7 @@ def write_page(
             title=title,
             question=question,
             answer=answer,
+            cautions=cautions,
             highlights=[_highlight(label, value) for label, value in (highlights or {}).items()],
             sections=_with_anchors(sections),
             settings={str(name): _text(value) for name, value in (settings or {}).items()},
@@ -181,6 +187,11 @@ def write_page(
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
+
+
+def of_quick(settings: Mapping[str, object]) -> list[str]:
+    """The caution of a quick look, if these settings say that the run was one."""
+    return [QUICK] if settings.get("quick") else []
 
 
 def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:

@@ -23,8 +23,8 @@ from bayesdf.report.figures import (
     source_accuracy,
     uncertainty_by_source,
 )
-from bayesdf.report.methods import EXPLAINED, METHODS, converged, verdict, verdicts
-from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
+from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged, verdict, verdicts
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
 
 MAIN = "uncertainty"
 CONTROL = "mean_probability"
@@ -55,6 +55,8 @@ DRAWN = (
 """What the intervals stand on."""
 KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
 """Kinds of fakes, and how they are called; a pooled figure depends on how many there are of each."""
+FEW = 5
+"""Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 
 Results = Mapping[str, xr.DataTree]
 
@@ -130,6 +132,11 @@ def people(results: Results) -> int:
     return int(next(iter(results.values()))["metrics"].attrs["people"])
 
 
+def few(people: int) -> str:
+    """What to know of intervals over fewer people than `FEW`, and what to do."""
+    return f"intervals over {people} people are too short: add people, or give the test more of them (--split)"
+
+
 def headline(results: Results) -> dict[str, list[str]]:
     """The figures that answer the question, a list over methods for each: text as printed."""
 
@@ -175,12 +182,14 @@ def page(
     notes
         What a reader must know of how this run was made, a sentence or two each.
     """
-    best, tree = max(results.items(), key=lambda item: _estimate(_sources(item[1]), MAIN, "accuracy"))
+    named = {name: _estimate(_sources(tree), MAIN, "accuracy").value for name, tree in results.items()}
+    best = max(named, key=lambda name: named[name])
+    tree = results[best]
     sources = _sources(tree)
     accuracy, ratio = _estimate(sources, MAIN, "accuracy"), _estimate(sources, MAIN, "accuracy_ratio")
     detection = tree["metrics"].to_dataset()
     answer = (
-        f"From its uncertainty alone, {METHODS[best]}{' (the better method here)' if len(results) > 1 else ''} "
+        f"From its uncertainty alone, {METHODS[best]}{_standing(best, named)} "
         f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before "
         f"(95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
         f"{_chance(sources):.0%}, and the mean probability alone "
@@ -208,6 +217,7 @@ def page(
                 Table(
                     _side_by_side(results), f"Each figure with its 95 % interval over {people(results)} people. {DRAWN}"
                 ),
+                *_outside(results),
                 Table(tables["verdicts"], EXPLAINED),
                 *(part for name in results for part in _detection(name, figures, tables)),
             ],
@@ -220,6 +230,11 @@ def page(
         sections,
         question="A detector answers real or fake. Does it betray, by how unsure it is, who made a fake?",
         answer=answer,
+        cautions=[
+            *of_quick(settings),
+            *unconverged(tables["verdicts"]),
+            *([f"Few people: {few(people(results))}."] if people(results) < FEW else []),
+        ],
         highlights={
             f"{METHODS[name]}: source from uncertainty": _estimate(_sources(tree), MAIN, "accuracy")
             for name, tree in results.items()
@@ -228,6 +243,33 @@ def page(
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=GLOSSARY,
     )
+
+
+def _standing(best: str, named: Mapping[str, float]) -> str:
+    """How the method that names most sources stands beside the others, in brackets; nothing where it is alone."""
+    level = [METHODS[name] for name, value in named.items() if value == named[best] and name != best]
+    if level:
+        return f" (no better here than {', '.join(level)})"
+    return f" (the {'better' if len(named) == 2 else 'best'} method here)" if len(named) > 1 else ""
+
+
+def _outside(results: Results) -> list[str]:
+    """A note on the intervals that do not contain their own figure, if there are any."""
+    found = []
+    for name, tree in results.items():
+        detection = tree["metrics"].to_dataset()
+        for key, label in DETECTION.items():
+            if key in detection:
+                value, low, high = analysis.estimate(detection, key)
+                if value < low or value > high:
+                    found.append(f"{label} ({METHODS[name]})")
+    if not found:
+        return []
+    return [
+        f"These intervals do not contain their own figure: {', '.join(found)}. This happens with few people: a "
+        "resample holds fewer different people than the test, and figures such as the calibration error grow when "
+        "people are fewer. Read such an interval as too high or too low by that much."
+    ]
 
 
 def _by_kind(sources: pd.DataFrame) -> dict[str, Estimate]:

@@ -159,7 +159,8 @@ def test_frames_of_one_video_are_linked() -> None:
 
 def test_what_was_taken_for_a_person_is_said() -> None:
     text = data.describe_people(manifest([*ORIGINALS, *SWAPS, "vae/img_1.png"]))
-    assert text.startswith("25 images of 13 people, who fall into 7 groups") and "\n" not in text
+    assert text.startswith("25 images: 25 show 13 people. Some images show two people. ")
+    assert "there are 7 such groups. " in text and "\n" not in text
     assert "(12 images, such as swap/000_001.png: 000 and 001)" in text
     assert "every number after a general word (1 images, such as vae/img_1.png: img_1)" in text
 

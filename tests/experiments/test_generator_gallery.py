@@ -19,7 +19,7 @@ def test_every_generator_has_a_row_and_a_distance(tmp_path: Path) -> None:
     made = table.loc[list(GENERATORS)]
     assert (made["kernel_low"] <= made["kernel_high"]).all()
     assert table.loc[generator_gallery.HELD_OUT, "kernel"] < table.loc[generator_gallery.BLURRED, "kernel"]
-    with pytest.raises(BayesdfError, match="in use"):
+    with pytest.raises(BayesdfError, match="holds other files"):
         generator_gallery.main(images=40, out=out, seed=3)
 
 

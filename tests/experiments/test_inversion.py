@@ -313,7 +313,7 @@ def call(
         (["--candidates", ","], "two candidates or more"),
         (["--images", "1"], "--images 1: give 4 to 1000"),
         (["--steps", "1"], "--steps 1: give 2"),
-        (["--out", "taken"], "taken is in use"),
+        (["--out", "taken"], "taken holds other files"),
         (["--out", "file/below"], "cannot write to .*file/below"),
     ],
 )

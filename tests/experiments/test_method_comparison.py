@@ -180,7 +180,7 @@ def test_every_method_is_set_alike(photos: Path) -> None:
         (["--draws", "1"], "at least 2 draws"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--data", "nowhere"], "no folder at nowhere"),
-        (["--out", "taken"], "taken is in use"),
+        (["--out", "taken"], "taken holds other files"),
         (["--detector", "resnet81"], "there is no network 'resnet81'"),
     ],
 )

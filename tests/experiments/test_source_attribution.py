@@ -116,15 +116,19 @@ def test_it_finds_the_sources_of_unseen_people(
         (["--data", "nowhere"], "no folder at nowhere"),
         (["--method", "magic"], "unknown method 'magic'"),
         (["--method", ","], "--method is empty"),
+        (["--method", "svi,map"], "MAP has a single draw, so there is no uncertainty to read; choose from svi, "),
         (["--draws", "0"], "--draws 0"),
         (["--draws", "1"], "at least 2 draws"),
         (["--epochs", "-1"], "at least 0"),
-        (["--detector", "resnet81", "--data", "PHOTOS", "--size", "32"], "there is no network 'resnet81'.*resnet18"),
+        (["--detector", "resnet81"], "--detector resnet81: there is no network 'resnet81'.*resnet18"),
         (["--split", "0.5,0.5"], "--split '0.5,0.5': give three numbers"),
         (["--split", "0.5,0.2,0.3"], "the embedded data's split is fixed"),
-        (["--data", "PHOTOS", "--split", "0.5,0.2,0.2", "--size", "32"], "three positive numbers that add up to 1"),
-        (["--device", "tpu", "--data", "PHOTOS", "--size", "32"], "tpu"),
-        (["--data", "PHOTOS", "--out", "taken"], "taken is in use"),
+        (["--split", "60,15,25"], "--split '60,15,25': .* add up to 1, such as 0.6,0.15,0.25"),
+        (["--split", "1,0.5,-0.5"], "three positive numbers that add up to 1, such as 0.6,0.15,0.25"),
+        (["--device", "gpu"], "--device gpu: there is no such device here; choose from auto, cpu"),
+        (["--out", "taken"], "taken holds other files: choose another --out$"),
+        (["--out", "file"], "file is a file: choose another --out"),
+        (["--out", "done"], "done holds a run that has finished: open .*done/report.html"),
         (["--data", "PHOTOS", "--out", "file/below"], "cannot write to .*file/below"),
     ],
 )
@@ -140,12 +144,14 @@ def test_bad_input_is_one_line_and_status_2(
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("mine")
     (tmp_path / "file").write_text("a file")
+    (tmp_path / "done" / run.TREE).mkdir(parents=True)
+    (tmp_path / "done" / run.METRICS).write_text("{}")
     status, said = call(monkeypatch, capsys, [str(photos) if item == "PHOTOS" else item for item in arguments])
     assert status == 2, said
     lines = [line for line in said.splitlines() if "bayesdf:" in line]
     assert len(lines) == 1 and re.search(message, lines[0]), said
     assert not list(tmp_path.glob("runs/*"))
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == ["file", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "runs") == ["done", "file", "taken"]
 
 
 def call(
@@ -157,6 +163,28 @@ def call(
     with pytest.raises(SystemExit) as left:
         run_cli(source_attribution.main)
     return left.value.code, capsys.readouterr().err
+
+
+def test_epochs_go_on_until_flat_but_where_validation_stops_them() -> None:
+    given = {
+        name: source_attribution.method(name, seed=0, device="cpu").epochs for name in source_attribution.FACTORIES
+    }
+    assert "map" not in given
+    assert {name: epochs for name, epochs in given.items() if epochs is not None} == dict.fromkeys(
+        ("mc_dropout", "concrete_dropout"), source_attribution.VALIDATED_EPOCHS
+    )
+    assert source_attribution.method("mc_dropout", epochs=2, seed=0, device="cpu").epochs == 2
+
+
+def test_quick_says_what_it_overrides(tmp_path: Path) -> None:
+    given = {"data_": str(tmp_path / "nowhere"), "out": tmp_path / "out", "quick": True}
+    with (
+        pytest.warns(BayesdfWarning, match="--quick overrides --epochs 7"),
+        pytest.raises(BayesdfError, match="no folder at"),
+    ):
+        source_attribution.main(**given, epochs=7)
+    with pytest.raises(BayesdfError, match="no folder at"):
+        source_attribution.main(**given, epochs=1)
 
 
 def test_a_mistake_ends_the_process_with_status_2(tmp_path: Path) -> None:
@@ -206,25 +234,34 @@ def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
     with run.workspace(out, {"seed": 0}) as folder:
         assert (folder / "half").read_text() == "done so far"
     assert (out / "half").is_file() and not (out / "lock").exists()
-    with pytest.raises(BayesdfError, match="in use"), run.workspace(out, {"seed": 0}):
+    with pytest.raises(BayesdfError, match="holds other files"), run.workspace(out, {"seed": 0}):
         pass
 
 
 def test_a_stopped_run_with_other_settings_is_kept_and_the_difference_said(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    settings = {"seed": 0, "methods": {"svi": {"epochs": 5, "lr": 0.1}}, "data": "embedded"}
-    other = {"seed": 0, "methods": {"svi": {"epochs": 8, "lr": 0.1}}, "data": "embedded", "size": 64}
-    with pytest.raises(RuntimeError), run.workspace(out, settings) as folder:
+    settings = {"seed": 0, "epochs": None, "data": "embedded"}
+    follows = {"fingerprint": "a", "methods": {"svi": {"epochs": None, "seed": 0}}}
+    with pytest.raises(RuntimeError), run.workspace(out, settings, follows) as folder:
         (folder / "half").write_text("done so far")
         raise RuntimeError
-    with pytest.raises(BayesdfError) as said, run.workspace(out, other):
-        pass
-    message = str(said.value)
-    assert "(methods.svi.epochs: 5 then, 8 now; size: none then, 64 now)" in message and "\n" not in message
+
+    def refused(change: dict[str, object], follows: dict[str, object]) -> str:
+        with pytest.raises(BayesdfError) as said, run.workspace(out, settings | change, follows):
+            pass
+        return str(said.value)
+
+    # An option comes alone: what follows from it differs too, and says nothing new.
+    other = {"fingerprint": "b", "methods": {"svi": {"epochs": 8, "seed": 3}}}
+    message = refused({"seed": 3}, other)
+    assert "(seed: 0 then, 3 now)" in message and "\n" not in message
     assert str(tmp_path / "run.partial") in message and "another --out" in message
-    with run.workspace(out, settings) as folder:
+    assert "(epochs: null then, 8 now; size: none then, 64 now)" in refused({"epochs": 8, "size": 64}, other)
+    assert '(fingerprint: "a" then, "b" now)' in refused({}, follows | {"fingerprint": "b"})
+    assert "; and 2 more)" in refused({name: 1 for name in "vwxyz"}, follows)
+    with run.workspace(out, settings, follows) as folder:
         assert (folder / "half").read_text() == "done so far"
-        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, settings):
+        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, settings, follows):
             pass
 
 
@@ -232,8 +269,9 @@ def test_a_folder_that_no_run_left_is_not_emptied(tmp_path: Path) -> None:
     precious = tmp_path / "run.partial" / "precious"
     precious.parent.mkdir()
     precious.write_text("kept")
-    with pytest.raises(BayesdfError, match=r"no readable settings\.json"), run.workspace(tmp_path / "run", {"seed": 0}):
-        pass
+    with pytest.raises(BayesdfError, match=r"no readable settings\.json") as said:
+        run.workspace(tmp_path / "run", {"seed": 0}).__enter__()
+    assert "delete" not in str(said.value)
     assert precious.read_text() == "kept"
 
 

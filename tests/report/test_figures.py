@@ -62,6 +62,16 @@ def test_uncertainty_has_a_panel_a_source(uncertainty):
         uncertainty_by_source(uncertainty.drop_vars("source"))
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_label_of_the_axis_stays_below_the_subtitle(uncertainty, columns):
+    figure = uncertainty_by_source(uncertainty, columns=columns)
+    figure.draw_without_rendering()
+    label = next(text for text in figure.texts if text.get_text().startswith("epistemic"))
+    subtitle = next(text for text in figure.texts if text.get_text().startswith("60 images"))
+    assert label.get_window_extent().y1 < subtitle.get_window_extent().y0
+    assert label.get_window_extent().y0 > 0
+
+
 def test_reliability_diagram_says_counts_and_error(table):
     figure = labelled(
         reliability_diagram(table, Estimate(0.046, 0.03, 0.06)),

@@ -19,6 +19,7 @@ from bayesdf.report.style import png
 
 DRAWS = {"map": 1, "svi": 6, "nuts": 8}
 SEEN, UNSEEN = 40, 12
+STUCK = {"converged": 0, "verdict": "NOT converged: R-hat 1.31: raise samples"}
 OTHERS = [name for name in METHODS if name != "map"]
 
 
@@ -74,6 +75,7 @@ def posterior(name: str, seed: int) -> xr.DataTree:
         "/left_out/uncertainty": analysis.decompose(unknown),
         "/metrics": to_dataset(told).assign_attrs(images=SEEN, clusters=5),
         "/cost": xr.Dataset(price),
+        "/sample_stats": xr.Dataset(attrs=STUCK if name == "nuts" else {"converged": 1, "verdict": "converged: flat"}),
     }
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"images": 80}), **groups})
 
@@ -207,11 +209,14 @@ def test_the_page_answers_first(
     )
     assert "<b>" not in text and 'src="http' not in text and "<script" not in text
     assert text.count("data:image/png") == 6
+    stuck = len(tree["nuts"].children)
+    assert f"{stuck} of {3 * stuck} fits have not converged: NUTS, seed 0, " in text
+    assert "quick look" in text.split("judged best by")[0]
 
 
 def page(folder: Path, tree: xr.DataTree, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> str:
     path = folder / "report.html"
-    settings = {"left_out": "swap", "seeds": len(tree["svi"].children)}
+    settings = {"left_out": "swap", "seeds": len(tree["svi"].children), "quick": True}
     presentation.page(path, tree, figures, tables, settings, ["A note."], "someone")
     return path.read_text()
 

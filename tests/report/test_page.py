@@ -59,6 +59,7 @@ def page(tmp_path, counts, summary):
         ],
         question="What was asked?",
         answer="What came out.",
+        cautions=[f"Beware {ATTACK}"],
         highlights={"balanced accuracy": Estimate(0.912, 0.88, 0.94), "generators": 5, ATTACK: "x"},
         settings={"seed": 0, "folder": f"/data/{ATTACK}", "methods": ["svi", "mc_dropout"]},
         credits=[f"Photographs by {ATTACK}"],
@@ -74,6 +75,7 @@ def test_page_is_well_formed_and_complete(page):
     for expected in (
         "What was asked?",
         "What came out.",
+        "Beware",
         "0.91",
         "0.88 to 0.94",
         "Another paragraph.",

@@ -67,10 +67,10 @@ def main(
         "steps": steps,
         "seed": seed,
     }
-    with workspace(out, {**settings, "rival_weights": weights_digest(rival)}) as folder:
+    with workspace(out, settings, {"rival_weights": weights_digest(rival)}) as folder:
         results = study(folder, accused, rival, samples=samples, images=images, steps=steps, seed=seed)
         console.print("[bold]6/6[/] tables, figures, report")
-        _write(folder, results, settings, time.monotonic() - started)
+        _write(folder, results, settings | {"quick": quick}, time.monotonic() - started)
     console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
     columns = ("", "inversion convicts", "ledger says made")
     rows, seconds = presentation.verdicts(results), time.monotonic() - started

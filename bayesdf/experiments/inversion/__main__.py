@@ -92,10 +92,12 @@ def main(
     refuse_used(out)
     sources = {name: generator for name, generator in GENERATORS.items() if name in chosen or not generator.invertible}
     settings = {"bayesdf": __version__, "candidates": ",".join(chosen), **asdict(plan), "weights": _weights()}
-    with workspace(out, settings) as folder:
+    options = {name: settings[name] for name in ("bayesdf", "candidates", "images", "steps", "forgiving", "seed")}
+    follows = {name: value for name, value in settings.items() if name not in options}
+    with workspace(out, options, follows) as folder:
         tree = study(folder, sources, {name: GENERATORS[name] for name in chosen}, plan)
         seconds = time.monotonic() - started
-        _write(folder, tree, settings, seconds)
+        _write(folder, tree, settings | {"quick": quick}, seconds)
         shutil.rmtree(folder / WORK, ignore_errors=True)
     rows = ((label, *cells) for label, cells in presentation.headline(tree).items())
     columns = ("", "candidates' samples", "all sources")

@@ -65,17 +65,18 @@ def main(
     tables/, figures/ and report.html. A run that was stopped goes on where it was when the same command is given again.
     """
     names = sorted(options.known_methods(methods, FACTORIES), key=list(FACTORIES).index)
-    options.check(draws, epochs, warm_epochs, size)
+    options.check(draws, epochs, warm_epochs, size, detector, device)
     if not 1 <= seeds <= 100:
         raise BayesdfError(f"--seeds {seeds}: give at least 1 (2 or more for intervals), and at most 100")
+    fractions = options.fractions(split)
     if quick:
+        console.print("a quick look: one epoch, two seeds, ten draws at most, whatever the options say")
         epochs, warm_epochs, draws, seeds = min(epochs, 1), min(warm_epochs, 2), min(draws, 10), min(seeds, 2)
     if seeds == 1:
         console.print("one seed: there will be no intervals over seeds, only those over people")
     started = time.monotonic()
     out = out.resolve()
     refuse_used(out)
-    fractions = options.fractions(split)
     console.print(f"[bold]1/4[/] images: {escape(data_)}, without {escape(left_out)}")
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
@@ -102,7 +103,7 @@ def main(
         "prior_scale": PRIOR_SCALE,
         "methods": recipes,
     }
-    with workspace(out, {**settings, **begun}) as folder:
+    with workspace(out, settings, begun) as folder:
         console.print("[bold]2/4[/] the point estimate that all start from")
         network = warm_start.start(
             detector, rest, keep=folder / "warm_start.safetensors", epochs=warm_epochs, seed=seed, device=device

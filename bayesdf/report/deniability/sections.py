@@ -8,7 +8,7 @@ import pandas as pd
 
 from bayesdf.report.deniability.results import Results
 from bayesdf.report.deniability.shares import answer, at_most, independent, innocent, percents, searched, share
-from bayesdf.report.page import Drawing, Picture, Section, Table, write_page
+from bayesdf.report.page import Drawing, Picture, Section, Table, of_quick, write_page
 
 GLOSSARY = {
     "ledger": "The developer's append-only log: a record for each sample, written before the sample's entropy is used.",
@@ -52,6 +52,7 @@ def page(
         ],
         question=f"A picture looks as if {facts['generator']} had made it. Did it? Its developer keeps a ledger.",
         answer=answer(results),
+        cautions=of_quick(settings),
         highlights={
             "searched entropy: inversion convicts": share(searched(results), "convicted"),
             "searched entropy: ledger says made": share(searched(results), "made"),

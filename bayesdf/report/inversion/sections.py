@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayesdf.faces import CREDIT
 from bayesdf.report.inversion.names import estimate, part_of
-from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
 from bayesdf.report.style import in_order
 
 WORDS = {
@@ -77,6 +77,7 @@ def page(
         question="Can the generator of a picture be told by asking each candidate to make the picture again, and does "
         "that stand where a classifier falls?",
         answer=_answer(tree, tables),
+        cautions=of_quick(settings),
         highlights={
             "candidates' samples, 8 bits": estimate(tree, "clean", "accuracy_candidates"),
             "after JPEG quality 90": estimate(tree, "inversion", "accuracy_candidates"),

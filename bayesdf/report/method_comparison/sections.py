@@ -9,8 +9,8 @@ import xarray as xr
 
 from bayesdf.report.method_comparison.names import COST, QUALITY
 from bayesdf.report.method_comparison.tables import PAIRED
-from bayesdf.report.methods import EXPLAINED, METHODS
-from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, write_page
+from bayesdf.report.methods import EXPLAINED, METHODS, unconverged
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
 
 WORDS = {
     **GLOSSARY,
@@ -69,6 +69,7 @@ def page(
         question="Many methods turn the same detector into one that knows how sure it is. Which is right most often, "
         "which knows when it errs, which doubts what it has never seen, and at what price?",
         answer=answer(tables, left_out),
+        cautions=[*of_quick(settings), *unconverged(tables["verdicts"])],
         settings=settings,
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=WORDS,
