@@ -16,6 +16,10 @@ FAR = 0.5
 """Beyond the range of the training images, in widths of that range: X * 2 - 1 of [0, 1] reaches a whole one."""
 
 
+PIXELS = 9
+"""With fewer pixels it is no picture but a vector, whose numbers have no common scale."""
+
+
 def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
     """The data set of (image, label) that a posterior with these attributes is asked to predict.
 
@@ -64,7 +68,8 @@ class Watch:
 
     Images on another scale than those of training (0 to 255, or -1 to 1, after a fit on [0, 1]) reach beyond the range
     of training. More than `FAR` times that range beyond it is far; a tenth of the images must be, since single images
-    may be odd. Images within [0, 1] are right for a posterior fitted within it, whatever part of it training filled.
+    may be odd. What has fewer than `PIXELS` pixels is not judged. Images within [0, 1] are right for a posterior fitted
+    within it, whatever part of it training filled.
 
     Parameters
     ----------
@@ -83,7 +88,7 @@ class Watch:
         if images[0].numel():
             flat = images.detach().flatten(1)
             self._ends.append(torch.stack([flat.amin(1), flat.amax(1)]).cpu())  # NaN where one is NaN
-        self._pictures = self._pictures and images.dim() == 4
+        self._pictures = self._pictures and images.dim() == 4 and images.shape[2] * images.shape[3] >= PIXELS
 
     def tell(self, dataset: Dataset[Any]) -> None:
         """Warn, once for each, of images that are not finite, and of another scale."""
