@@ -66,8 +66,9 @@ class World:
         torch.manual_seed(0)
         return bdf.Detector(network(), {"2": prior or priors.normal(10.0)})
 
-    def fit(self, data: Any = None, prior: Any = None) -> Any:
-        return bdf.MAP(epochs=60, lr=0.1, progress=False).fit(self.detector(prior), self.data if data is None else data)
+    def fit(self, data: Any = None, prior: Any = None, detector: Any = None) -> Any:
+        detector = detector or self.detector(prior)
+        return bdf.MAP(epochs=60, lr=0.1, progress=False).fit(detector, self.data if data is None else data)
 
     @cached_property
     def posterior(self) -> Any:
@@ -185,12 +186,49 @@ def offline(world: World) -> Any:
 
 says("pretrained weights without a network", "pretrained.*connect", offline)
 
+says("a scale that is a word", "above 0", lambda w: priors.normal("a"))  # type: ignore[arg-type]
+says("a network that ends in a softmax", "take the softmax off", lambda w: fit_ending_in(w, nn.Softmax(1)))
+says("a network of one logit that ends in a sigmoid", "Sigmoid", lambda w: fit_ending_in(w, nn.Sigmoid(), 1))
+says("a network of two logits that ends in a sigmoid", "Sigmoid", lambda w: fit_ending_in(w, nn.Sigmoid()))
+works(
+    "a network that ends in a log-softmax",
+    lambda w: w.fit(detector=bdf.Detector(nn.Sequential(*network(), nn.LogSoftmax(1)), {"2": priors.normal(10.0)})),
+    accurate,
+)
+for method, way in {"MAP": bdf.MAP, "SVI": bdf.SVI, "SVI, lowrank": lambda **o: bdf.SVI(guide="lowrank", **o)}.items():
+    says(
+        f"a prior over positive numbers alone, {method}",
+        "2.weight is over positive numbers.*priors.normal",
+        lambda w, way=way: way(epochs=1, progress=False).fit(w.detector(positive), w.data),
+    )
+says(
+    "a prior over a simplex, lowrank",
+    "2.weight.*support",
+    lambda w: bdf.SVI(guide="lowrank", epochs=1).fit(bdf.Detector(network(), {"2.weight": simplex}), w.data),
+)
+
+
+def fit_ending_in(world: World, last: nn.Module, classes: int = 2) -> Any:
+    layers = nn.Sequential(*network(classes), last)
+    return world.fit(detector=bdf.Detector(layers, {"2": priors.normal(10.0)}))
+
+
+def positive(name: str, parameter: torch.Tensor) -> Any:
+    return dist.HalfNormal(torch.ones_like(parameter)).to_event(parameter.dim())
+
+
+def simplex(name: str, parameter: torch.Tensor) -> Any:
+    return dist.Dirichlet(torch.ones_like(parameter)).to_event(parameter.dim() - 1)
+
+
 # Labels.
+says("labels 1 and 2", "subtract 1", lambda w: w.fit(TensorDataset(w.x, w.y + 1)))
+says("labels -1 and 1", r"map -1 to 0 and 1 to 1", lambda w: w.fit(TensorDataset(w.x, 2 * w.y - 1)))
 works("labels (N, 1)", lambda w: w.fit(TensorDataset(w.x, w.y[:, None])), accurate)
 works("labels as floats", lambda w: w.fit(TensorDataset(w.x, w.y.float())), accurate)
 says("labels one-hot", "argmax", lambda w: w.fit(TensorDataset(w.x, nn.functional.one_hot(w.y))))
 says("labels between the classes", "soft|class numbers", lambda w: w.fit(TensorDataset(w.x, w.y * 0.5 + 0.1)))
-says("labels from 1", "from 1 to 2|from 0", lambda w: w.fit(Named(w.x, lambda image, k: (image, w.y[k] + 1))))
+says("labels from 1", "from 1 to 2.*subtract 1", lambda w: w.fit(Named(w.x, lambda image, k: (image, w.y[k] + 1))))
 says(
     "labels as words",
     "class number",
@@ -217,6 +255,32 @@ says(
     lambda w: bdf.MAP(epochs=1).fit(in_float64(), TensorDataset(w.x.double(), w.y)),
 )
 says("images of one channel", "channel|shape", lambda w: bdf.MAP(epochs=1).fit(convolutional(), of_one_channel(w)))
+
+
+says("a word for a number", "epochs is 'a'.*whole number", lambda w: bdf.SVI(epochs="a"))  # type: ignore[arg-type]
+says("a network for a detector", "Detector", lambda w: bdf.SVI().fit(network(), w.data))  # type: ignore[arg-type]
+says("no data", "None", lambda w: bdf.SVI().fit(w.detector(), None))  # type: ignore[arg-type]
+says("a loader to fit", r"\.dataset", lambda w: w.fit(DataLoader(w.data)))
+says("a path to fit", r"load\(path\)\.train", lambda w: w.fit(str(w.photos)))
+says("three splits to fit", r"data\.train", lambda w: w.fit(bdf.data.load(w.photos, size=16)))
+says(
+    "NaN in the first images",
+    r"2 training images.*index 0, 1\)",
+    lambda w: w.fit(TensorDataset(with_values(w.x, [0, 1]), w.y)),
+)
+says(
+    "infinity in a validation image",
+    r"1 validation image .*index 7\)",
+    lambda w: bdf.MAP().fit(
+        w.detector(), w.data, Pairs(with_values(w.x, [7], float("inf")), lambda image, k: (image, w.y[k]))
+    ),
+)
+
+
+def with_values(images: torch.Tensor, which: list[int], value: float = float("nan")) -> torch.Tensor:
+    images = images.clone()
+    images[which, 0, 0, 0] = value
+    return images
 
 
 def in_float64() -> bdf.Detector:
@@ -261,6 +325,47 @@ says("an image that is no image", "readme.txt|image", lambda w: w.posterior.pred
 says("no images", "empty", lambda w: w.posterior.predict(TensorDataset(w.x[:0], w.y[:0])))
 says("no draws", "at least 1", lambda w: w.posterior.predict(w.data, draws=0))
 says("figures without labels", "labels", lambda w: analysis.evaluate(w.posterior.predict(w.x, draws=2)))
+says("draws between two numbers", "whole number", lambda w: w.posterior.predict(w.data, draws=2.5))
+says("NaN in an image to predict", "image 3, 5", lambda w: w.posterior.predict(with_values(w.x, [3, 5])))
+says(
+    "NaN after predicting",
+    "image holds NaN, or",
+    lambda w: analysis.decompose(xr.DataArray(np.full((2, 3, 2), np.nan), dims=("draw", "image", "class"))),
+)
+says("images in 0 to 255", "scale of training", lambda w: w.posterior.predict(w.x * 255 - 0.3))
+says("images in -1 to 1", "scale of training", lambda w: bdf.load_posterior(w.saved, w.detector()).predict(w.x * 2 - 1))
+for other in ("x ** 2", "x.clamp(0.3, 0.6)", "x * 0", "(x * 1.6).clamp(0, 1)", "x + 0.1 * (x > 0.7)"):
+    works(
+        f"images of another exposure, {other}",
+        lambda w, other=other: quietly(lambda: w.posterior.predict(eval(other, {"x": w.x}), draws=2)),
+        lambda found, w: True,
+    )
+works(
+    "one odd image among many",
+    lambda w: quietly(lambda: w.posterior.predict(with_values(w.x, [3], 9.0), draws=2)),
+    lambda found, w: True,
+)
+says(
+    "loo of another likelihood",
+    "class_balanced=False",
+    lambda w: (
+        bdf.MAP(epochs=1, progress=False)
+        .fit(w.detector(), unbalanced(w))
+        .predict(unbalanced(w), draws=1, log_likelihood=True)
+    ),
+)
+
+
+def quietly(does: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BayesdfWarning)
+        return does()
+
+
+def unbalanced(world: World) -> Any:
+    return TensorDataset(world.x[:, :, :4, :4], (torch.arange(IMAGES) % 4 == 1).long())
+
+
 works(
     "what the prior says of images",
     lambda w: analysis.decompose(bdf.prior_predictive(w.detector(), w.data, draws=20)),
@@ -287,11 +392,6 @@ says("a whole run", r"\['svi'\]", lambda w: analysis.decompose(bdf.open_run(w.ru
 says("the result of decompose", "predictions", lambda w: analysis.evaluate(analysis.decompose(w.predictions)))
 says("the posterior instead of predictions", "predict", lambda w: analysis.decompose(w.posterior))
 says("probabilities for logits", "from_scores", lambda w: analysis.decompose(after_softmax(w.predictions)))
-says(
-    "a network that ends in a softmax",
-    "softmax",
-    lambda w: analysis.decompose(with_softmax(w).predict(w.data, draws=2)),
-)
 says("attribute without features", "scalars", lambda w: analysis.attribute(w.predictions))
 says("convergence of an array", "draws", lambda w: analysis.convergence(np.zeros((2, 50))))
 says("sources nobody told", "source", lambda w: analysis.attribute(analysis.scalars(w.predictions)))
@@ -313,12 +413,6 @@ def after_softmax(predictions: Any) -> xr.DataArray:
     logits = predictions["posterior_predictive/logits"]
     p = np.exp(logits)
     return p / p.sum("class")
-
-
-def with_softmax(world: World) -> Any:
-    return bdf.MAP(epochs=1, progress=False).fit(
-        bdf.Detector(nn.Sequential(*network(), nn.Softmax(1)), {"2": priors.normal(10.0)}), world.data
-    )
 
 
 def with_label(world: World, label: np.ndarray) -> Any:
@@ -345,8 +439,37 @@ says(
 says(
     "labels under another name", "labels='y'", lambda w: analysis.from_scores(w.csv(y=[1, 0, 1, 0]), kind="probability")
 )
+for capitals in ("Label", "SOURCE", "Subject "):
+    says(
+        f"a column {capitals!r}",
+        "rename",
+        lambda w, capitals=capitals: analysis.from_scores(w.csv(**{capitals: [1.0, 0, 1, 0]}), kind="probability"),
+    )
+for number in ([10, 11, 12, 13], ["a", "b", "c", "d"]):
+    says(
+        f"a column of names of images, {number[0]}",
+        r"set_index\('id'\)",
+        lambda w, number=number: analysis.from_scores(w.csv(id=number), kind="probability"),
+    )
+works(
+    "names of images as index",
+    lambda w: analysis.from_scores(w.csv(id=["a", "b", "c", "d"]).set_index("id"), kind="probability"),
+    lambda tree, w: tree["posterior_predictive"]["image"].values.tolist() == ["a", "b", "c", "d"],
+)
+says("scores turned round", r"scores\.T", lambda w: analysis.from_scores(np.full((2, 90), 0.3), kind="probability"))
 
 # Data.
+says("nothing to load", "embedded", lambda w: bdf.data.load(None))  # type: ignore[arg-type]
+says("a size that is a word", "whole number", lambda w: bdf.data.load(w.photos, size="64"))  # type: ignore[arg-type]
+works(
+    "data, shown",
+    lambda w: bdf.data.load(w.photos, size=16),
+    lambda data, w: (
+        all(part in repr(data) for part in ("24 images of 6 people", "train", "real, fake"))
+        and all("\n" not in repr(one) and " at 0x" not in repr(one) for one in (data, data.train))
+        and f"real {int((data.train.labels == 0).sum())}" in repr(data.train)
+    ),
+)
 says("a slip in embedded", "embedded", lambda w: bdf.data.load("embeded"))
 says("a missing folder of images", "nowhere", lambda w: bdf.data.load(w.folder / "nowhere"))
 says("an empty folder", "no images", lambda w: bdf.data.load(empty(w)))
@@ -408,6 +531,7 @@ works(
     lambda again, w: np.array_equal(again["posterior_predictive/logits"], w.predictions["posterior_predictive/logits"]),
 )
 says("loaded without its network", "detector=", lambda w: bdf.load_posterior(w.saved))
+says("loaded with a network", "must be a Detector", lambda w: bdf.load_posterior(w.saved, network()))  # type: ignore[arg-type]
 says("loaded from nowhere", "nowhere", lambda w: bdf.load_posterior(w.folder / "nowhere.zarr"))
 says("a run for a posterior", "Posterior.save", lambda w: bdf.load_posterior(w.run / "run.zarr"))
 says("loaded into another network", "architecture", lambda w: bdf.load_posterior(w.saved, into_three_classes()))

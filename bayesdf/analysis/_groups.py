@@ -363,8 +363,8 @@ def _finite(values: NDArray[np.float64], logits: xr.DataArray) -> NDArray[np.flo
     draw, image = np.argwhere(broken)[0]
     raise BayesdfError(
         f"{int(broken.any(axis=0).sum())} images have logits that are not finite, first image "
-        f"{_name_of(logits, image)} at draw {draw}; the fit diverged: lower its learning rate or "
-        "the scale of its priors"
+        f"{_name_of(logits, image)} at draw {draw}: the image holds NaN, or the fit diverged (then "
+        "lower its learning rate, or the scale of its priors)"
     )
 
 

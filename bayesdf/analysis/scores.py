@@ -30,6 +30,9 @@ Kind = Literal["probability", "log-odds", "vote"]
 
 REAL_OR_FAKE = [REAL, "fake"]
 
+WIDE = 10
+"""An array with more columns than so many times its rows may be turned round."""
+
 
 def from_scores(
     scores: ArrayLike | Mapping[str, ArrayLike] | pd.DataFrame,
@@ -87,14 +90,15 @@ def from_scores(
     ------
     BayesdfError
         Scores that cannot be of this kind, no scores, a missing score, columns that are no numbers, a column of whole
-        numbers beside others (labels, by their looks) or columns that add to 1 (classes, by their looks) unless
-        `detectors` names them, or labels that do not fit the images, the classes or the sources.
+        numbers beside others (labels, by their looks) or with another value for each image (names of images), a
+        column whose name differs from one of those above in capitals alone, or columns that add to 1 (classes, by
+        their looks) unless `detectors` names them, or labels that do not fit the images, the classes or the sources.
 
     Warns
     -----
     BayesdfWarning
         All log-odds lie in 0 … 1, as probabilities do; some, not all, probabilities are exactly 0 or 1, as rounded
-        ones are; images are left out.
+        ones are; images are left out; an array has more than ten columns a row, which may be (detector, image).
 
     Notes
     -----
@@ -140,6 +144,8 @@ def from_scores(
     if kind == "probability" and values.ndim == 2 and not names:
         _refuse_columns_of_classes(values)
 
+    if not known and not isinstance(scores, pd.DataFrame) and values.ndim == 2 and not names:
+        _doubt_layout(*values.shape)
     missed = np.asarray(np.isnan(values.reshape(*values.shape[:2], -1)).any(axis=-1))  # (draw, image)
     if missed.any():
         _note_missing(missed, columns, images, missing)
@@ -271,6 +277,20 @@ def _table(table: pd.DataFrame, names: list[str], taken: set[str], kind: str) ->
     whole = []
     for name in chosen:
         column = table[by_name[name]]
+        if not names and name.strip().lower() in IMAGE_COORDS:
+            plain = name.strip().lower()
+            raise BayesdfError(
+                f"column {name!r} of the table differs from {plain!r} only in how it is written: rename it, as in "
+                f"scores.rename(columns={{{name!r}: {plain!r}}}), or, if it holds scores, name the columns of scores "
+                "in detectors=[...]"
+            )
+        if not names and len(column) > 2 and column.is_unique and not pd.api.types.is_float_dtype(column):
+            others = [one for one in chosen if pd.api.types.is_float_dtype(table[by_name[one]])]
+            if others or kind == "vote" or not pd.api.types.is_numeric_dtype(column):
+                raise BayesdfError(
+                    f"column {name!r} of the table holds another value for each image, as names and numbers of images "
+                    f"do: make it the index, scores.set_index({name!r}), or drop it"
+                )
         if not pd.api.types.is_numeric_dtype(column):
             raise BayesdfError(
                 f"column {name!r} of the table holds no numbers but {column.dtype}, as {column.iloc[:1].tolist()}: "
@@ -281,11 +301,23 @@ def _table(table: pd.DataFrame, names: list[str], taken: set[str], kind: str) ->
     if kind != "vote" and not names and 0 < len(whole) < len(chosen):
         raise BayesdfError(
             f"column {whole[0]!r} of the table holds whole numbers, as labels and counts do, and the others do not: "
-            f"say labels={whole[0]!r}, drop it, or name the columns of scores, as in detectors=[{chosen[0]!r}]"
+            f"say labels={whole[0]!r}, drop it, or name the columns of scores, as in detectors="
+            f"{[name for name in chosen if name not in whole]!r}"
         )
     values = np.stack([table[by_name[name]].to_numpy(dtype=np.float64, na_value=np.nan) for name in chosen])
     named = table.index.is_unique and table.index.nlevels == 1
     return values, chosen, _plain(table.index) if named else np.arange(len(table))
+
+
+def _doubt_layout(detectors: int, images: int) -> None:
+    """Warn of an array that may have been laid out as (detector, image)."""
+    if detectors > WIDE * images:
+        warnings.warn(
+            f"scores have shape ({images}, {detectors}) and are taken for {detectors} detectors of {images} images, as "
+            "arrays are (image, detector): if it is the other way round, give scores.T",
+            BayesdfWarning,
+            stacklevel=3,
+        )
 
 
 def _refuse_columns_of_classes(values: Array) -> None:

@@ -1,5 +1,7 @@
 """Images with labels: one call for the embedded data and for a user's own."""
 
+import os
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +84,13 @@ def load(
     """
     if task not in TASKS:
         raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise BayesdfError(f"data.load was given {name_or_path!r}, but needs 'embedded' or the path of a folder")
+    for name, value in (("size", size), ("quality", quality), ("seed", seed), ("skip_unreadable", skip_unreadable)):
+        wanted: type = Real if name == "skip_unreadable" else Integral
+        if (value is not None or name != "quality") and (not isinstance(value, wanted) or isinstance(value, bool)):
+            what = "a number" if wanted is Real else "a whole number"
+            raise BayesdfError(f"{name} is {value!r}, but must be {what}{', or None' * (name == 'quality')}")
     if size < 16 or (quality is not None and not 1 <= quality <= 95):
         raise BayesdfError(f"size {size}, quality {quality}: size must be at least 16, quality None or 1 to 95")
     if not 0.0 <= skip_unreadable <= 1.0:

@@ -44,6 +44,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         digest.update(self.manifest.to_csv(index=False).encode())
         self.fingerprint = digest.hexdigest()[:16]
 
+    def __repr__(self) -> str:
+        counts = self.labels.bincount(minlength=len(self.classes)).tolist()
+        parts = ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))
+        return f"ImageDataset({_counted(self.manifest)}; {parts})"
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -76,6 +81,14 @@ class Collection:
     credit: str
     fingerprint: str
     without: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {len(getattr(self, name))}" for name in SPLITS)
+        without = f"; without {', '.join(self.without)}" if self.without else ""
+        return (
+            f"Collection({self.name}, {self.task}: {_counted(self.manifest)}; {parts}; classes "
+            f"{', '.join(self.classes)}{without})"
+        )
 
 
 def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
@@ -125,6 +138,12 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     without = tuple(sorted({*collection.without, source}))
     task, name, credit = collection.task, collection.name, collection.credit
     return _labelled(images[kept], manifest, task, name, credit, without), unseen
+
+
+def _counted(manifest: pd.DataFrame) -> str:
+    """How many images and people there are."""
+    people = f" of {manifest['subject'].nunique()} people" if "subject" in manifest else ""
+    return f"{len(manifest)} images{people}"
 
 
 def _labelled(

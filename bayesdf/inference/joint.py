@@ -15,6 +15,7 @@ from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
+from bayesdf.errors import BayesdfError
 from bayesdf.inference.rates import site_reach
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, constrain, support_name
 from bayesdf.inference.training import Problem
@@ -219,5 +220,13 @@ def unconstrained_start(
     for name, site in trace.iter_stochastic_nodes():
         support = support_name(site["fn"].support, name)
         value = begin(site).detach().to(site["value"].device).expand_as(site["value"])
+        inside = (value >= 0) & ((value <= 1) | (support != "unit_interval")) | (support == "real")
+        if not bool(inside.all()):
+            where = "the unit interval" if support == "unit_interval" else "positive numbers"
+            raise BayesdfError(
+                f"the prior of {name} is over {where}, but {int((~inside).sum())} of its {value.numel()} numbers start "
+                f"outside (the least is {float(value.min()):.3g}): take a prior over all reals, as priors.normal, or "
+                "start the network's weights inside"
+            )
         found[name] = (biject_to(CONSTRAINTS[support]).inv(value).clone(), support)
     return found

@@ -81,6 +81,30 @@ def all_labels(dataset: Dataset[Any]) -> Tensor:
     return found.cpu().clone()
 
 
+def class_names(dataset: Dataset[Any], labels: Tensor) -> list[str]:
+    """The names of the classes: the data set's ``classes``, else the numbers from 0 to the largest label.
+
+    Raises
+    ------
+    BayesdfError
+        A label is no class, or there are no names and no label is 0.
+    """
+    named = list(getattr(dataset, "classes", None) or [])
+    least, most = int(labels.min()), int(labels.max())
+    classes = named or [str(index) for index in range(most + 1)]
+    if least >= 0 and most < len(classes) and (named or least == 0):
+        return classes
+    line = f"labels run from {least} to {most}" + (f" for {len(classes)} classes" if named else "")
+    if least < 0 and set(labels.tolist()) == {least, most} and most > 0:
+        way = f"map {least} to 0 and {most} to 1, as in (labels > 0).long()"
+    elif least >= 1 and (not named or most - least < len(classes)):
+        other = "" if named else ", or give the data set `classes`, the names of all"
+        way = f"subtract {least}{other}"
+    else:
+        way = f"they must run from 0 to {max(len(classes) - 1, 1)}"
+    raise BayesdfError(f"{line}, but classes are numbered from 0: {way}")
+
+
 def check_item(item: Any) -> None:
     """Refuse an item of a data set that is no pair (image, label)."""
     if isinstance(item, Mapping):

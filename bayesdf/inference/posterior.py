@@ -4,7 +4,9 @@ import copy
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bayesdf.errors import BayesdfError
-from bayesdf.inference.inputs import as_dataset, is_labelled, known
+from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.inference.checks import pixel_range
+from bayesdf.inference.inputs import Watch, as_dataset, is_labelled, known
 from bayesdf.inference.packing import digest, pack, unpack_state
 from bayesdf.inference.prediction import Piece, Predictor, batches, resolve_device, room_for, state_names
 from bayesdf.inference.samplers import (
@@ -39,6 +42,8 @@ from bayesdf.store import open_tree, write_tree
 
 POSTERIOR_NUMBERS = 2_000_000
 """`Posterior.predict` keeps the draws themselves up to this many numbers."""
+
+_UNBALANCED = 1.1  # classes that differ in size by more are no longer balanced
 
 DRAWS = 50
 """Draws where a caller does not say how many."""
@@ -164,7 +169,8 @@ class Posterior:
         Warns
         -----
         BayesdfWarning
-            The images have another shape than those of training.
+            The images have another shape than those of training, or another scale of values, or hold NaN;
+            ``log_likelihood`` of classes that the fit weighed unlike this.
         """
         draws = self.check(draws, seed)
         dataset = self._dataset(dataset)
@@ -186,6 +192,8 @@ class Posterior:
             if penultimate and piece.draws.start == 0:
                 features.append(self.predictor(device).penultimate(piece.features, mixed_precision))
         by_chain = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
+        if log_likelihood:
+            self._warn_of_weights(labels)
         image = np.arange(len(labels))
         coords = {
             "chain": np.arange(chains),
@@ -260,13 +268,33 @@ class Posterior:
         check_precision(self.network)
         return as_dataset(images, self.attrs)
 
+    def _warn_of_weights(self, labels: np.ndarray) -> None:
+        """Say where the likelihood that was fitted is another one than that of these labels."""
+        counts = np.bincount(labels)
+        counts = counts[counts > 0]
+        fitted = known(self.attrs, "settings")
+        balanced = isinstance(fitted, dict) and fitted.get("class_balanced") is True
+        if balanced and counts.max() > _UNBALANCED * counts.min():
+            warnings.warn(
+                f"the fit weighed classes (class_balanced=True), of which there are {counts.min()} to {counts.max()} "
+                "images here: log_likelihood does not weigh, so that loo is not of the likelihood that was fitted; fit "
+                "with class_balanced=False",
+                BayesdfWarning,
+                stacklevel=3,
+            )
+
     def _pieces(
         self, dataset: Dataset[Any], draws: int, seed: int, batch_size: int, device: str, mixed: bool
     ) -> Iterator[Piece]:
         if batch_size < 1:
             raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
         number = draws * self.sampler.chains
-        return self.predictor(device).pieces(dataset, number, seed, batch_size=batch_size, mixed=mixed)
+        watch = Watch(self.attrs)
+        pieces = self.predictor(device).pieces(
+            dataset, number, seed, batch_size=batch_size, mixed=mixed, watch=watch.look
+        )
+        yield from pieces
+        watch.tell(dataset)
 
     def predictor(self, device: str = "auto") -> Predictor:
         """The network on a device, split into prefix and suffix; made once."""
@@ -303,6 +331,9 @@ class Posterior:
         capacity = self.sampler.capacity
         if draws is None:
             draws = DRAWS if capacity is None else min(DRAWS, capacity)
+        for name, value in (("draws", draws), ("seed", seed)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise BayesdfError(f"{name} is {value!r}, but must be a whole number")
         if draws < 1:
             raise BayesdfError(f"draws is {draws}, but must be at least 1")
         if seed < 0:
@@ -366,6 +397,10 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         The store is missing or damaged, was changed after it was written, is no posterior, or needs a detector (or
         another one).
     """
+    if detector is not None and not isinstance(detector, Detector):
+        raise BayesdfError(
+            f"detector is a {type(detector).__name__}, but must be a Detector: pass detector=Detector(network, priors)"
+        )
     tree = open_tree(path)
     attrs = {str(name): value for name, value in tree.attrs.items()}
     kind = attrs.pop("sampler", None)
@@ -470,6 +505,7 @@ def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds
         "data_fingerprint": str(getattr(train, "fingerprint", "")),
         "images": len(train),  # type: ignore[arg-type]
         "image_shape": json.dumps(list(image.shape)),
+        "pixel_range": json.dumps(pixel_range(train)),
         "common_path": json.dumps(common_path),
         "python": platform.python_version(),
         "torch": torch.__version__,

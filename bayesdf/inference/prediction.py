@@ -88,11 +88,18 @@ class Predictor:
                 self._parts.suffix(*batch)
         return torch.cat(seen).float().cpu().numpy()
 
-    def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
-        """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept."""
+    def features(
+        self, dataset: Dataset[Any], batch_size: int, watch: Callable[[Tensor], None] | None = None
+    ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
+        """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept.
+
+        `watch` sees every batch of images once, in their order.
+        """
         features: list[tuple[Any, ...]] = []
         labels: list[np.ndarray] = []
         for images, label in batches(dataset, batch_size, self.device):
+            if watch is not None:
+                watch(images)
             features.append(self.parts(images).prefix(images))
             labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
@@ -102,14 +109,21 @@ class Predictor:
             yield features, np.concatenate(labels)
 
     def pieces(
-        self, dataset: Dataset[Any], draws: int, seed: int, *, batch_size: int, mixed: bool = False
+        self,
+        dataset: Dataset[Any],
+        draws: int,
+        seed: int,
+        *,
+        batch_size: int,
+        mixed: bool = False,
+        watch: Callable[[Tensor], None] | None = None,
     ) -> Iterator[Piece]:
         """Every image under every draw: the prefix once an image, the suffix once a draw, in bounded memory.
 
-        Images come in order; for each lot of them all draws come in order.
+        Images come in order; for each lot of them all draws come in order. `watch` sees every batch of images once.
         """
         begin = 0
-        for features, labels in _each_within(self.features(dataset, batch_size), self.device, mixed):
+        for features, labels in _each_within(self.features(dataset, batch_size, watch), self.device, mixed):
             images = slice(begin, begin + len(labels))
             begin = images.stop
             for lot in self._lots(features, draws, mixed):

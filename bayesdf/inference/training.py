@@ -33,7 +33,8 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import clear_leftovers, replacing
-from bayesdf.inference.labels import all_labels
+from bayesdf.inference.checks import check_call, check_numbers
+from bayesdf.inference.labels import all_labels, class_names
 from bayesdf.inference.prediction import batches, place, resolve_device
 from bayesdf.inference.schedule import Schedule, Slope
 from bayesdf.inference.split import Split, depends_on_mode, split
@@ -104,6 +105,7 @@ class Training:
     checkpoint: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         who = type(self).__name__
         if self.epochs is not None and self.epochs < 0:
             raise BayesdfError(f"{who}: epochs is {self.epochs}, but must be at least 0, or None")
@@ -277,6 +279,7 @@ def pose(
         Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
         Default: the detector's sites, of which there must be some.
     """
+    check_call(detector, train, validation)
     if random is None and not detector.sites:
         who = type(settings).__name__
         raise BayesdfError(f"{who}: the detector has no priors, so there is nothing to infer: give it some")
@@ -284,9 +287,7 @@ def pose(
     if len(labels) == 0:
         raise BayesdfError("the training data is empty: check the path and the split")
     present = torch.unique(labels)
-    classes = list(getattr(train, "classes", None) or [str(index) for index in range(int(labels.max()) + 1)])
-    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise BayesdfError(f"labels run from {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
+    classes = class_names(train, labels)
     if len(present) < 2:
         only = classes[int(present[0])]
         raise BayesdfError(f"all {len(labels)} training images are of class {only!r}: a detector needs at least two")

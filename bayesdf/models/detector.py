@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
 from bayesdf.models import priors as ready_made
-from bayesdf.models.modes import check_precision, evaluating
+from bayesdf.models.modes import check_precision, evaluating, hooked
 from bayesdf.models.one_logit import class_logits, to_two_classes
 from bayesdf.models.patterns import assign
 from bayesdf.models.priors import Prior, describe, one_run
@@ -163,16 +163,21 @@ class Detector:
         ------
         BayesdfError
             The network fails on the images, or its output is not of shape (B, number of classes), or (B, 1) or (B,)
-            where there are two.
+            where there are two, or it ends in a softmax or a sigmoid.
         """
         check_precision(self.network)
+        ran: list[nn.Module] = []
+        leaves = [module for module in self.network.modules() if not next(module.children(), None)]
+        handles = [module.register_forward_hook(lambda module, *_: ran.append(module)) for module in leaves]
         device = next((p.device for p in self.network.parameters()), images.device)
         try:
-            with evaluating(self.network), torch.no_grad():
+            with evaluating(self.network), torch.no_grad(), hooked(handles):
                 logits = self.network(images.to(device))
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             cause = " ".join(str(error).split())[:200]
             raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
+        if isinstance(logits, Tensor):
+            _refuse_probabilities(logits, ran)
         if isinstance(logits, Tensor) and logits.shape in ((len(images), 1), (len(images),)):
             if classes is not None and len(classes) != 2:
                 raise BayesdfError(
@@ -192,6 +197,23 @@ class Detector:
                 f"the network returns {logits.shape[1]} logits, but the task has {len(classes)} classes "
                 f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
             )
+
+
+def _refuse_probabilities(output: Tensor, ran: Sequence[nn.Module]) -> None:
+    """Refuse the output of a softmax, by its values, or of a sigmoid, by the last module that ran.
+
+    A log-softmax over several classes does no harm: a softmax of it is the same softmax.
+    """
+    shares = output.dim() == 2 and output.shape[1] > 1 and len(output) > 0
+    inside = bool(((output >= 0) & (output <= 1)).all())
+    if shares and inside and bool(((output.sum(1) - 1).abs() <= 1e-4).all()):
+        raise BayesdfError(
+            "the network returns numbers in 0 to 1 that add to 1, as a softmax does, but logits are expected: take the "
+            "softmax off"
+        )
+    last = next((module for module in reversed(ran) if not isinstance(module, nn.Flatten | nn.Identity)), None)
+    if (isinstance(last, nn.Sigmoid) and inside) or (isinstance(last, nn.LogSigmoid) and not shares):
+        raise BayesdfError(f"the network ends in {type(last).__name__}, but logits are expected: take it off")
 
 
 def _mapping(network: Any, priors: Any) -> dict[str, Prior | None]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any, TypeVar
 
 import pyro
@@ -264,5 +265,5 @@ def _described(prior: Prior, description: str) -> Prior:
 
 def _positive(prior: str, **values: float) -> None:
     for name, value in values.items():
-        if not value > 0 or math.isinf(value):
-            raise BayesdfError(f"priors.{prior}: {name} is {value}, but must be a finite number above 0")
+        if not isinstance(value, Real) or not value > 0 or math.isinf(value):
+            raise BayesdfError(f"priors.{prior}: {name} is {value!r}, but must be a finite number above 0")

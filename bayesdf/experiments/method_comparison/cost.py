@@ -28,9 +28,11 @@ class _Kept(Predictor):
 
     kept: list[tuple[list[tuple[Any, ...]], np.ndarray]] | None = None
 
-    def features(self, dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
+    def features(
+        self, dataset: Dataset[Any], batch_size: int, watch: Callable[[torch.Tensor], None] | None = None
+    ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         if self.kept is None:
-            self.kept = list(super().features(dataset, batch_size))
+            self.kept = list(super().features(dataset, batch_size, watch))
         yield from self.kept
 
 
