@@ -1,6 +1,7 @@
 """What are methods called in text, and what do their fits say of themselves?"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -30,12 +31,17 @@ EXPLAINED = (
 
 def verdict(tree: xr.DataTree) -> str:
     """What a fit said of itself, from a method's tree; a line."""
-    return str(tree["sample_stats"].attrs.get("verdict", "no verdict (fitted by an earlier version)"))
+    return str(_said(tree).get("verdict", "no verdict"))
 
 
 def converged(tree: xr.DataTree) -> bool:
     """Whether it said that it has converged."""
-    return bool(tree["sample_stats"].attrs.get("converged", 0))
+    return bool(_said(tree).get("converged", 0))
+
+
+def _said(tree: xr.DataTree) -> dict[Any, Any]:
+    stats = tree.children.get("sample_stats")
+    return {} if stats is None else stats.attrs
 
 
 def unconverged(verdicts: pd.DataFrame) -> list[str]:
@@ -46,7 +52,7 @@ def unconverged(verdicts: pd.DataFrame) -> list[str]:
     verdicts
         As the function `verdicts` returns.
     """
-    bad = verdicts["verdict"][~verdicts["verdict"].str.startswith("converged")]
+    bad = verdicts["verdict"][verdicts["verdict"].str.startswith("NOT converged")]
     if len(bad) > 2:
         names = ", ".join(map(str, bad.index))
         return [f"{len(bad)} of {len(verdicts)} fits have not converged: {names}. The table of verdicts says why."]
