@@ -69,6 +69,7 @@ def test_arviz_opens_the_run(finished: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:intervals over 3 people")
 def test_same_seed_same_run_and_it_resumes_after_a_kill(
     finished: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
