@@ -87,12 +87,12 @@ def class_names(dataset: Dataset[Any], labels: Tensor) -> list[str]:
     Raises
     ------
     BayesdfError
-        A label is no class, or there are no names and no label is 0.
+        A label is no class, or there are no names, several labels, and none is 0.
     """
     named = list(getattr(dataset, "classes", None) or [])
     least, most = int(labels.min()), int(labels.max())
     classes = named or [str(index) for index in range(most + 1)]
-    if least >= 0 and most < len(classes) and (named or least == 0):
+    if least >= 0 and most < len(classes) and (named or least == 0 or least == most):
         return classes
     line = f"labels run from {least} to {most}" + (f" for {len(classes)} classes" if named else "")
     if least < 0 and set(labels.tolist()) == {least, most} and most > 0:

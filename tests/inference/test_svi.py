@@ -474,11 +474,10 @@ def test_no_priors():
         SVI(progress=False).fit(Detector(Logistic(2), {}), simulate(separate(20), WEIGHTS, seed=0))
 
 
-@pytest.mark.filterwarnings("ignore:Encountered NaN")
-def test_images_that_are_not_finite_name_the_step():
+def test_images_that_are_not_finite_name_the_image():
     train = simulate(separate(20), WEIGHTS, seed=0)
     train.tensors[0][3] = float("nan")
-    with pytest.raises(BayesdfError, match="at step 0"):
+    with pytest.raises(BayesdfError, match="index 3"):
         fit(train, batch_size=20)
 
 
@@ -584,5 +583,5 @@ def test_a_guide_whose_sites_do_not_fit_is_refused(value, message):
 def test_images_that_are_no_numbers_are_refused_where_nothing_is_learnt_first(method):
     train = simulate(separate(200), WEIGHTS, seed=0)
     train.tensors[0][7] = torch.nan
-    with pytest.raises(BayesdfError, match=r"images|features"):
+    with pytest.raises(BayesdfError, match="index 7"):
         method.fit(Detector(Logistic(2), {"linear": priors.normal(1.0)}), train)
