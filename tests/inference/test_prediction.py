@@ -90,7 +90,7 @@ def test_the_same_numbers_as_the_naive_loop_for_every_network_and_kind_of_poster
         for kind, sampler in samplers(network, sites).items():
             if kinds is None or kind in kinds:
                 _check_against_naive(Posterior(network, sampler, xr.Dataset(), {}), images(), kind)
-    masks = MCDropout(epochs=0, progress=False).fit(_Plain(network), images())
+    masks = MCDropout(rate=0.2, epochs=0, progress=False).fit(_Plain(network), images())
     assert isinstance(masks.sampler, MaskSampler)
     _check_against_naive(masks, images(), "mask")
 
