@@ -7,9 +7,9 @@ to that tail (Yao, Vehtari, Simpson and Gelman, "Yes, but Did It Work?: Evaluati
 asks for `DRAWS` evaluations of all training images, so that it is taken where the model is small.
 """
 
-import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,8 +59,7 @@ def of_draws(
         for _ in range(DRAWS):
             values, log_q = draw()
             weights.append(float(_log_joint(joint, problem, values, data)) - float(log_q))
-    found = torch.tensor(weights, dtype=torch.float64)
-    return k_hat(found.numpy()) if bool(found.isfinite().all()) else math.inf
+    return k_hat(np.array(weights))
 
 
 def _log_joint(joint: Joint, problem: Problem, values: Mapping[str, Tensor], data: list[Batch]) -> Tensor:
