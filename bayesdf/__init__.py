@@ -6,25 +6,38 @@
 ['fc.weight', 'fc.bias']
 """
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from bayesdf import analysis, data, generators, inference, models
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError, BayesdfWarning, ConvergenceWarning
-from bayesdf.experiments.run import open_run
-from bayesdf.inference import (
-    MAP,
-    NUTS,
-    SGMCMC,
-    SVI,
-    SWAG,
-    DeepEnsemble,
-    Laplace,
-    MCDropout,
-    Posterior,
-    load_posterior,
-    prior_predictive,
-)
-from bayesdf.models import Detector
+
+if TYPE_CHECKING:
+    from bayesdf import analysis, data, generators, inference, inversion, ledger, models, report
+    from bayesdf.inference import (
+        MAP,
+        NUTS,
+        SGMCMC,
+        SVI,
+        SWAG,
+        DeepEnsemble,
+        Laplace,
+        MCDropout,
+        Posterior,
+        load_posterior,
+        prior_predictive,
+    )
+    from bayesdf.models import Detector
+    from bayesdf.store import open_run
+
+_ROOMS = ("analysis", "data", "generators", "inference", "inversion", "ledger", "models", "report")
+_METHODS = ("MAP", "NUTS", "SGMCMC", "SVI", "SWAG", "DeepEnsemble", "Laplace", "MCDropout")
+_HOME = {
+    **dict.fromkeys((*_METHODS, "Posterior", "load_posterior", "prior_predictive"), "inference"),
+    "Detector": "models",
+    "open_run": "store",
+}
+"""The subpackage in which each name is defined. It is imported when the name is first asked for."""
 
 __all__ = [
     "MAP",
@@ -45,8 +58,26 @@ __all__ = [
     "data",
     "generators",
     "inference",
+    "inversion",
+    "ledger",
     "load_posterior",
     "models",
     "open_run",
     "prior_predictive",
+    "report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562): networks, plots and classifiers take seconds to load."""
+    if name in _ROOMS:
+        return importlib.import_module(f"bayesdf.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"bayesdf.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'bayesdf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,6 +25,8 @@ from numcodecs import Zstd
 from bayesdf import files
 from bayesdf.errors import BayesdfError
 
+TREE = "run.zarr"
+"""The store of a run, in the run's folder."""
 SIZE_LIMIT = 16 << 30
 """Bytes that a store may unpack to; a few kilobytes on disk can claim terabytes."""
 _CODECS = {None, "blosc", "zstd"}  # numcodecs ids; the compressed ones are what earlier versions wrote
@@ -127,6 +129,27 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
             ) from failure
         plain = {node.path: node.to_dataset(inherit=False).drop_encoding() for node in tree.subtree}
         return xr.DataTree.from_dict(plain, name=tree.name)
+
+
+def open_run(path: str | Path) -> xr.DataTree:
+    """The DataTree of a finished run: a group a method, in each the ArviZ groups.
+
+    Parameters
+    ----------
+    path
+        The run's folder, as given to `--out`.
+
+    Raises
+    ------
+    BayesdfError
+        If there is no finished run.
+    """
+    folder = Path(path)
+    if not (folder / TREE).is_dir():
+        started = (folder.parent / f"{folder.name}.partial").is_dir()
+        hint = "it was started but not finished: run the same command again" if started else "give a run's folder"
+        raise BayesdfError(f"no finished run at {folder}: {hint}")
+    return open_tree(folder / TREE)
 
 
 def _recover(path: Path) -> None:

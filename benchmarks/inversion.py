@@ -2,7 +2,7 @@
 
     python benchmarks/inversion.py --images 4
 
-Pictures made by each generator go through the common path and are inverted twice: by `bayesdf.generators.invert`, from
+Pictures made by each generator go through the common path and are inverted twice: by `bayesdf.inversion.invert`, from
 the encoder's start, and by Adam from random starts, the usual way (Zhang et al. 2020; Karras et al. 2020), on the same
 loss. Two questions: how many evaluations (one is a run forward and backward for one picture) until Adam's best restart
 is as good as what `invert` found; and how many until the smallest loss names as many sources rightly. Adam is given the
@@ -25,8 +25,8 @@ from bayesdf.cli import console, run_cli
 from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.generators.invert import Inversion, Weights, invert
 from bayesdf.generators.perceptual import features
+from bayesdf.inversion.invert import Inversion, Weights, invert
 
 RESTARTS = (1, 4)
 RATES = (0.1, 0.2)
@@ -35,7 +35,7 @@ SLACK = 1.05
 
 
 def loss(generator: Generator, entropy: Tensor, images: Tensor, weights: Weights) -> Tensor:
-    """(B,) what `bayesdf.generators.invert` minimises."""
+    """(B,) what `bayesdf.inversion.invert` minimises."""
     assert generator.decode is not None
     region = torch.ones(64, 64) if generator.region is None else torch.from_numpy(np.asarray(generator.region))
     area = region.pow(2).sum()

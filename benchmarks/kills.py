@@ -34,10 +34,9 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from bayesdf import SVI, Detector, files
+from bayesdf import SVI, Detector, files, ledger
 from bayesdf.cli import console, run_cli
 from bayesdf.data.prepared import prepared
-from bayesdf.generators import ledger
 from bayesdf.generators.generator import Generator
 from bayesdf.models import priors
 from bayesdf.store import open_tree, write_tree

@@ -11,8 +11,9 @@ import torch
 
 import bayesdf as bdf
 from bayesdf.faces import people, photographs
-from bayesdf.generators import GENERATORS, Generator, attribution
-from bayesdf.generators.invert import invert
+from bayesdf.generators import GENERATORS, Generator
+from bayesdf.inversion import attribution
+from bayesdf.inversion.invert import invert
 
 # --- your generator: z (B, latent_dim), standard normal, -> images (B, 1, 64, 64) in about [0, 1] -------------------
 training = np.isin(photographs().subject, people()["train"])

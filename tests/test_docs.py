@@ -26,8 +26,8 @@ import xarray as xr
 import bayesdf as bdf
 from bayesdf import analysis, store
 from bayesdf.errors import BayesdfWarning
-from bayesdf.generators import attribution, invert
-from bayesdf.generators.invert import TERMS
+from bayesdf.inversion import attribution, invert
+from bayesdf.inversion.invert import TERMS
 from tests import snippets
 from tests.analysis.conftest import synthetic_predictions
 from tests.experiments.small import thin

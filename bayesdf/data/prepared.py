@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf import __version__, files
+from bayesdf import files
+from bayesdf._version import __version__
 from bayesdf.cache import cache_folder
 from bayesdf.cli import console
 from bayesdf.data.manifest import COLUMNS

@@ -17,7 +17,8 @@ from rich.progress import track
 from rich.table import Table
 from scipy import ndimage
 
-from bayesdf import __version__, report
+from bayesdf import report
+from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.data import stored
 from bayesdf.errors import BayesdfError

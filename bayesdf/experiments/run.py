@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import xarray as xr
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -25,9 +24,8 @@ from bayesdf.files import BESIDE
 from bayesdf.inference import Posterior, load_posterior
 from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.report.style import png
-from bayesdf.store import open_tree
+from bayesdf.store import TREE
 
-TREE = "run.zarr"
 METRICS = "metrics.json"
 SETTINGS = "settings.json"
 SHOWN = 3
@@ -166,27 +164,6 @@ def _empty(folder: Path) -> None:
 
 def _worth_keeping(partial: Path) -> bool:
     return any(item.name not in ("lock", SETTINGS) and not item.name.startswith(".") for item in partial.iterdir())
-
-
-def open_run(path: str | Path) -> xr.DataTree:
-    """The DataTree of a finished run: a group a method, in each the ArviZ groups.
-
-    Parameters
-    ----------
-    path
-        The run's folder, as given to `--out`.
-
-    Raises
-    ------
-    BayesdfError
-        If there is no finished run.
-    """
-    folder = Path(path)
-    if not (folder / TREE).is_dir():
-        started = (folder.parent / f"{folder.name}.partial").is_dir()
-        hint = "it was started but not finished: run the same command again" if started else "give a run's folder"
-        raise BayesdfError(f"no finished run at {folder}: {hint}")
-    return open_tree(folder / TREE)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float | int | str | None]) -> None:

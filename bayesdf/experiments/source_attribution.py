@@ -23,12 +23,11 @@ from rich.markup import escape
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
-from bayesdf import __version__
+from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.run import (
-    TREE,
     announce,
     finished,
     per_chain,
@@ -42,7 +41,7 @@ from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MC
 from bayesdf.inference.training import Training
 from bayesdf.models import Detector
 from bayesdf.report import source_attribution as presentation
-from bayesdf.store import write_tree
+from bayesdf.store import TREE, write_tree
 
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 

@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.checks import pixel_range
 from bayesdf.inference.inputs import Watch, as_dataset, is_labelled, known
@@ -489,8 +490,6 @@ def told(method: Training, posterior: Posterior, problem: Problem) -> Posterior:
 
 def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:
     """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
-    from bayesdf import __version__  # the package imports this module
-
     recipe = getattr(detector.network, "recipe", None)
     image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
     common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")

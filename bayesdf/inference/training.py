@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import Dataset
 
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.files import clear_leftovers, replacing
 from bayesdf.inference.checks import check_call, check_numbers
@@ -795,8 +796,6 @@ def noted(path: Path, key: str, device: torch.device, what: str) -> dict[str, An
 def key_of(problem: Problem, own: Iterable[Tensor]) -> str:
     """What a fit's result depends on: settings, priors, images, labels, weights, and the method's own parameters."""
     settings = {**problem.settings.settings(), "progress": None}
-    from bayesdf import __version__  # the package imports this module
-
     what = (__version__, type(problem.settings).__name__, settings, problem.priors)
     digest = hashlib.sha256(repr(what).encode())
     digest.update(problem.identity())

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 import bayesdf as bdf
+from bayesdf import ledger
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
 from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
 from bayesdf.experiments.run import write_metrics
-from bayesdf.generators import GENERATORS, Generator, ledger
+from bayesdf.generators import GENERATORS, Generator
 from bayesdf.report import deniability as presentation
 from bayesdf.report.deniability import Results
 
@@ -144,7 +145,7 @@ def test_a_second_try_goes_on_with_what_is_there(
     heads.write_text("".join(published.splitlines(keepends=True)[:10]))
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:43]) + b'{"commit')
     begun = log.read_bytes()[:2000]
-    monkeypatch.setattr("bayesdf.generators.invert._descend", lambda *_: pytest.fail("inverted again"))
+    monkeypatch.setattr("bayesdf.inversion.invert._descend", lambda *_: pytest.fail("inverted again"))
     again = deniability.study(copy, TOY, RIVAL, samples=60, images=4, steps=40, seed=1)
     assert log.read_bytes()[:2000] == begun and ledger.check(log).samples == 60
     assert len(heads.read_text().splitlines()) == 15

@@ -29,11 +29,12 @@ from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
-from bayesdf.generators import GENERATORS, Generator, evidence_model, perturb
-from bayesdf.generators import invert as search
-from bayesdf.generators.attribution import NONE, load_attribution
+from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.fakes import NOBODY, Fakes
-from bayesdf.generators.invert import invert
+from bayesdf.inversion import evidence_model, perturb
+from bayesdf.inversion import invert as search
+from bayesdf.inversion.attribution import NONE, load_attribution
+from bayesdf.inversion.invert import invert
 from bayesdf.report import inversion as presentation
 
 PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=6, epochs=8)

@@ -10,17 +10,17 @@ import torch
 import typer
 import xarray as xr
 
-from bayesdf import __version__
+from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.deniability.pictures import weights_digest
 from bayesdf.experiments.deniability.study import study
-from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.faces import CREDIT
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.report import deniability as presentation
 from bayesdf.report.deniability import Results
-from bayesdf.store import write_tree
+from bayesdf.store import TREE, write_tree
 
 RIVALS = ("vae", "dcgan")
 VERSIONS = {"bayesdf": __version__, "torch": torch.__version__, "xarray": xr.__version__}

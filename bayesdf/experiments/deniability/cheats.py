@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from bayesdf import ledger
 from bayesdf.data import stored
 from bayesdf.experiments.deniability.developer import HEADS, Kept
 from bayesdf.experiments.deniability.party import Party, opened_entropy
 from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.seeds import seed_of
-from bayesdf.generators import ledger
-from bayesdf.generators.ledger import Evidence, Head, Verdict
-from bayesdf.generators.ledger.entropy import commit, record_key
-from bayesdf.generators.ledger.records import seal
+from bayesdf.ledger import Evidence, Head, Verdict
+from bayesdf.ledger.entropy import commit, record_key
+from bayesdf.ledger.records import seal
 
 
 @dataclass(frozen=True)

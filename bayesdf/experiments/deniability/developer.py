@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bayesdf import ledger
 from bayesdf.experiments.deniability.pictures import Images, weights_digest
 from bayesdf.files import replacing
-from bayesdf.generators import Generator, ledger
-from bayesdf.generators.ledger import Head
+from bayesdf.generators import Generator
+from bayesdf.ledger import Head
 
 HEADS = 15
 """How many heads are published while the samples are drawn."""

@@ -16,7 +16,7 @@ from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
 from bayesdf.generators import Generator
-from bayesdf.generators.invert import Inversion, invert
+from bayesdf.inversion.invert import Inversion, invert
 
 BUDGETS = (4, 8, 16, 32, 64)
 """How far each pixel of a photograph may be changed, in grey values of 255."""

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bayesdf import ledger
 from bayesdf.experiments.deniability.pictures import Images, weights_digest
-from bayesdf.generators import Generator, ledger
-from bayesdf.generators.ledger import Evidence, Head, Verdict
-from bayesdf.generators.ledger.entropy import expand, record_key
+from bayesdf.generators import Generator
+from bayesdf.ledger import Evidence, Head, Verdict
+from bayesdf.ledger.entropy import expand, record_key
 
 
 @dataclass(frozen=True)

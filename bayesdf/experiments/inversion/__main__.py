@@ -14,16 +14,16 @@ import torch
 import typer
 import xarray as xr
 
-from bayesdf import __version__
+from bayesdf._version import __version__
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
 from bayesdf.experiments.inversion.work import WORK
-from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.generators import GENERATORS
 from bayesdf.report import inversion as presentation
-from bayesdf.store import write_tree
+from bayesdf.store import TREE, write_tree
 
 QUICK = "vae,dcgan,flow"
 """Candidates of a quick look that names none: those that are inverted soonest."""

@@ -10,9 +10,9 @@ from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.generators.attribution import Attribution, evidence
-from bayesdf.generators.invert import invert
-from bayesdf.generators.perturb import forgiving
+from bayesdf.inversion.attribution import Attribution, evidence
+from bayesdf.inversion.invert import invert
+from bayesdf.inversion.perturb import forgiving
 
 
 def attribute(
@@ -35,7 +35,7 @@ def attribute(
         (N, H, W) grey or (N, H, W, 3) colour values in [0, 1], faces aligned as the embedded photographs are. They take
         the path that calibration pictures took: crop, resize, 8 bits, JPEG.
     attribution
-        From `bayesdf.generators.attribution.fit`; `attribution.zarr` in a run's folder.
+        From `bayesdf.inversion.attribution.fit`; `attribution.zarr` in a run's folder.
     candidates
         Generators by name; those of `GENERATORS` by default.
     steps, forgive, seed

@@ -17,8 +17,8 @@ from bayesdf.experiments.inversion.work import kept
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator, perceptual
-from bayesdf.generators.invert import FLOOR, Inversion
-from bayesdf.generators.perturb import LEVELS
+from bayesdf.inversion.invert import FLOOR, Inversion
+from bayesdf.inversion.perturb import LEVELS
 
 DESCENT = 20
 """Steps of an attack on a network, and in each round of one on inversion."""
@@ -102,7 +102,7 @@ def _descend(start: Tensor, images: Tensor, reach: Tensor, slope: Callable[[Tens
 
 
 def _log_errors(images: Tensor, made: Tensor, region: Tensor) -> Tensor:
-    """(B,) sum of the logarithms of the three errors of `bayesdf.generators.invert`."""
+    """(B,) sum of the logarithms of the three errors of `bayesdf.inversion.invert`."""
     difference = region * (made - images)
     area = region.pow(2).mean((1, 2, 3))
     edges = perceptual.features(images + difference) - perceptual.features(images)

@@ -10,8 +10,8 @@ from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import Generator
-from bayesdf.generators.attribution import evidence
-from bayesdf.generators.invert import Inversion, invert
+from bayesdf.inversion.attribution import evidence
+from bayesdf.inversion.invert import Inversion, invert
 
 
 def inverted(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bayesdf.generators.perturb import PERTURBATIONS
+from bayesdf.inversion.perturb import PERTURBATIONS
 
 
 @dataclass(frozen=True)

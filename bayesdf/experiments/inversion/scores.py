@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import bayesdf.analysis as analysis
 from bayesdf.analysis.calibration import negative_log_likelihood
 from bayesdf.experiments.inversion.pictures import Pictures
-from bayesdf.generators.attribution import NONE, fit
+from bayesdf.inversion.attribution import NONE, fit
 from bayesdf.report import inversion as presentation
 
 

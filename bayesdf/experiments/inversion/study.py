@@ -19,9 +19,9 @@ from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.inversion.work import WORK, kept
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
-from bayesdf.generators.attribution import fit
-from bayesdf.generators.invert import Inversion
-from bayesdf.generators.perturb import LEVELS, forgiving, perturb, perturb_at_random
+from bayesdf.inversion.attribution import fit
+from bayesdf.inversion.invert import Inversion
+from bayesdf.inversion.perturb import LEVELS, forgiving, perturb, perturb_at_random
 from bayesdf.report import inversion as presentation
 
 _COUNTS = {"calibration": "calibration", "test": "images", "train": "train"}

@@ -12,7 +12,7 @@ from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels, first
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import Generator, perceptual
-from bayesdf.generators.invert import invert
+from bayesdf.inversion.invert import invert
 
 
 def throughput(candidates: Mapping[str, Generator], pictures: Pictures, plan: Plan) -> dict[str, NDArray[Any]]:

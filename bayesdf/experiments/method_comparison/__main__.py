@@ -12,16 +12,16 @@ import xarray as xr
 from rich.markup import escape
 
 import bayesdf.data as data
-from bayesdf import __version__
+from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.method_comparison.methods import FACTORIES, PRIOR_SCALE, Budget, method
 from bayesdf.experiments.method_comparison.study import fitted, judged
-from bayesdf.experiments.run import TREE, announce, refuse_used, workspace, write_figures, write_metrics, write_tables
+from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.report import method_comparison as presentation
 from bayesdf.report.method_comparison.names import posteriors
-from bayesdf.store import write_tree
+from bayesdf.store import TREE, write_tree
 
 VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
 

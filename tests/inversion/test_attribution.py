@@ -17,9 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from bayesdf import analysis
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.generators import evidence_model
-from bayesdf.generators.attribution import NONE, Attribution, evidence, fit, load_attribution
-from bayesdf.generators.invert import FLOOR, Inversion
+from bayesdf.inversion import evidence_model
+from bayesdf.inversion.attribution import NONE, Attribution, evidence, fit, load_attribution
+from bayesdf.inversion.invert import FLOOR, Inversion
 
 CANDIDATES = ["ann", "bob", "cid"]
 TERMS = ["pixel", "gradient"]

@@ -47,9 +47,9 @@ Evidence tells which entropies were drawn, hence every sample under the head, to
 confidence should be opened to a trusted third party only.
 """
 
-from bayesdf.generators.ledger.entropy import load_secret, new_secret
-from bayesdf.generators.ledger.evidence import Evidence, Verdict, gather, load_evidence, verify, verify_all
-from bayesdf.generators.ledger.faults import (
+from bayesdf.ledger.entropy import load_secret, new_secret
+from bayesdf.ledger.evidence import Evidence, Verdict, gather, load_evidence, verify, verify_all
+from bayesdf.ledger.faults import (
     ForkError,
     IncompleteError,
     LedgerError,
@@ -61,7 +61,7 @@ from bayesdf.generators.ledger.faults import (
     TornError,
     TruncatedError,
 )
-from bayesdf.generators.ledger.heads import (
+from bayesdf.ledger.heads import (
     Head,
     check,
     check_consistency,
@@ -71,8 +71,8 @@ from bayesdf.generators.ledger.heads import (
     prove_inclusion,
     publish,
 )
-from bayesdf.generators.ledger.log import create, draw, recall, repair
-from bayesdf.generators.ledger.records import Log
+from bayesdf.ledger.log import create, draw, recall, repair
+from bayesdf.ledger.records import Log
 
 __all__ = [
     "Evidence",

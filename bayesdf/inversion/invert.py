@@ -32,10 +32,11 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
+from bayesdf._version import __version__
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.files import replacing
-from bayesdf.generators import perceptual
+from bayesdf.generators import GENERATORS, perceptual
 from bayesdf.generators.generator import Generator
 
 SIDE = 64
@@ -176,8 +177,6 @@ class _Problem:
         """Of the generator, the weights of the loss, settings as they are written, and more arrays."""
         arrays = (self.region, self.weights, self.example, *more)
         shapes = [tuple(array.shape) for array in arrays]
-        from bayesdf import __version__  # the package imports this module
-
         digest = hashlib.sha256(repr((__version__, self.name, self.latent, settings, shapes)).encode())
         for array in arrays:
             digest.update(array.contiguous().numpy().tobytes())
@@ -537,8 +536,6 @@ def _checked(images: NDArray | Tensor) -> Tensor:
 
 def _named(generator: object) -> Generator:
     """The generator, also where its name is given."""
-    from bayesdf.generators import GENERATORS  # the package imports this module's neighbours
-
     found = GENERATORS.get(generator) if isinstance(generator, str) else generator
     if not isinstance(found, Generator):
         what = repr(generator) if isinstance(generator, str) else f"a {type(generator).__name__}"

@@ -16,9 +16,9 @@ from torch import Tensor
 from bayesdf.cli import console
 from bayesdf.files import replacing
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.ledger import merkle
-from bayesdf.generators.ledger.entropy import VERSION, canonical, commit, epoch_key, expand, public_key, record_key
-from bayesdf.generators.ledger.faults import (
+from bayesdf.ledger import merkle
+from bayesdf.ledger.entropy import VERSION, canonical, commit, epoch_key, expand, public_key, record_key
+from bayesdf.ledger.faults import (
     ForkError,
     IncompleteError,
     LedgerError,
@@ -26,8 +26,8 @@ from bayesdf.generators.ledger.faults import (
     TamperedError,
     TruncatedError,
 )
-from bayesdf.generators.ledger.heads import Head, check_head, continues, nodes
-from bayesdf.generators.ledger.records import LINE_LIMIT, RECORD_LIMIT, Log, opened, read, settled
+from bayesdf.ledger.heads import Head, check_head, continues, nodes
+from bayesdf.ledger.records import LINE_LIMIT, RECORD_LIMIT, Log, opened, read, settled
 
 SIZE_LIMIT = 1 << 30
 """Bytes of a file of evidence that are read; a million samples take less than half of it."""

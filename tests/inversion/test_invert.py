@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, perceptual
-from bayesdf.generators import invert as module
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.invert import FLOOR, Inversion, Weights, invert
-from bayesdf.generators.perturb import forgiving
+from bayesdf.inversion import invert as module
+from bayesdf.inversion.invert import FLOOR, Inversion, Weights, invert
+from bayesdf.inversion.perturb import forgiving
 
 LATENT = 12
 PLAIN = Weights(gradient=0.0, perceptual=0.0, noise=0.0)

@@ -20,11 +20,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from bayesdf import ledger
 from bayesdf.errors import BayesdfError
-from bayesdf.generators import ledger
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.ledger import Head, entropy, log, merkle, records
-from bayesdf.generators.ledger.faults import LedgerError
+from bayesdf.ledger import Head, entropy, log, merkle, records
+from bayesdf.ledger.faults import LedgerError
 
 SECRET = bytes(range(32))
 DIM = 8
@@ -700,7 +700,7 @@ def test_a_third_party_needs_public_material_only(path: Path, tmp_path: Path) ->
     code = f"""
 import numpy as np, torch
 from pathlib import Path
-from bayesdf.generators import ledger
+from bayesdf import ledger
 from bayesdf.generators.generator import Generator
 
 def decode(codes):

@@ -12,7 +12,7 @@ parameters θ of the sources are drawn from a common hierarchy: the mean of cand
 is a level of (c, t), plus what s has in common over all candidates, plus, where s is c itself, the gain of explaining
 one's own, plus a deviation of its own. `none of these` is a source from the same hierarchy that no one has seen and
 that is no candidate. Nothing is plugged in: means, widths and correlations are averaged over their posterior
-(`bayesdf.generators.evidence_model`), so that few calibration images give cautious answers.
+(`bayesdf.inversion.evidence_model`), so that few calibration images give cautious answers.
 
 Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute by the smallest error; the hierarchy is
 the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", chapter 5).
@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.generators.evidence_model import sample
-from bayesdf.generators.invert import FLOOR, TERMS, Inversion
+from bayesdf.inversion.evidence_model import sample
+from bayesdf.inversion.invert import FLOOR, TERMS, Inversion
 from bayesdf.store import open_tree, write_tree
 
 NONE = "none of these"

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from bayesdf.files import clear_leftovers, same_file
-from bayesdf.generators.ledger import merkle
-from bayesdf.generators.ledger.entropy import VERSION, canonical
-from bayesdf.generators.ledger.faults import (
+from bayesdf.ledger import merkle
+from bayesdf.ledger.entropy import VERSION, canonical
+from bayesdf.ledger.faults import (
     ForkError,
     LedgerError,
     LockedError,

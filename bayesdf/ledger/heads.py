@@ -10,9 +10,9 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from bayesdf.generators.ledger import merkle
-from bayesdf.generators.ledger.entropy import VERSION, canonical, public_key, signing_key
-from bayesdf.generators.ledger.faults import (
+from bayesdf.ledger import merkle
+from bayesdf.ledger.entropy import VERSION, canonical, public_key, signing_key
+from bayesdf.ledger.faults import (
     ForkError,
     LedgerError,
     ReplayedError,
@@ -20,7 +20,7 @@ from bayesdf.generators.ledger.faults import (
     TamperedError,
     TruncatedError,
 )
-from bayesdf.generators.ledger.records import (
+from bayesdf.ledger.records import (
     HASH,
     RECORD_LIMIT,
     TIME,

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.ledger import merkle
-from bayesdf.generators.ledger.entropy import (
+from bayesdf.ledger import merkle
+from bayesdf.ledger.entropy import (
     VERSION,
     canonical,
     commit,
@@ -20,8 +20,8 @@ from bayesdf.generators.ledger.entropy import (
     record_key,
     write_new,
 )
-from bayesdf.generators.ledger.faults import LedgerError, TamperedError, TornError
-from bayesdf.generators.ledger.records import (
+from bayesdf.ledger.faults import LedgerError, TamperedError, TornError
+from bayesdf.ledger.records import (
     GENESIS,
     LINE_LIMIT,
     RECORD,

@@ -23,8 +23,8 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from bayesdf.files import replacing
-from bayesdf.generators.ledger.faults import LedgerError
-from bayesdf.generators.ledger.merkle import sha256
+from bayesdf.ledger.faults import LedgerError
+from bayesdf.ledger.merkle import sha256
 
 VERSION = "bayesdf ledger 1"
 
