@@ -25,8 +25,8 @@ from numcodecs import Zstd
 from bayesdf import files
 from bayesdf.errors import BayesdfError
 
-TREE = "run.zarr"
-"""The store of a run, in the run's folder."""
+TREE, METRICS = "run.zarr", "metrics.json"
+"""What a finished run holds in its folder: results for xarray, and figures by flat names."""
 SIZE_LIMIT = 16 << 30
 """Bytes that a store may unpack to; a few kilobytes on disk can claim terabytes."""
 _CODECS = {None, "blosc", "zstd"}  # numcodecs ids; the compressed ones are what earlier versions wrote
