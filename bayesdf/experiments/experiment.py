@@ -202,7 +202,9 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
             start = time.monotonic()
             tree = cell.work(folder)
             # What is read from the disk is what goes on, so that a run that was stopped cannot differ.
-            write_tree(tree.assign_attrs({_KEY: cell.key}), path, overwrite=True)
+            tree.attrs[_KEY] = cell.key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tree(tree, path, overwrite=True)
             tree = open_tree(path)
             seconds.append(time.monotonic() - start)
         del tree.attrs[_KEY]

@@ -122,9 +122,9 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "mean_probability": _of_fakes(trees, analysis.mean_probability),
         "penultimate_features": _of_fakes(trees, _penultimate),
     }
-    linked = _linked([part.manifest for part in parts])
+    together = linked([part.manifest for part in parts])
     attributions = {
-        name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
+        name: analysis.attribute(part, circles=together, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
     summary = analysis.summarise(attributions, against=CONTROL, seed=seed)
@@ -139,7 +139,7 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     return xr.DataTree.from_dict(groups)
 
 
-def _linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
+def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
     """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
     manifest = pd.concat(manifests, ignore_index=True)
     return data.circles(manifest)[manifest["source"] != data.REAL]
