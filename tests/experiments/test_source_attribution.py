@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bayesdf.experiments.methods import FACTORIES, VALIDATED_EPOCHS, method
+from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
 from matplotlib.figure import Figure
 
 import bayesdf as bdf
