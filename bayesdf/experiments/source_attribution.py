@@ -38,7 +38,7 @@ from bayesdf.experiments.run import (
     write_tables,
 )
 from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, Posterior
-from bayesdf.inference.training import Training
+from bayesdf.inference.settings import Training
 from bayesdf.models import Detector
 from bayesdf.report import source_attribution as presentation
 from bayesdf.store import TREE, write_tree

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.inference.batches import batches
 from bayesdf.inference.folding import folded
-from bayesdf.inference.labels import check_item, class_numbers
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import laid_out
 from bayesdf.inference.split import Split, split
@@ -48,7 +48,7 @@ class Predictor:
     """A network on a device, ready for the draws of a sampler: split once, at the first images it sees."""
 
     def __init__(self, network: nn.Module, sampler: Sampler, device: torch.device) -> None:
-        self.network = place(network, device).eval()
+        self.network = to_device(network, device).eval()
         self.sampler, self.device = sampler, device
         own = state_names(network)
         self.names = [name for name in sampler.shapes if name in own]
@@ -126,7 +126,7 @@ class Predictor:
         for features, labels in _each_within(self.features(dataset, batch_size, watch), self.device, mixed):
             images = slice(begin, begin + len(labels))
             begin = images.stop
-            for lot in self._lots(features, draws, mixed):
+            for lot in self._draw_chunks(features, draws, mixed):
                 with _precision(self.device, mixed):
                     logits = self._suffix(features, lot, seed)
                 yield Piece(images, lot, logits.float().cpu().numpy(), labels, features)
@@ -143,7 +143,7 @@ class Predictor:
             return torch.cat([vmap(partial(_call, suffix, batch))(together) for batch in features], dim=1)
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
-    def _lots(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
+    def _draw_chunks(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
         """Which draws run at once: one, or, where all features are vectors, as many as fit.
 
         Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
@@ -179,7 +179,7 @@ def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor
     return functional_call(suffix, values, features)
 
 
-def room_for(draws: int, images: int, classes: int) -> np.ndarray:
+def empty_logits(draws: int, images: int, classes: int) -> np.ndarray:
     """An array float32 (draws, images, classes): in memory, or, where it is large, in a file that goes with it."""
     if 4 * draws * images * classes <= LOGIT_BYTES:
         return np.empty((draws, images, classes), np.float32)
@@ -206,66 +206,6 @@ def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iter
         yield one
 
 
-def batches(
-    dataset: Dataset[Any],
-    batch_size: int,
-    device: torch.device,
-    order: Tensor | None = None,
-    augment: Callable[[Tensor], Tensor] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, 3, H, W), float32, and labels (B,) on the device, in the given order (default: as they stand).
-
-    Bytes become floats in [0, 1]. Batches differ in size by one at most: none is too small for batch normalisation.
-    """
-    if order is None:
-        order = torch.arange(len(dataset))  # type: ignore[arg-type]
-    count = max(1, -(-len(order) // batch_size))
-    parts = [part for part in order.cpu().long().tensor_split(count) if len(part)]
-    read: Iterable[Any]
-    if type(dataset) is TensorDataset:  # gives a batch at once, where DataLoader asks for one image after another
-        read = ([tensor[part.to(tensor.device)].contiguous() for tensor in dataset.tensors] for part in parts)
-    else:
-        # A generator of its own: DataLoader would take its base seed from torch's global state.
-        sampler = [part.tolist() for part in parts]
-        read = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator(), collate_fn=_collate)
-    for images, labels in read:
-        images = _float(images)
-        if augment is not None:
-            images = augment(images)
-        if images.dim() == 4:
-            images = images.to(device, memory_format=torch.channels_last)
-        yield images.to(device), class_numbers(labels).to(device)
-
-
-def _float(images: Any) -> Tensor:
-    """Images as networks take them: float32, bytes divided by 255."""
-    if not isinstance(images, Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
-        what = f"tensors of {images.dtype}" if isinstance(images, Tensor) else f"of type {type(images).__name__}"
-        raise BayesdfError(f"images are {what}, but must be float tensors with values in [0, 1], or uint8")
-    if images.dtype == torch.uint8:
-        return images.float() / 255.0
-    colours = images.dim() == 4 and images.shape[1] == 3 and images.shape[2] * images.shape[3] > 1
-    if colours and len(images) and float(images.max()) > 2 and bool((images == images.round()).all()):
-        raise BayesdfError(
-            f"images are whole numbers up to {float(images.max()):g} in floats, but must lie in [0, 1]: divide them by "
-            "255, or give them as uint8"
-        )
-    return images.to(torch.float32)
-
-
-def _collate(items: list[Any]) -> Any:
-    """A batch of pairs of an image and a label."""
-    shapes = set()
-    for item in items:
-        check_item(item)
-        if not isinstance(item[0], Tensor | np.ndarray):
-            raise BayesdfError(f"an image is a {type(item[0]).__name__}, but must be a tensor (3, H, W)")
-        shapes.add(tuple(item[0].shape))
-    if len(shapes) > 1:
-        raise BayesdfError(f"images have different shapes ({', '.join(map(str, sorted(shapes)))}): bring them to one")
-    return default_collate(items)
-
-
 @contextmanager
 def _naming(images: Tensor) -> Iterator[None]:
     """What a network raises at images that do not fit it, in one line."""
@@ -290,7 +230,7 @@ def resolve_device(device: str) -> torch.device:
         raise BayesdfError(f"device {device!r} is not available here: pass 'cpu' or 'auto'") from error
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move to the device; convolutions in the memory format that is fastest (measured 1.4 to 1.8 times on CPU)."""
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

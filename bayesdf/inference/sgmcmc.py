@@ -48,13 +48,21 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.objective import Objective
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.schedule import Schedule
-from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
-from bayesdf.inference.verdict import Verdict, of_chains, of_scales, of_search
+from bayesdf.inference.seeds import chain_seed, seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
@@ -92,7 +100,7 @@ class SGMCMC(Training):
     stored_draws : int
         Draws kept, of all chains together; each takes as much memory as the sites.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`; `epochs`, `lr`, `freeze` and `patience` are of the maximum a
+        As for `bayesdf.inference.settings.Training`; `epochs`, `lr`, `freeze` and `patience` are of the maximum a
         posteriori. With 0 epochs that is where the network is. While sampling, everything but the sites is frozen.
 
     Examples
@@ -153,7 +161,7 @@ class SGMCMC(Training):
             as `bayesdf.SVI.fit`.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         steps = _steps(self, problem)
         places = _places(self, steps)
         with seeded(self.seed, problem.device):
@@ -164,20 +172,20 @@ class SGMCMC(Training):
             chains: list[_Chain] = []
 
             def attrs() -> dict[str, Any]:
-                return fitted_by(self, detector, train, clock())
+                return root_attrs(self, detector, train, clock())
 
             def posterior(count: int) -> Posterior:
                 """Of so many draws of each chain."""
                 sampler = StoredSampler(
                     {name: torch.stack([chain.draws[name][:count] for chain in chains]) for name in point.z}
                 )
-                settle(problem.network, sampler.point())
-                stats = mode.dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
+                load_values(problem.network, sampler.point())
+                stats = mode.to_dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
                 stats["step_size"] = (("chain", "draw"), np.stack([steps[places[:count]]] * len(chains)))
                 stats["potential"] = (("chain", "draw"), torch.stack([c.potential[:count] for c in chains]).numpy())
                 return Posterior(problem.network, sampler, stats, attrs())
 
-            def rescued(history: History) -> Posterior:
+            def last_good(history: History) -> Posterior:
                 """Of the chains that were finished, else of what the first one gathered, else the maximum."""
                 found = len(places)
                 if len(chains) > 1:
@@ -186,29 +194,29 @@ class SGMCMC(Training):
                     found = int((places < len(history.loss)).sum())
                 return posterior(found) if chains and found else point.posterior(mode if chains else history, attrs())
 
-            with rescuing(rescued):
+            with posterior_on_divergence(last_good):
                 mode = minimise(problem, point)
-                settle(problem.network, point.values())
+                load_values(problem.network, point.values())
                 space = _space(joint, problem, point)
                 for number in range(self.chains):
-                    torch.manual_seed(_seed(self, number))
+                    torch.manual_seed(chain_seed(self.seed, number))
                     # In the loop only the sites move, and nothing else may: everything else is as if frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
                     minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
                 found = posterior(len(places))
             draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
-            found.sample_stats = _verdict(mode, joint, problem, draws).into(found.sample_stats)
-        return told(self, found, problem)
+            found.sample_stats = _verdict(mode, joint, problem, draws).add_to(found.sample_stats)
+        return report_verdict(self, found, problem)
 
 
 def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Tensor]) -> Verdict:
     """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
     advice = "raise sampling_epochs or chains, or take NUTS where there are few numbers"
-    found = of_chains({name: value.numpy() for name, value in draws.items()}, advice)
-    found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
-    stays = problem.trained(exclude=set(draws))
-    search = of_search(mode, "negative log density").of("the search of the weights without a prior")
+    found = judge_chains({name: value.numpy() for name, value in draws.items()}, advice)
+    found = judge_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
+    stays = problem.trained_parameters(exclude=set(draws))
+    search = judge_search(mode, "negative log density").about("the search of the weights without a prior")
     return found & search if stays else found
 
 
@@ -253,7 +261,7 @@ class _Chain(Objective):
         return {name: [value] for name, value in self.space.sites(self.u).items()}
 
     @torch.no_grad()
-    def stepped(self, step: int) -> None:
+    def end_of_step(self, step: int) -> None:
         if step in self.places:
             draw = self.places[step]
             for name, value in self.draw().items():
@@ -313,7 +321,7 @@ class Langevin(Optimizer):
 
 def _space(joint: Joint, problem: Problem, point: Point) -> Whitening:
     """Coordinates whose narrowest direction is 1 wide."""
-    centre = whitening.flat(point.z)
+    centre = whitening.flatten(point.z)
     prior = whitening.prior_information(joint, problem, centre)
     images = whitening.image_information(joint, problem, centre)
     space = Whitening(joint, centre, images + (prior.diag() if images.dim() == 2 else prior))
@@ -366,7 +374,3 @@ def _places(settings: SGMCMC, steps: np.ndarray) -> np.ndarray:
             "sampling_epochs, or store fewer draws"
         )
     return places
-
-
-def _seed(settings: SGMCMC, chain: int) -> int:
-    return int(np.random.SeedSequence((settings.seed, chain)).generate_state(1, np.uint64)[0]) & 0x7FFF_FFFF_FFFF_FFFF

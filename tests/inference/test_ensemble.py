@@ -155,7 +155,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", check)
+        patch.setattr(training, "check_value", check)
         with pytest.raises(KeyboardInterrupt):
             fit(checkpoint=tmp_path / "fit.pt", **settings)
     again = fit(checkpoint=tmp_path / "fit.pt", **settings)

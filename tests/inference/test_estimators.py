@@ -8,8 +8,9 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SVI
 from bayesdf.inference.estimators import eligible, noise_of_each_image
+from bayesdf.inference.problem import prepare
+from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
-from bayesdf.inference.training import pose, seeded
 from bayesdf.models import Detector, priors
 
 LAYERS = {
@@ -52,7 +53,7 @@ def losses(estimator, count=600, sites=None, of="0.weight.loc"):
     settings = SVI(estimator=estimator, init_scale=0.5, freeze="all", progress=False, class_balanced=False)
     sites = sites or {"0": priors.normal(0.3), "3": priors.laplace(0.3)}
     detector = Detector(network, sites)
-    problem = pose(detector, settings, data, None)
+    problem = prepare(detector, settings, data, None)
     with seeded(0, problem.device):
         objective = _Objective(detector, problem, settings)
         batch = (data.tensors[0],)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace, training
+from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace, feature_cache, training
 from bayesdf.inference.guides import full
 from bayesdf.models import Detector, priors
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
@@ -260,16 +260,16 @@ def test_features_beyond_memory_are_kept_on_disk_or_made_again(monkeypatch, disk
     network = convolutional()
     fitted = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
     runs = []
-    kept = training._Feed._keep
+    kept = feature_cache.TrainingBatches._compute_features
 
     def count(feed, views):
         runs.append(kept(feed, views))
         return runs[-1]
 
-    monkeypatch.setattr(training._Feed, "_keep", count)
-    monkeypatch.setattr(training, "CACHE_BYTES", 1)
+    monkeypatch.setattr(feature_cache.TrainingBatches, "_compute_features", count)
+    monkeypatch.setattr(feature_cache, "CACHE_BYTES", 1)
     if not disk:
-        monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
+        monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
     again = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
     assert (runs[0] is not None) == disk
     for name, value in fitted.draws(3)["posterior"].data_vars.items():
@@ -279,8 +279,8 @@ def test_features_beyond_memory_are_kept_on_disk_or_made_again(monkeypatch, disk
 @pytest.mark.parametrize(("freeze", "room", "runs"), [(None, 1 << 30, 6), ("prefix", 1 << 30, 2), ("prefix", 1, 6)])
 def test_validation_features_are_computed_once_where_the_prefix_is_frozen(monkeypatch, freeze, room, runs):
     model, train, validation = Detector(convolutional(), {"7": priors.normal(0.1)}), pictures(), pictures(32)
-    monkeypatch.setattr(training, "CACHE_BYTES", room)
-    asked, whole = [], training.batches
+    monkeypatch.setattr(feature_cache, "CACHE_BYTES", room)
+    asked, whole = [], feature_cache.batches
 
     def counted(dataset, *rest):
         for batch in whole(dataset, *rest):
@@ -288,7 +288,7 @@ def test_validation_features_are_computed_once_where_the_prefix_is_frozen(monkey
                 asked.append(len(batch[0]))
             yield batch
 
-    monkeypatch.setattr(training, "batches", counted)
+    monkeypatch.setattr(feature_cache, "batches", counted)
     fitted = short(freeze=freeze, epochs=3).fit(model, train, validation)
     assert len(asked) == runs  # 32 images in two batches, in each of three epochs or once
     assert fitted.sample_stats["validation_nll"].sizes["epoch"] == 3
@@ -310,8 +310,8 @@ def test_views_are_augmented_once_and_take_turns(monkeypatch):
 
     by_hand = short(freeze="prefix", augment=turns, epochs=4).fit(model, pictures())
     torch.testing.assert_close(kept.sampler.loc["3.weight"], by_hand.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr(feature_cache, "CACHE_BYTES", 1)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
     with pytest.warns(BayesdfWarning, match="new versions"):
         short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
     assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
@@ -347,7 +347,7 @@ def stop(method, model, train, validation=None, step=11):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", check)
+        patch.setattr(training, "check_value", check)
         with pytest.raises(KeyboardInterrupt):
             method.fit(model, train, validation)
 

@@ -22,13 +22,13 @@ class FullSampler(Sampler):
         self.shapes, self.support = {name: tuple(shape) for name, shape in shapes.items()}, dict(support)
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
-        return self.of_noise({"z": torch.randn(self.loc.shape, generator=generator(index, seed))})
+        return self.from_noise({"z": torch.randn(self.loc.shape, generator=generator(index, seed))})
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the standard normal numbers that a draw is made of."""
         return {"z": tuple(self.loc.shape)}
 
-    def of_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The draw that is made of these."""
         return unpack(self.loc + self.factor @ noise["z"], self.shapes, self.support)
 

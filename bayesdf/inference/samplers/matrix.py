@@ -57,7 +57,7 @@ class MatrixSampler(Sampler):
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
         source = generator(index, seed)
-        return self.of_noise(
+        return self.from_noise(
             {name: torch.randn(shape, generator=source) for name, shape in self.noise_shapes().items()}
         )
 
@@ -65,7 +65,7 @@ class MatrixSampler(Sampler):
         """Of the standard normal numbers that a draw is made of."""
         return {name: tuple(site.scale.shape) for name, site in self.sites.items()}
 
-    def of_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The draw that is made of these."""
         return {name: constrain(site.value(noise[name]), self.support[name]) for name, site in self.sites.items()}
 
