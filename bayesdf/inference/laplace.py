@@ -135,7 +135,7 @@ def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler)
     at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in sampler.noise_shapes().items()}
     slopes, total = {name: torch.zeros_like(value) for name, value in at_mode.items()}, 0.0
     for inputs, labels in whitening.features(problem, problem.settings.batch_size):
-        values = {name: value.to(problem.device) for name, value in sampler.from_noise(at_mode).items()}
+        values = {name: value.to(problem.device) for name, value in sampler.draw_from_noise(at_mode).items()}
         density = joint.log_density_at(values, problem.parts.suffix, inputs, labels) * (len(labels) / problem.size)
         for name, slope in zip(at_mode, torch.autograd.grad(density, list(at_mode.values())), strict=True):
             slopes[name] += slope
@@ -163,7 +163,7 @@ def _climb(
             break
         share = 1.0
         while share > 1e-3:
-            moved = sampler.from_noise({name: share * slope for name, slope in slopes.items()})
+            moved = sampler.draw_from_noise({name: share * slope for name, slope in slopes.items()})
             further = shape({name: moved[name].to(mode[name]) for name in mode})
             new_slopes, new_density = _slope(joint, problem, further)
             if new_density > density:
@@ -196,7 +196,7 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSamp
     def drawn() -> tuple[dict[str, Tensor], Tensor]:
         fresh = {name: torch.randn(shape) for name, shape in sampler.noise_shapes().items()}
         log_q = -sum((value.square().sum() / 2 for value in fresh.values()), torch.zeros(()))  # but for a constant
-        return {name: value.to(problem.device) for name, value in sampler.from_noise(fresh).items()}, log_q
+        return {name: value.to(problem.device) for name, value in sampler.draw_from_noise(fresh).items()}, log_q
 
     value = psis.k_hat_of_draws(drawn, joint, problem, data)
     return found.with_caution(k_hat_caution(value), k_hat=value)

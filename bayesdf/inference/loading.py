@@ -3,10 +3,14 @@
 import copy
 import json
 import os
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import xarray as xr
 
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.packing import digest, unpack_state
 from bayesdf.inference.posterior import Posterior
@@ -32,7 +36,7 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     ------
     BayesdfError
         The store is missing or damaged, was changed after it was written, is no posterior, or needs a detector (or
-        another one).
+        another one). The message names the version that wrote the store, where it is another one.
     """
     if detector is not None and not isinstance(detector, Detector):
         raise BayesdfError(
@@ -40,17 +44,20 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         )
     tree = open_tree(path)
     attrs = {str(name): value for name, value in tree.attrs.items()}
+    other_version = _other_version(attrs)
     kind = attrs.pop("sampler", None)
     method = SAMPLERS.get(kind) if isinstance(kind, str) else None
     groups = {str(name): child.to_dataset(inherit=False) for name, child in tree.children.items()}
     if method is not None and method.group not in groups:
         groups[method.group] = groups.get("variational", xr.Dataset())  # where stored draws lay once
     if method is None or not {"network", "sample_stats"} <= set(groups) or not groups[method.group].variables:
-        raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
+        raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote{other_version}")
     own = {name: groups[name] for name in ("network", "sample_stats", method.group)}
     written = attrs.pop("sha256", None)
     if written is not None and written != digest({**attrs, "sampler": kind}, own):
-        raise BayesdfError(f"{path} was changed, or damaged, after Posterior.save wrote it: save it again")
+        raise BayesdfError(
+            f"{path} was changed, or damaged, after Posterior.save wrote it: save it again{other_version}"
+        )
     try:
         sampler = method.from_dataset(groups[method.group])
         recipe = json.loads(attrs.pop("recipe", "null"))
@@ -59,7 +66,9 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         raise
     except Exception as error:  # a file may hold anything
         cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BayesdfError(f"{path}: the posterior's parameters are damaged ({cause}): save it again") from error
+        raise BayesdfError(
+            f"{path}: the posterior's parameters are damaged ({cause}): save it again{other_version}"
+        ) from error
     if detector is None and recipe is None:
         raise BayesdfError(
             f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
@@ -89,8 +98,16 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         raise
     except Exception as error:  # the network's own code, and what the file says of it
         cause = " ".join(str(error).split())[:300]
-        raise BayesdfError(f"{path}: its network is not of this architecture: {cause}") from error
+        raise BayesdfError(f"{path}: its network is not of this architecture: {cause}{other_version}") from error
     return Posterior(network, sampler, groups["sample_stats"], attrs)
+
+
+def _other_version(attrs: Mapping[str, Any]) -> str:
+    """Where another version wrote a store with these attributes: which one, and the way out. Else nothing."""
+    version = attrs.get("bayesdf")
+    if not isinstance(version, str) or version == __version__ or not re.fullmatch(r"[\w.+-]{1,40}", version):
+        return ""
+    return f" (written by bayesdf {version}, but this is {__version__}: open it with that version, or fit again)"
 
 
 def _check_sampler(sampler: Sampler) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.inputs import Watch, as_dataset, is_labelled, known
+from bayesdf.inference.inputs import ImageCheck, as_dataset, is_labelled, json_attr
 from bayesdf.inference.packing import digest, pack
 from bayesdf.inference.prediction import Piece, Predictor, empty_logits, resolve_device
 from bayesdf.inference.samplers import Sampler, StoredSampler
@@ -83,7 +83,7 @@ class Posterior:
             Groups ``posterior``, a variable a site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
         """
         stored = self.sampler.values if draws is None and isinstance(self.sampler, StoredSampler) else None
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         sites = self._posterior(draws, seed) if stored is None else self._of_sites(stored)
         return self._tree({"posterior": sites, "sample_stats": self.sample_stats}, seed)
 
@@ -150,7 +150,7 @@ class Posterior:
             The images have another shape than those of training, or another scale of values, or hold NaN;
             ``log_likelihood`` of classes that the fit weighed unlike this.
         """
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
         if log_likelihood and not is_labelled(dataset):
             raise BayesdfError("log_likelihood is of labels, which these images do not have: leave it out")
@@ -227,9 +227,9 @@ class Posterior:
         xr.DataArray
             Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates; the
             manifest's columns, where the data has one, are coordinates of ``image``, and so are the labels. For each
-            lot of images all draws come before the next lot.
+            chunk of images all draws come before the next chunk.
         """
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
         known = _constant_data(dataset, np.arange(len(dataset)))
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
@@ -250,7 +250,7 @@ class Posterior:
         """Say where the likelihood that was fitted is another one than that of these labels."""
         counts = np.bincount(labels)
         counts = counts[counts > 0]
-        fitted = known(self.attrs, "settings")
+        fitted = json_attr(self.attrs, "settings")
         balanced = isinstance(fitted, dict) and fitted.get("class_balanced") is True
         if balanced and counts.max() > _UNBALANCED * counts.min():
             warnings.warn(
@@ -267,12 +267,12 @@ class Posterior:
         if batch_size < 1:
             raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
         number = draws * self.sampler.chains
-        watch = Watch(self.attrs)
+        check = ImageCheck(self.attrs)
         pieces = self.predictor(device).pieces(
-            dataset, number, seed, batch_size=batch_size, mixed=mixed, watch=watch.look
+            dataset, number, seed, batch_size=batch_size, mixed=mixed, observe=check.observe
         )
         yield from pieces
-        watch.tell(dataset)
+        check.warn(dataset)
 
     def predictor(self, device: str = "auto") -> Predictor:
         """The network on a device, split into prefix and suffix; made once."""
@@ -304,7 +304,7 @@ class Posterior:
         below = {f"/{name}": group for name, group in groups.items()}
         return write_tree(xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **below}), path, overwrite)
 
-    def check(self, draws: int | None, seed: int) -> int:
+    def check_draws(self, draws: int | None, seed: int) -> int:
         """How many draws there will be of those asked for; raises where there cannot be so many."""
         capacity = self.sampler.capacity
         if draws is None:
@@ -325,7 +325,7 @@ class Posterior:
 
     def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
         """The names of the data's classes, of which there must be as many as logits; else those of the fit."""
-        trained = known(self.attrs, "classes")
+        trained = json_attr(self.attrs, "classes")
         names = trained if isinstance(trained, list) and len(trained) == count else range(count)
         classes = [str(name) for name in getattr(dataset, "classes", None) or names]
         if len(classes) != count:

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.batches import batches
-from bayesdf.inference.folding import folded
+from bayesdf.inference.folding import fold_batch_norm
 from bayesdf.inference.samplers import Sampler
-from bayesdf.inference.samplers.sampler import laid_out
+from bayesdf.inference.samplers.sampler import in_memory_format
 from bayesdf.inference.split import Split, split
 from bayesdf.models.features import classifier_inputs
 
@@ -67,13 +67,13 @@ class Predictor:
             if parts.obstacle is not None:
                 message = "the network cannot be split into prefix and suffix, so every draw runs all of it"
                 warnings.warn(f"{message} ({parts.obstacle})", BayesdfWarning, stacklevel=3)
-            self._parts = Split(folded(parts.prefix), folded(parts.suffix), parts.obstacle)
+            self._parts = Split(fold_batch_norm(parts.prefix), fold_batch_norm(parts.suffix), parts.obstacle)
         return self._parts
 
     def values(self, index: int, seed: int) -> dict[str, Tensor]:
         """A draw of the network's own tensors, on the device, laid out in memory as convolutions want them."""
         drawn = self.sampler.draw(index, seed)
-        return {name: laid_out(drawn[name].to(self.device)) for name in self.names}
+        return {name: in_memory_format(drawn[name].to(self.device)) for name in self.names}
 
     def logits_at(self, features: tuple[Any, ...], point: Mapping[str, Tensor]) -> Tensor:
         """(N, C): what the suffix makes of features with these values in the random tensors."""
@@ -89,17 +89,17 @@ class Predictor:
         return torch.cat(seen).float().cpu().numpy()
 
     def features(
-        self, dataset: Dataset[Any], batch_size: int, watch: Callable[[Tensor], None] | None = None
+        self, dataset: Dataset[Any], batch_size: int, observe: Callable[[Tensor], None] | None = None
     ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept.
 
-        `watch` sees every batch of images once, in their order.
+        `observe` sees every batch of images once, in their order.
         """
         features: list[tuple[Any, ...]] = []
         labels: list[np.ndarray] = []
         for images, label in batches(dataset, batch_size, self.device):
-            if watch is not None:
-                watch(images)
+            if observe is not None:
+                observe(images)
             features.append(self.parts(images).prefix(images))
             labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
@@ -116,28 +116,29 @@ class Predictor:
         *,
         batch_size: int,
         mixed: bool = False,
-        watch: Callable[[Tensor], None] | None = None,
+        observe: Callable[[Tensor], None] | None = None,
     ) -> Iterator[Piece]:
         """Every image under every draw: the prefix once an image, the suffix once a draw, in bounded memory.
 
-        Images come in order; for each lot of them all draws come in order. `watch` sees every batch of images once.
+        Images come in order. For each chunk of images all draws come in order. `observe` sees every batch of
+        images once.
         """
         begin = 0
-        for features, labels in _each_within(self.features(dataset, batch_size, watch), self.device, mixed):
+        for features, labels in _each_within(self.features(dataset, batch_size, observe), self.device, mixed):
             images = slice(begin, begin + len(labels))
             begin = images.stop
-            for lot in self._draw_chunks(features, draws, mixed):
+            for chunk in self._draw_chunks(features, draws, mixed):
                 with _precision(self.device, mixed):
-                    logits = self._suffix(features, lot, seed)
-                yield Piece(images, lot, logits.float().cpu().numpy(), labels, features)
+                    logits = self._suffix(features, chunk, seed)
+                yield Piece(images, chunk, logits.float().cpu().numpy(), labels, features)
         if begin == 0:
             raise BayesdfError("the data set to predict is empty")
 
-    def _suffix(self, features: list[tuple[Any, ...]], lot: slice, seed: int) -> Tensor:
-        """(draws of the lot, N, C)"""
+    def _suffix(self, features: list[tuple[Any, ...]], chunk: slice, seed: int) -> Tensor:
+        """(draws of the chunk, N, C)"""
         assert self._parts is not None
         suffix = self._parts.suffix
-        drawn = [self.values(index, seed) for index in range(lot.start, lot.stop)]
+        drawn = [self.values(index, seed) for index in range(chunk.start, chunk.stop)]
         if len(drawn) > 1:
             together = {name: torch.stack([values[name] for values in drawn]) for name in self.names}
             return torch.cat([vmap(partial(_call, suffix, batch))(together) for batch in features], dim=1)
@@ -242,5 +243,5 @@ def state_names(network: nn.Module) -> set[str]:
     return {name for name, _ in network.named_parameters()} | {name for name, _ in network.named_buffers()}
 
 
-def _bytes(chunk: list[tuple[Any, ...]]) -> int:
-    return sum(part.nbytes for features in chunk for part in features if isinstance(part, Tensor))
+def _bytes(batches: list[tuple[Any, ...]]) -> int:
+    return sum(part.nbytes for features in batches for part in features if isinstance(part, Tensor))

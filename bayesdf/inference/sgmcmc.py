@@ -162,8 +162,8 @@ class SGMCMC(Training):
         """
         clock = Clock()
         problem = prepare(detector, self, train, validation)
-        steps = _steps(self, problem)
-        places = _places(self, steps)
+        steps = _step_sizes(self, problem)
+        stored_steps = _stored_steps(self, steps)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem, centred=False)
             point = Point(joint, problem, coordinates=True)
@@ -181,17 +181,17 @@ class SGMCMC(Training):
                 )
                 load_values(problem.network, sampler.point())
                 stats = mode.to_dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
-                stats["step_size"] = (("chain", "draw"), np.stack([steps[places[:count]]] * len(chains)))
+                stats["step_size"] = (("chain", "draw"), np.stack([steps[stored_steps[:count]]] * len(chains)))
                 stats["potential"] = (("chain", "draw"), torch.stack([c.potential[:count] for c in chains]).numpy())
                 return Posterior(problem.network, sampler, stats, attrs())
 
             def last_good(history: History) -> Posterior:
                 """Of the chains that were finished, else of what the first one gathered, else the maximum."""
-                found = len(places)
+                found = len(stored_steps)
                 if len(chains) > 1:
                     chains.pop()
                 elif chains:
-                    found = int((places < len(history.loss)).sum())
+                    found = int((stored_steps < len(history.loss)).sum())
                 return posterior(found) if chains and found else point.posterior(mode if chains else history, attrs())
 
             with posterior_on_divergence(last_good):
@@ -204,7 +204,7 @@ class SGMCMC(Training):
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
                     minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
-                found = posterior(len(places))
+                found = posterior(len(stored_steps))
             draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
             found.sample_stats = _verdict(mode, joint, problem, draws).add_to(found.sample_stats)
         return report_verdict(self, found, problem)
@@ -227,9 +227,9 @@ class _Chain(Objective):
         self.joint, self.problem, self.space, self.settings, self.steps = joint, problem, space, settings, steps
         self.u = torch.zeros_like(space.centre).requires_grad_()
         self.anchor = torch.zeros_like(space.centre).requires_grad_()
-        self.places = {int(step): draw for draw, step in enumerate(_places(settings, steps))}
-        self.draws = {name: torch.empty(len(self.places), *shape) for name, shape in joint.shapes.items()}
-        self.potential = torch.empty(len(self.places))
+        self.draw_at_step = {int(step): draw for draw, step in enumerate(_stored_steps(settings, steps))}
+        self.draws = {name: torch.empty(len(self.draw_at_step), *shape) for name, shape in joint.shapes.items()}
+        self.potential = torch.empty(len(self.draw_at_step))
         # Batches that are all the same need no control variate.
         self.varied = problem.size > settings.batch_size or settings.augment is not None
         self.seen, self.mean_slope, self.mean_loss = 0, torch.zeros_like(self.u), torch.zeros_like(self.u[0])
@@ -262,8 +262,8 @@ class _Chain(Objective):
 
     @torch.no_grad()
     def end_of_step(self, step: int) -> None:
-        if step in self.places:
-            draw = self.places[step]
+        if step in self.draw_at_step:
+            draw = self.draw_at_step[step]
             for name, value in self.draw().items():
                 self.draws[name][draw] = value
             self.potential[draw] = self.problem.size * self._controlled()
@@ -353,24 +353,24 @@ def _epochs(settings: SGMCMC, problem: Problem) -> int:
     return max(LEAST_EPOCHS, math.ceil(STEPS / math.ceil(problem.size / settings.batch_size)))
 
 
-def _steps(settings: SGMCMC, problem: Problem) -> np.ndarray:
+def _step_sizes(settings: SGMCMC, problem: Problem) -> np.ndarray:
     """The step size h of every step of a chain."""
     total = _epochs(settings, problem) * math.ceil(problem.size / settings.batch_size)
     cycle = math.ceil(total / settings.cycles)
     return settings.step_size * np.sqrt((1 + np.cos(np.pi * (np.arange(total) % cycle) / cycle)) / 2)
 
 
-def _places(settings: SGMCMC, steps: np.ndarray) -> np.ndarray:
+def _stored_steps(settings: SGMCMC, steps: np.ndarray) -> np.ndarray:
     """The steps whose draws are stored."""
     cycle, stored = math.ceil(len(steps) / settings.cycles), settings.stored_draws // settings.chains
     counted = np.where(np.arange(len(steps)) % cycle >= settings.burn_in * cycle, steps**2, 0.0)
     reached = np.cumsum(counted)
     # The first step at which the sum has come so far; half a distance in, so that the last is not at a step of 0.
-    places = np.searchsorted(reached, reached[-1] * (np.arange(stored) + 0.5) / stored)
-    if len(np.unique(places)) < stored:
+    stored_steps = np.searchsorted(reached, reached[-1] * (np.arange(stored) + 0.5) / stored)
+    if len(np.unique(stored_steps)) < stored:
         raise BayesdfError(
             f"SGMCMC: {len(steps)} steps are too few for {stored} draws a chain from the last "
             f"{1 - settings.burn_in:.0%} of each cycle (at most {int(reached[-1] / counted.max())} fit): raise "
             "sampling_epochs, or store fewer draws"
         )
-    return places
+    return stored_steps

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
 from bayesdf.inference.divergence import posterior_on_divergence
-from bayesdf.inference.estimators import Estimator, eligible
+from bayesdf.inference.estimators import Estimator, eligible_layers
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.guides import NAMED, MeanField, make_guide
 from bayesdf.inference.guides.guide import sites_of
@@ -175,7 +175,7 @@ class _Objective(Objective):
             name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"
         }
         self.layers = (
-            eligible(problem.network, list(start), problem.example[0]) if settings.estimator != "plain" else {}
+            eligible_layers(problem.network, list(start), problem.example[0]) if settings.estimator != "plain" else {}
         )
         if settings.estimator != "plain" and not self.layers:
             raise BayesdfError(
@@ -209,14 +209,14 @@ class _Objective(Objective):
         lr, scale_lr = self.settings.lr, self.settings.scale_lr
         scale_lr = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
         trained = self.problem.trained_parameters(exclude=self.network_sites)
-        slow = {name: value for name, value in self.own.items() if not self.guide.fast(name)}
+        slow = {name: value for name, value in self.own.items() if not self.guide.has_scale_rate(name)}
+        scales = [value for name, value in self.own.items() if self.guide.has_scale_rate(name)]
         # What belongs to no single site moves as the site does that has the shortest way to go.
         least = min(self.reach.values())
         reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
         return [
             *parameter_groups({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
-            # Logarithms, whose reach is one.
-            {"params": [v for name, v in self.own.items() if self.guide.fast(name)], "lr": scale_lr, "reach": 1.0},
+            {"params": scales, "lr": scale_lr, "reach": 1.0},  # logarithms, whose reach is one
         ]
 
     def draw(self) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SVI
-from bayesdf.inference.estimators import eligible, noise_of_each_image
+from bayesdf.inference.estimators import eligible_layers, noise_of_each_image
 from bayesdf.inference.problem import prepare
 from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
@@ -85,7 +85,7 @@ def test_gradients_of_local_reparameterisation_are_less_noisy():
 def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
     data, network = images_and_network()
     images = data.tensors[0]
-    assert list(eligible(network, ["0.weight", "0.bias", "3.weight"], images)) == ["0.weight", "3.weight"]
+    assert list(eligible_layers(network, ["0.weight", "0.bias", "3.weight"], images)) == ["0.weight", "3.weight"]
 
     class Unusual(nn.Module):
         """A layer that runs twice, one whose weight is used without it, and one as usual."""
@@ -99,7 +99,7 @@ def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
             return self.once(nn.functional.linear(seen, self.weight_alone.weight))
 
     sites = ["twice.weight", "weight_alone.weight", "once.weight"]
-    assert list(eligible(Unusual(), sites, images)) == ["once.weight"]
+    assert list(eligible_layers(Unusual(), sites, images)) == ["once.weight"]
     with pytest.raises(BayesdfError, match="no site is one"):
         SVI(estimator="local", epochs=1, progress=False).fit(Detector(network, {"3.bias": priors.normal(1.0)}), data)
     with pytest.raises(BayesdfError, match="needs guide 'normal'"):
@@ -116,4 +116,4 @@ def test_weights_that_two_layers_share_are_sampled():
         def forward(self, images):
             return self.c(self.b(torch.relu(self.a(images.flatten(1)))))
 
-    assert set(eligible(Tied(), ["a.weight", "c.weight"], torch.rand(2, 3, 2, 2))) == {"c.weight"}
+    assert set(eligible_layers(Tied(), ["a.weight", "c.weight"], torch.rand(2, 3, 2, 2))) == {"c.weight"}

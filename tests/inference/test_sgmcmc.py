@@ -121,7 +121,7 @@ def chain(train, batch_size, **settings):
     joint = Joint(model, problem)
     torch.manual_seed(0)
     space = sgmcmc._space(joint, problem, Point(joint, problem))
-    found = sgmcmc._Chain(joint, problem, space, method, sgmcmc._steps(method, problem))
+    found = sgmcmc._Chain(joint, problem, space, method, sgmcmc._step_sizes(method, problem))
     data = [
         ((images.flatten(1)[:, :, None, None],), labels)
         for images, labels in zip(train.tensors[0].split(batch_size), train.tensors[1].split(batch_size), strict=True)
@@ -158,11 +158,11 @@ def test_the_control_variate_keeps_the_mean_of_the_slopes_and_takes_their_noise(
 def test_steps_follow_the_cycles_and_draws_are_of_their_last_parts():
     method = SGMCMC(chains=1, sampling_epochs=100, cycles=4, burn_in=0.6, stored_draws=40, step_size=0.8, batch_size=10)
     problem = prepare(detector(), method, simulate(separate(40), WEIGHTS, seed=0), None)
-    steps = sgmcmc._steps(method, problem)
+    steps = sgmcmc._step_sizes(method, problem)
     assert len(steps) == 400 and np.array_equal(steps[:100], steps[300:])
     alpha = steps[:100] ** 2 / 0.8**2
     np.testing.assert_allclose(alpha, [(math.cos(math.pi * k / 100) + 1) / 2 for k in range(100)], atol=1e-12)
-    places = sgmcmc._places(method, steps)
+    places = sgmcmc._stored_steps(method, steps)
     assert len(places) == 40 and (places % 100 >= 60).all()
     assert [int((places // 100 == cycle).sum()) for cycle in range(4)] == [10] * 4
     between = [

@@ -12,8 +12,8 @@ from bayesdf.inference import SWAG, Diverged, load_posterior
 from bayesdf.inference.swag import MOMENTUM, _Walk
 from bayesdf.inference.whitening import flatten
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, noisy, pictures, stop
 from tests.inference.linear import NOISE, PRIOR_SCALE, Gaussian, Logistic, correlated, simulate
-from tests.inference.test_svi import convolutional, noisy, pictures, stop
 
 QUICK = {"epochs": 0, "class_balanced": False, "progress": False}
 

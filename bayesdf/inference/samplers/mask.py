@@ -7,7 +7,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from bayesdf.inference.channel_dropout import install
-from bayesdf.inference.samplers.sampler import Sampler, generator, order, ordered, tensor
+from bayesdf.inference.samplers.sampler import Sampler, generator, order_attrs, read_order, tensor
 
 
 class MaskSampler(Sampler):
@@ -38,8 +38,8 @@ class MaskSampler(Sampler):
 
     def to_dataset(self) -> xr.Dataset:
         variables = {f"{name}.rate": ((f"{name}_dim_0",), rate.numpy()) for name, rate in self.rates.items()}
-        return xr.Dataset(variables, attrs=order(self.rates))
+        return xr.Dataset(variables, attrs=order_attrs(self.rates))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> "MaskSampler":
-        return cls({name: tensor(dataset[f"{name}.rate"]) for name in ordered(dataset)})
+        return cls({name: tensor(dataset[f"{name}.rate"]) for name in read_order(dataset)})
