@@ -27,19 +27,17 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from bayesdf.analysis._groups import (
+from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
+from bayesdf.analysis.people import cluster_numbers, count_people, design
+from bayesdf.analysis.predictions import (
     ROUNDED,
     SUM_ERROR,
-    Predictions,
     class_numbers,
-    count_people,
-    design,
-    groups,
     observed_labels,
     predictive_logits,
     ruled_out,
 )
-from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
+from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
@@ -286,7 +284,7 @@ def evaluate(
     )
     return metrics.assign_attrs(
         images=len(label),
-        clusters=len(np.unique(groups(people["clusters"], len(label)))),
+        clusters=len(np.unique(cluster_numbers(people["clusters"], len(label)))),
         people=count_people(people["clusters"], people["donors"]),
         bins=bins,
         binning=binning,

@@ -27,7 +27,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesdf.analysis._groups import Predictions, mistaken, predictive_logits
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions, wrong_input
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -197,7 +198,7 @@ def combine(*families: xr.DataArray) -> xr.DataArray:
     for family in families:
         if not isinstance(family, xr.DataArray) or "image" not in family.dims:
             raise BayesdfError(
-                f"{mistaken(family, 'a family of features (image, feature)')}; take scalars(predictions)"
+                f"{wrong_input(family, 'a family of features (image, feature)')}; take scalars(predictions)"
             )
     counts = {family.sizes["image"] for family in families}
     if len(counts) != 1:

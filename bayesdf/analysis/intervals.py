@@ -36,7 +36,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from bayesdf.analysis._groups import Design, groups, kinds, missing, select
+from bayesdf.analysis.people import Design, cluster_numbers, kinds_of_fake, select_images
+from bayesdf.analysis.tree import is_missing
 from bayesdf.errors import BayesdfError
 
 Array = NDArray[np.float64]
@@ -138,10 +139,10 @@ def cluster_bootstrap(
 def _people(clusters: ArrayLike, donors: ArrayLike | None, images: int) -> tuple[Integers, Integers]:
     """Numbers 0, 1, … of the first and second person of each image; the same one twice where there is no second."""
     if donors is None:
-        own = groups(clusters, images)
+        own = cluster_numbers(clusters, images)
         return own, own
     both = np.concatenate([np.asarray(part, dtype=object).ravel() for part in (clusters, donors)])
-    number, nobody = groups(both, 2 * images), missing(both)
+    number, nobody = cluster_numbers(both, 2 * images), is_missing(both)
     own, other = number[:images], number[images:]
     other = np.where(nobody[images:], own, other)
     own = np.where(nobody[:images], other, own)
@@ -195,8 +196,8 @@ def accuracy_by_kind(
         `accuracy_manipulations` and `accuracy_new_faces`; empty unless there are both.
     """
     found = {}
-    for name, own in kinds(people["clusters"], people["strata"]).items():
-        part = select(people, own)
+    for name, own in kinds_of_fake(people["clusters"], people["strata"]).items():
+        part = select_images(people, own)
         found[f"accuracy_{name}"] = cluster_bootstrap(np.mean, [right[own]], **part, resamples=resamples, seed=seed)
     return found
 

@@ -21,9 +21,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Design, Predictions, design, predictive_logits
 from bayesdf.analysis.calibration import area, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
+from bayesdf.analysis.people import Design, design
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError
 

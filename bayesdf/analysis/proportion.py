@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from bayesdf.analysis._groups import groups
 from bayesdf.analysis.intervals import LEVEL, Estimate
+from bayesdf.analysis.people import cluster_numbers
 from bayesdf.errors import BayesdfError
 
 
@@ -51,7 +51,7 @@ def clustered_share(values: ArrayLike, clusters: ArrayLike) -> Estimate:
     rates = np.asarray(values, dtype=np.float64).ravel()
     if not len(rates) or not ((rates >= 0.0) & (rates <= 1.0)).all():
         raise BayesdfError("a share needs at least one image, and values from 0 to 1")
-    size = np.bincount(groups(np.asarray(clusters, dtype=object), len(rates)))
+    size = np.bincount(cluster_numbers(np.asarray(clusters, dtype=object), len(rates)))
     trials = len(rates) ** 2 / float((size**2).sum())
     share = float(rates.mean())
     hits, misses = share * trials, (1.0 - share) * trials

@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import minimize
 
-from bayesdf.analysis._groups import find_logits, mistaken, observed_labels, predictive_logits
 from bayesdf.analysis.calibration import balanced_weights
+from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.tree import find_logits, wrong_input
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
@@ -78,9 +79,9 @@ def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
     """
     logits = find_logits(predictions)
     if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
-        raise mistaken(predictions, "the DataTree of Posterior.predict")
+        raise wrong_input(predictions, "the DataTree of Posterior.predict")
     if not isinstance(scaling, xr.Dataset) or not {"scale", "shift"} <= set(scaling.data_vars):
-        raise mistaken(scaling, "the Dataset of fit_scaling")
+        raise wrong_input(scaling, "the Dataset of fit_scaling")
     if scaling.sizes["class"] != logits.sizes["class"]:
         raise BayesdfError(
             f"the scaling is of {scaling.sizes['class']} classes, the predictions are of {logits.sizes['class']}; fit "

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis._groups import groups
 from bayesdf.analysis.intervals import LEVEL
+from bayesdf.analysis.people import cluster_numbers
 
 RESAMPLES = 10_000
 BLOCKS = 200
@@ -63,7 +63,7 @@ def simultaneous(
         `low` and `high` are NaN with a single cluster.
     """
     given = np.asarray(clusters, dtype=object).ravel()
-    number = groups(given, len(given))
+    number = cluster_numbers(given, len(given))
     rows = np.arange(len(given))
     value = np.asarray(statistics(rows), dtype=np.float64)
     rng = np.random.default_rng(seed)

@@ -35,7 +35,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesdf.analysis._groups import Predictions, predictive_logits
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions
 from bayesdf.errors import BayesdfError
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from bayesdf.analysis import (
     score,
     summarise,
 )
-from bayesdf.analysis._groups import groups
+from bayesdf.analysis.people import cluster_numbers
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
@@ -116,7 +116,7 @@ def test_few_subjects_make_few_folds():
 def test_images_without_subject_stand_alone():
     frame, source, _ = blobs()
     assert len(np.unique(attribute(frame, source, folds=2)["cluster"])) == len(source)
-    np.testing.assert_array_equal(groups(["p", "", "q", None, "p", np.nan, ""], 7), [0, 1, 2, 3, 0, 4, 5])
+    np.testing.assert_array_equal(cluster_numbers(["p", "", "q", None, "p", np.nan, ""], 7), [0, 1, 2, 3, 0, 4, 5])
 
 
 def test_the_same_seed_gives_the_same_run(predictions, attributions):
