@@ -1,8 +1,8 @@
 """A file or a folder is written whole or not at all, at whatever moment its writer is killed.
 
-A writer works in a folder of its own beside the path (`workplace`), named ``.<name>.<8 digits>.unfinished`` and locked
-as long as its process lives. What is finished gets its name by one call of the operating system. What killed processes
-left is removed by the next writer of the same path.
+A writer works in a folder of its own beside the path (`staging_folder`). The folder is named
+``.<name>.<8 digits>.unfinished`` and is locked as long as its process lives. One call of the operating system gives the
+finished file or folder its name. The next writer of the same path removes what killed processes left.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-BESIDE = ".unfinished"
+UNFINISHED = ".unfinished"
 """How the names of folders end that a process which was killed may leave."""
 LOCK, NEW, OLD = "lock", "new", "old"
-"""In a workplace: its lock, the folder that is to get the name, and the one that had the name before."""
+"""In a staging folder: its lock, the folder that is to get the name, and the one that had the name before."""
 _NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2 (linux/fs.h)
 
 
@@ -41,7 +41,7 @@ def replacing(path: Path, new: bool = False) -> Iterator[Path]:
     FileExistsError
         `new`, and something has that name.
     """
-    with workplace(path) as folder:
+    with staging_folder(path) as folder:
         beside = folder / f"{NEW}{path.suffix}"
         yield beside
         if new:
@@ -51,7 +51,7 @@ def replacing(path: Path, new: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def workplace(path: Path) -> Iterator[Path]:
+def staging_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path`, for this block alone; it is gone when the block ends.
 
     What killed processes left beside the same path is cleared away first. The folder above is made if need be.
@@ -71,14 +71,14 @@ def clear_leftovers(path: Path) -> bool:
 
     If something else has the name by then, what lost it is kept as ``<name>.<8 digits>``.
 
-    A workplace of a running process stays as it is, and so does every one where files cannot be locked.
+    A staging folder of a running process stays as it is, and so does every one where files cannot be locked.
 
     Returns
     -------
     bool
         Whether a running process is just exchanging the folder at `path`.
     """
-    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}" + re.escape(BESIDE))
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}" + re.escape(UNFINISHED))
     busy = False
     try:
         found = [entry.name for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]
@@ -142,16 +142,16 @@ def rename_exclusive(new: Path, path: Path) -> None:
 
 
 def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
-    """Give the folder `new` in a workplace the name `path`; what has that name is left in the workplace.
+    """Give the folder `new` in a staging folder the name `path`; what has that name is left in the staging folder.
 
     At every instant the name stands for the one or the other where the system can exchange names (Linux's renameat2).
-    Elsewhere there is an instant without: a process killed then leaves both folders in the workplace, and
+    Elsewhere there is an instant without: a process killed then leaves both folders in the staging folder, and
     `clear_leftovers` gives the old one its name back.
 
     Parameters
     ----------
     folder
-        From `workplace(path)`.
+        From `staging_folder(path)`.
     replaceable
         Whether what is found at `path` may be replaced.
 
@@ -207,7 +207,7 @@ def _claim(path: Path) -> tuple[Path, IO[str]]:
     Another process may take the folder for a leftover before the lock is there; then it is another folder.
     """
     while True:
-        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             folder.mkdir()
             lock = (folder / LOCK).open("x")
@@ -229,7 +229,7 @@ def _exchanging(folder: Path) -> bool:
 
 
 def _undo(folder: Path, path: Path) -> bool:
-    """Undo an exchange that is half done; whether the workplace holds nothing any more that must not be lost."""
+    """Undo an exchange that is half done; whether the staging folder holds nothing any more that must not be lost."""
     try:
         if _exchanging(folder):
             _give_back(folder / OLD, path)
@@ -247,7 +247,7 @@ def _give_back(old: Path, path: Path) -> None:
 
 
 def _finish(folder: Path, path: Path) -> None:
-    """Remove a workplace, its lock last: whoever is killed within leaves what the next one recognises."""
+    """Remove a staging folder, its lock last: whoever is killed within leaves what the next one recognises."""
     if not _undo(folder, path):
         return  # it holds the only copy, until `clear_leftovers` can give it back
     with contextlib.suppress(OSError):

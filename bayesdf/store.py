@@ -67,7 +67,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
         node.path: {name: {"compressors": None} for name in node.to_dataset(inherit=False).variables}
         for node in plain.subtree
     }
-    with files.workplace(target) as beside:
+    with files.staging_folder(target) as beside:
         new = beside / files.NEW
         # Chunks of the fill value alone are written too: a missing chunk then always means a damaged store.
         with zarr.config.set({"array.write_empty_chunks": True}):

@@ -36,7 +36,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf import SVI, Detector, files, ledger
 from bayesdf.cli import console, run_cli
-from bayesdf.data.prepared import prepared
+from bayesdf.data.image_cache import cached_images
 from bayesdf.generators.generator import Generator
 from bayesdf.models import priors
 from bayesdf.store import open_tree, write_tree
@@ -166,7 +166,7 @@ def fill(folder: Path, start: int, tell: Callable[[int], None]) -> None:
     """Every other turn meets a set that was damaged."""
     os.environ["BAYESDF_CACHE"] = str(folder)
     for turn in endless(start):
-        prepared(f"set{turn // 2}", partial(images, turn // 2))
+        cached_images(f"set{turn // 2}", partial(images, turn // 2))
         if turn % 2 == 0:
             (found,) = (folder / "datasets").glob(f"set{turn // 2}-*")
             os.truncate(found / "images.npy", 100)
@@ -181,7 +181,7 @@ def look_filled(folder: Path, last: int) -> None:
     os.environ["BAYESDF_CACHE"] = str(folder)
     sets = (last + 1) // 2 + 1
     for number in range(sets):
-        found, manifest = prepared(f"set{number}", partial(images, number))
+        found, manifest = cached_images(f"set{number}", partial(images, number))
         assert found.shape == (50, 16, 16, 3) and (found == number % 256).all()
         assert (manifest["subject"] == str(number)).all()
     left = sorted(item.name for item in (folder / "datasets").iterdir())

@@ -12,7 +12,7 @@ from bayesdf.analysis.calibration import (
     reliability_table,
 )
 from bayesdf.analysis.convergence import convergence
-from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
+from bayesdf.analysis.features import FEATURES, combine, describe_feature, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
@@ -39,7 +39,7 @@ __all__ = [
     "confusion",
     "convergence",
     "decompose",
-    "describe",
+    "describe_feature",
     "design",
     "estimate",
     "evaluate",

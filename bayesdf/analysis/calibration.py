@@ -205,11 +205,11 @@ def _auroc_by_level(label: Labels, level: Array) -> float:
     if len(present) < 2:
         return float("nan")
     if level.shape[1] == 2:
-        return area(label == 1, level[:, 1])
-    return float(np.mean([area(label == one, level[:, one]) for one in present]))
+        return binary_auroc(label == 1, level[:, 1])
+    return float(np.mean([binary_auroc(label == one, level[:, one]) for one in present]))
 
 
-def area(positive: NDArray[np.bool_], score: Array) -> float:
+def binary_auroc(positive: NDArray[np.bool_], score: Array) -> float:
     """Area under the ROC curve by ranks, ties counting half (Mann and Whitney); NaN where either class is empty.
 
     What `sklearn.metrics.roc_auc_score` returns, without its checks of the input, which take most of a bootstrap.

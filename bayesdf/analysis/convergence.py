@@ -123,8 +123,8 @@ def _sites(draws: xr.DataTree | xr.Dataset) -> xr.Dataset:
     return draws.children["posterior"].to_dataset()
 
 
-def _checked(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    values = np.asarray(values, dtype=np.float64)
+def _checked(given: NDArray[np.floating]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.asarray(given, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < LEAST_DRAWS:
         raise BayesdfError(f"values have shape {values.shape}, but (chain, draw) with {LEAST_DRAWS} draws is needed")
     return values
@@ -138,4 +138,5 @@ def _rank_normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.stats import rankdata
 
     ranks = rankdata(values, method="average").reshape(values.shape)
-    return np.asarray(ndtri((ranks - 0.375) / (values.size + 0.25)), dtype=np.float64)
+    normal: NDArray[np.float64] = ndtri((ranks - 0.375) / (values.size + 0.25))
+    return normal

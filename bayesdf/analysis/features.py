@@ -223,7 +223,7 @@ def margins(logits: Array) -> Array:
     return chosen[..., 0] - logsumexp(rest, axis=-1)
 
 
-def describe(name: str) -> Feature:
+def describe_feature(name: str) -> Feature:
     """Meaning of a feature by the name it has in a DataArray (`draw_3` and `mean_log_odds:fake` included)."""
     stem = "profile" if name.startswith("draw_") else name.split(":")[0]
     if stem not in FEATURES:

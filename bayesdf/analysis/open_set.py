@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.analysis.calibration import area, levels
+from bayesdf.analysis.calibration import binary_auroc, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.people import Design, design
 from bayesdf.analysis.predictions import predictive_logits
@@ -73,7 +73,7 @@ def ood_auroc(
     value = levels(np.concatenate([getattr(entropies(part), by) for part in logits]))
     unknown = np.repeat([False, True], [part.shape[1] for part in logits])
     parts = [design(part, values.shape[1]) for part, values in zip((seen, unseen), logits, strict=True)]
-    return cluster_bootstrap(area, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)
+    return cluster_bootstrap(binary_auroc, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)
 
 
 def _joined(seen: Design, unseen: Design) -> Design:

@@ -34,7 +34,7 @@ class Simultaneous(NamedTuple):
     high: NDArray[np.float64]
 
     @property
-    def told(self) -> NDArray[np.bool_]:
+    def excludes_zero(self) -> NDArray[np.bool_]:
         """(comparison,) whether the interval is without 0."""
         return (self.low > 0.0) | (self.high < 0.0)
 

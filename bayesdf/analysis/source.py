@@ -27,7 +27,7 @@ def attribute(
     subjects: ArrayLike | None = None,
     *,
     donors: ArrayLike | None = None,
-    circles: ArrayLike | None = None,
+    subject_groups: ArrayLike | None = None,
     fit_only: ArrayLike | None = None,
     folds: int = 6,
     seed: int = 0,
@@ -48,10 +48,10 @@ def attribute(
     donors
         The second person of each image, who counts in intervals (`cluster_bootstrap`); by default the coordinate
         `donor`.
-    circles
+    subject_groups
         (image,) who must not be parted: images of a circle are judged by a classifier fitted on none of them. By
         default the subjects; where images mix people (a swapped face has a donor), what links them, as
-        `bayesdf.data.circles` finds it.
+        `bayesdf.data.subject_groups` finds it.
     fit_only
         (image,) of bool: images that help to fit but are not judged, such as those of validation subjects.
         Where such an image belongs to a judged circle, it is left out of that circle's fit.
@@ -87,7 +87,7 @@ def attribute(
     if helper.shape != (images,):
         raise BayesdfError(f"fit_only has shape {helper.shape}; give one bool for each of the {images} images")
     judged = ~helper
-    circle = group if circles is None else cluster_numbers(circles, images)
+    circle = group if subject_groups is None else cluster_numbers(subject_groups, images)
     names, code = np.unique(truth, return_inverse=True)
     _refuse_unlearnable(names, code, circle, judged)
 

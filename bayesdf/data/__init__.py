@@ -7,9 +7,9 @@ from typing import Literal
 
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
-from bayesdf.data.common import QUALITY, common_path, stored
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
-from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
+from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
+from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.subjects import describe_people
 from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
@@ -26,14 +26,14 @@ __all__ = [
     "Task",
     "UnlabelledImages",
     "augment",
-    "circles",
     "collect",
     "common_path",
+    "common_path_grey",
     "describe_people",
     "leave_out",
     "load",
     "relabel",
-    "stored",
+    "subject_groups",
     "unlabelled",
 ]
 

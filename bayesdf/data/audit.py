@@ -73,7 +73,7 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     Sentences for the user, none where nothing separates.
     """
     rng = np.random.default_rng(seed)
-    rows = _some(manifest.assign(shape=manifest["width"] / manifest["height"]), rng)
+    rows = _sample(manifest.assign(shape=manifest["width"] / manifest["height"]), rng)
     fake = rows["source"] != REAL
     questions = {"real from fake": fake} if fake.nunique() == 2 else {}
     generators = rows["source"][fake].unique()
@@ -83,14 +83,14 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     tests = []
     for question, answer in questions.items():
         asked_of = rows.loc[answer.index]
-        subject = _numbered(asked_of["subject"])
+        subject = _person_numbers(asked_of["subject"])
         for name, columns in _PROPERTIES.items():
             codings = _codings(asked_of[columns])
             if codings and subject.max() > 0:
                 tests.append((question, name, codings, answer.to_numpy(bool), subject))
     findings = []
     for question, name, codings, truth, subject in tests:
-        score = _surely_separates(codings, truth, subject, FALSE_ALARMS / len(tests), rng)
+        score = _significant_accuracy(codings, truth, subject, FALSE_ALARMS / len(tests), rng)
         if score is not None:
             findings.append(
                 f"the files' {name} tells {question} (balanced accuracy {score:.2f} on people not learnt from, chance "
@@ -100,16 +100,16 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     return findings
 
 
-def _some(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _sample(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """At most about `MOST` rows: those of people in random order until there are enough."""
     if len(rows) <= MOST:
         return rows
-    subject = _numbered(rows["subject"])
+    subject = _person_numbers(rows["subject"])
     place = rng.permutation(subject.max() + 1)[subject]
     return rows.iloc[np.sort(np.argsort(place, kind="stable")[:MOST])]
 
 
-def _numbered(subject: pd.Series) -> Cells:
+def _person_numbers(subject: pd.Series) -> Cells:
     """A number for each person; images of nobody have one each."""
     own = subject.where(subject != "", [f"\0{row}" for row in range(len(subject))])
     return pd.factorize(own)[0].astype(np.int64)
@@ -137,7 +137,7 @@ def _cells(values: pd.Series) -> Cells:
     return pd.factorize(cells)[0].astype(np.int64)
 
 
-def _surely_separates(
+def _significant_accuracy(
     codings: Sequence[Cells], answer: Answers, subject: Cells, level: float, rng: np.random.Generator
 ) -> float | None:
     """The cross-validated balanced accuracy where it is over `LIMIT` and its p-value at most `level`; else None."""
@@ -151,7 +151,7 @@ def _surely_separates(
         return None
     # The p-value of k of n shuffles that do as well is (k + 1) / (n + 1) [1]: with this n, none may.
     for _ in range(int(np.ceil(1.0 / level)) - 1):
-        if score(_dealt_anew(answer, subject, rng)) >= found:
+        if score(_shuffle_labels(answer, subject, rng)) >= found:
             return None
     return found
 
@@ -171,7 +171,7 @@ def _cross_validated(cells: Cells, answer: Answers, fold: Cells) -> float:
     return float(((yes * vote).sum() / max(yes.sum(), 1) + (no * (1 - vote)).sum() / max(no.sum(), 1)) / 2)
 
 
-def _dealt_anew(answer: Answers, subject: Cells, rng: np.random.Generator) -> Answers:
+def _shuffle_labels(answer: Answers, subject: Cells, rng: np.random.Generator) -> Answers:
     """Labels as likely as the true ones where files of one person may resemble each other but labels mean nothing.
 
     Labels of a person with both are dealt among the person's images, those of persons with one kind among these
@@ -183,10 +183,10 @@ def _dealt_anew(answer: Answers, subject: Cells, rng: np.random.Generator) -> An
     pure = np.flatnonzero((yes == 0) | (yes == images))
     label = yes > 0
     label[pure] = label[rng.permutation(pure)]
-    dealt = label[subject]
+    shuffled_label = label[subject]
     mixed = ~np.isin(subject, pure)
     rows = np.flatnonzero(mixed)
     within = rows[np.argsort(subject[rows], kind="stable")]
     shuffled = rows[np.lexsort((rng.random(len(rows)), subject[rows]))]
-    dealt[within] = answer[shuffled]
-    return dealt
+    shuffled_label[within] = answer[shuffled]
+    return shuffled_label

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from bayesdf.data.common import QUALITY, common_path
+from bayesdf.data.image_cache import Images, cached_images
 from bayesdf.data.manifest import REAL, SPLITS
-from bayesdf.data.prepared import Images, prepared
+from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.faces import SIZE, people, photographs
 from bayesdf.generators import GENERATORS
 from bayesdf.generators.fakes import NOBODY
@@ -23,7 +23,7 @@ from bayesdf.generators.fakes import NOBODY
 SEED = 0
 
 
-def circles() -> dict[str, list[list[str]]]:
+def donor_groups() -> dict[str, list[list[str]]]:
     """The people of each split in circles; the second person of a fake is from the same circle as the first.
 
     Training people are one circle. Those of validation and test are dealt into circles of three or four, so that within
@@ -46,11 +46,11 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
         With more than one, the photographs themselves come in four times as many, since they are the scarcer class.
     """
     key = _key(size, quality, variants)
-    return prepared(f"embedded-{key}", lambda: _make(size, quality, variants))
+    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants))
 
 
 def _key(size: int, quality: int | None, variants: int) -> str:
-    settings = f"{SEED} {circles()} {size} {quality} {variants} {sorted(GENERATORS)}"
+    settings = f"{SEED} {donor_groups()} {size} {quality} {variants} {sorted(GENERATORS)}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
@@ -69,7 +69,7 @@ def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.Dat
     jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 4 * variants if variants > 1 else 1)]
     for split, source, variant in track(jobs, "making the fakes", transient=True):
         rng = np.random.default_rng([SEED, SPLITS.index(split), sources.index(source), variant])
-        for circle in circles()[split]:
+        for circle in donor_groups()[split]:
             faces = photographs(variant).take(np.isin(photographs().subject, circle))
             if source == REAL:
                 made, donors = faces.images, np.full(len(faces), NOBODY)

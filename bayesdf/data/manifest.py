@@ -31,7 +31,7 @@ COLUMNS = {
 }
 
 
-def classes(sources: list[str], task: Task) -> list[str]:
+def class_names(sources: list[str], task: Task) -> list[str]:
     """The names of a task's classes, in the order of their labels.
 
     Parameters
@@ -49,7 +49,7 @@ def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
     `binary`: 0 real, 1 fake. `multiclass`: 0 real, then the generators by name. `source`: generators by name, real
     images take no part.
     """
-    names = classes(manifest["source"].unique().tolist(), task)
+    names = class_names(manifest["source"].unique().tolist(), task)
     if task == "binary":
         return (manifest["source"] != REAL).to_numpy(np.int64)
     number = {name: label for label, name in enumerate(names)}
@@ -77,7 +77,7 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     BayesdfError
         If a source has too few subjects to be in every split.
     """
-    group = circles(manifest)
+    group = subject_groups(manifest)
     counts = pd.crosstab(group, manifest["source"])
     groups = (counts > 0).sum()
     for source, number in groups.items():
@@ -112,7 +112,7 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     return group.map(chosen).to_numpy()
 
 
-def circles(manifest: pd.DataFrame) -> pd.Series:
+def subject_groups(manifest: pd.DataFrame) -> pd.Series:
     """A name a row, equal for rows that are linked: they show the same person, as subject or donor, or the same video.
 
     An image of nobody has a name by its path, so that images of different parts of a data set never share one. People
@@ -136,7 +136,7 @@ def circles(manifest: pd.DataFrame) -> pd.Series:
     return own.map(root)
 
 
-def check(manifest: pd.DataFrame, task: Task) -> None:
+def check_manifest(manifest: pd.DataFrame, task: Task) -> None:
     """Refuse a manifest that cannot be learnt from, or whose splits share people.
 
     Raises
@@ -159,7 +159,7 @@ def check(manifest: pd.DataFrame, task: Task) -> None:
                 f"{what} {shared.iloc[0]!r} is in more than one split; splits must not share people or videos"
             )
     label = labels(manifest, task)
-    names = classes(manifest["source"].unique().tolist(), task)
+    names = class_names(manifest["source"].unique().tolist(), task)
     if len(names) < 2:
         raise BayesdfError(
             f"task {task!r} needs at least two classes and found {names or 'none'}: add a folder for another source"

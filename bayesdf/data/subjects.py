@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from bayesdf.data.manifest import REAL, SPLITS, circles
+from bayesdf.data.manifest import REAL, SPLITS, subject_groups
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 TABLE = "subjects.csv"
@@ -52,13 +52,13 @@ _RULES = {
 }
 
 
-def who(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+def find_people(root: Path, paths: Sequence[str]) -> pd.DataFrame:
     """Subject, donor, video and split of every image below a root.
 
     Parameters
     ----------
     paths
-        Of the images, relative to the root, as `bayesdf.data.folder.find` finds them: ``<source>/**/<file>``.
+        Of the images, relative to the root, as `bayesdf.data.folder.image_files` finds them: ``<source>/**/<file>``.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def describe_people(manifest: pd.DataFrame) -> str:
     counts = f"{len(manifest)} images: {len(manifest) - nobody} show {len(people)} people"
     counts += f", {nobody} show new faces, of nobody" if nobody else ""
     if (manifest["donor"] != "").any():
-        groups = circles(manifest)[manifest["subject"] != ""].nunique()
+        groups = subject_groups(manifest)[manifest["subject"] != ""].nunique()
         counts += ". Some images show two people. People linked in this way stay in one split: there are "
         counts += f"{groups} such groups"
     told = []
@@ -103,7 +103,7 @@ def describe_people(manifest: pd.DataFrame) -> str:
     return counts + (f". Taken for a person: {'; '.join(told)}{otherwise}" if told else "")
 
 
-def advice(rows: pd.DataFrame) -> str:
+def explain_link(rows: pd.DataFrame) -> str:
     """Why these rows of a manifest hang together, and what to do where that is wrong: the end of a message's line."""
     linked = rows[rows["donor"] != ""]
     example, people = (linked if len(linked) else rows).iloc[0], {*rows["subject"], *rows["donor"]} - {""}
@@ -193,7 +193,7 @@ def _from_names(paths: Sequence[str]) -> pd.DataFrame:
     )
     frame["unit"] = frame["folder"].where(frame["folder"] != "", frame["stem"])
     found = [
-        (head(folder), "folder") if folder else _base(stem, source)
+        (without_scene(folder), "folder") if folder else _without_number(stem, source)
         for source, folder, stem in zip(frame["source"], frame["folder"], frame["stem"], strict=True)
     ]
     frame["subject"], frame["rule"], frame["donor"] = [name for name, _ in found], [rule for _, rule in found], ""
@@ -203,21 +203,21 @@ def _from_names(paths: Sequence[str]) -> pd.DataFrame:
         pairs |= _pairs(own, frame[frame["source"] == REAL], known)
     if pairs:
         frame.loc[list(pairs), ["subject", "donor", "rule"]] = [[*pair, "pair"] for pair in pairs.values()]
-    words = _counted(frame["subject"][frame["rule"] == "name"], {*frame["source"].str.lower(), *GENERAL})
+    words = _numbered_words(frame["subject"][frame["rule"] == "name"], {*frame["source"].str.lower(), *GENERAL})
     frame.loc[frame["subject"].isin(words) & (frame["rule"] == "name"), "rule"] = "number"
     for column in ("subject", "donor"):
         frame[column] = [words.get(name, name) for name in frame[column]]
     return frame[["subject", "donor", "video", "split", "rule"]]
 
 
-def head(name: str) -> str:
+def without_scene(name: str) -> str:
     """What stands before a double underscore: ``01__hugging_happy`` is a scene of the actor 01."""
     return name.split("__")[0] or name
 
 
-def _base(stem: str, source: str) -> tuple[str, str]:
+def _without_number(stem: str, source: str) -> tuple[str, str]:
     """A file's name without what numbers it, and the rule that this is."""
-    name = head(stem)
+    name = without_scene(stem)
     for word in (source, "fake", REAL):
         if name.lower().endswith(f"_{word.lower()}"):
             name = name[: -len(word) - 1]
@@ -229,7 +229,7 @@ def _base(stem: str, source: str) -> tuple[str, str]:
     return name, rule
 
 
-def _counted(names: Iterable[str], general: set[str]) -> dict[str, str]:
+def _numbered_words(names: Iterable[str], general: set[str]) -> dict[str, str]:
     """The word of each name that is a word and a number, where three such words or more come with several numbers."""
     found = {
         name: match[1] for name in set(names) if (match := _COUNTED.match(name)) and match[1].lower() not in general
@@ -241,23 +241,25 @@ def _counted(names: Iterable[str], general: set[str]) -> dict[str, str]:
 def _pairs(fakes: pd.DataFrame, real: pd.DataFrame, known: set[str]) -> dict[str, tuple[str, str]]:
     """Target and source of those fakes of one generator whose names tell both, by path."""
     units = set(fakes["unit"])
-    shaped = {unit for unit in units if "_" in head(unit)}
+    shaped = {unit for unit in units if "_" in without_scene(unit)}
     # A name that photographs have as well is of the same photograph, numbered: no pair.
     if 2 * len(shaped & set(real["unit"])) >= len(shaped):
         return {}
-    two = [tuple(head(unit).split("_")) for unit in shaped if head(unit).count("_") == 1]
+    two = [tuple(without_scene(unit).split("_")) for unit in shaped if without_scene(unit).count("_") == 1]
     recurring = {one for one, _ in two} & {other for _, other in two}
-    pairs = {unit: _parted(head(unit), str(fakes["source"].iloc[0]), known | recurring) for unit in shaped}
+    pairs = {
+        unit: _pair_of_names(without_scene(unit), str(fakes["source"].iloc[0]), known | recurring) for unit in shaped
+    }
     return {str(path): pair for path, unit in fakes["unit"].items() if (pair := pairs.get(unit)) is not None}
 
 
-def _parted(name: str, source: str, known: set[str]) -> tuple[str, str] | None:
+def _pair_of_names(name: str, source: str, known: set[str]) -> tuple[str, str] | None:
     """The two people of ``<target>_<source>``, each with or without a number; None where it is no such name."""
     tokens = name.split("_")
     for cut in range(1, len(tokens)):
         pair = []
         for part in ("_".join(tokens[:cut]), "_".join(tokens[cut:])):
-            pair.append(part if part in known else _base(part, source)[0])
+            pair.append(part if part in known else _without_number(part, source)[0])
         if pair[0] in known and pair[1] in known and pair[0] != pair[1]:
             return pair[0], pair[1]
     return None

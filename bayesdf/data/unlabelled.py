@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from bayesdf.data.common import QUALITY, common_path
-from bayesdf.data.folder import SUFFIXES, _decode
+from bayesdf.data.folder import SUFFIXES, read_image
+from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import SIZE
 
@@ -88,7 +88,7 @@ def unlabelled(images: Any, *, size: int = SIZE, quality: int | None = QUALITY) 
     if isinstance(images, str | os.PathLike):
         path = Path(images)
         if path.is_dir():
-            files = _below(path)
+            files = _image_files(path)
             names = [file.relative_to(path).as_posix() for file in files]
             return UnlabelledImages(files, size, quality, names)
         if not path.is_file():
@@ -123,7 +123,7 @@ def is_picture(image: Any) -> bool:
 def _pixels(image: Any, size: int, quality: int | None) -> np.ndarray:
     """(size, size, 3) uint8."""
     if isinstance(image, str | os.PathLike):
-        return _decode(Path(image), size, quality)[0]
+        return read_image(Path(image), size, quality)[0]
     if isinstance(image, Image.Image):
         return common_path(ImageOps.exif_transpose(image), size, quality)[0]
     if image.dtype == np.uint8:
@@ -133,7 +133,7 @@ def _pixels(image: Any, size: int, quality: int | None) -> np.ndarray:
     return common_path(image[..., :3], size, quality)[0]
 
 
-def _below(folder: Path) -> list[Path]:
+def _image_files(folder: Path) -> list[Path]:
     """The image files below a folder, in a fixed order."""
     found = []
     for root, names, leaves in os.walk(folder):

@@ -20,7 +20,7 @@ from scipy import ndimage
 from bayesdf import report
 from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.run import refuse_used, workspace, write_figures, write_tables
 from bayesdf.faces import people, photographs
@@ -60,11 +60,11 @@ def main(
         raise BayesdfError(f"--images {images}: give 40 to 2000")
     refuse_used(out)
     held_out = np.isin(photographs().subject, people()["test"])
-    reference = stored(photographs().images[held_out])
+    reference = common_path_grey(photographs().images[held_out])
     others = photographs().images[~held_out]
     made = {name: GENERATORS[name].sample(images, seed) for name in track(GENERATORS, "sampling", transient=True)}
     made = {HELD_OUT: others, BLURRED: ndimage.gaussian_filter(others, (0, 2, 2)), **made}
-    made = {name: stored(part) for name, part in made.items()}
+    made = {name: common_path_grey(part) for name, part in made.items()}
     settings = {"bayesdf": __version__, "images": images, "seed": seed}
     with workspace(out, settings) as folder:
         table = distances(made, reference, seed)

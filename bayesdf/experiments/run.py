@@ -20,7 +20,7 @@ from rich.table import Table
 
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import BESIDE
+from bayesdf.files import UNFINISHED
 from bayesdf.inference import Posterior, load_posterior
 from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.report.style import png
@@ -99,7 +99,7 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        for leftover in list(partial.rglob(f".*{BESIDE}")):
+        for leftover in list(partial.rglob(f".*{UNFINISHED}")):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)  # earlier versions left files
         if out.exists():

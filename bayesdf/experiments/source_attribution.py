@@ -216,7 +216,7 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     }
     linked = _linked([part.manifest for part in parts])
     attributions = {
-        name: analysis.attribute(part, circles=linked, fit_only=part["split"].values != "test", seed=seed)
+        name: analysis.attribute(part, subject_groups=linked, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
     summary = analysis.summarise(attributions, against=presentation.CONTROL, seed=seed)
@@ -234,13 +234,15 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
 def _linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
     """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
     manifest = pd.concat(manifests, ignore_index=True)
-    return data.circles(manifest)[manifest["source"] != data.REAL]
+    return data.subject_groups(manifest)[manifest["source"] != data.REAL]
 
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:
     """The scalars, without those that are functions of the mean probability alone: that is the control."""
     scalars = analysis.scalars(tree)
-    own = [name for name in scalars["feature"].values if not analysis.describe(str(name)).mean_probability_alone]
+    own = [
+        name for name in scalars["feature"].values if not analysis.describe_feature(str(name)).mean_probability_alone
+    ]
     return scalars.sel(feature=own)
 
 
@@ -307,7 +309,7 @@ def _enough_generators(collection: data.Collection) -> None:
         )
     for generator in generators:
         judged = collection.test.manifest[collection.test.manifest["source"] == generator]
-        if data.circles(judged).nunique() < 2:
+        if data.subject_groups(judged).nunique() < 2:
             raise BayesdfError(
                 f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
                 "subjects, or give the test a larger share (--split 0.4,0.2,0.4)"

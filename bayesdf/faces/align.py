@@ -20,7 +20,7 @@ TEMPLATE: Array = np.array([[18.3, 22.5], [45.7, 22.5], [32.0, 37.6], [20.4, 48.
 """Where the five landmarks lie in an aligned face: (x, y) in pixels of the 64-pixel crop, from the mean shape."""
 
 
-def similarity(source: Array, target: Array) -> Array:
+def similarity_transform(source: Array, target: Array) -> Array:
     """The similarity transform that takes `source` points closest to `target` points.
 
     Parameters

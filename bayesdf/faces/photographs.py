@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bayesdf.errors import BayesdfError
-from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity, warp
+from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity_transform, warp
 
 CREDIT = "AT&T Laboratories Cambridge, Database of Faces (1992-1994)"
 
@@ -100,7 +100,7 @@ def photographs(variant: int = 0) -> Faces:
     for row, ((subject, number), marks) in enumerate(zip(keys, points, strict=True)):
         with Image.open(root / f"s{subject}" / f"{number}.pgm") as photograph:
             grey = np.asarray(photograph, dtype=float) / 255.0
-        matrix = similarity(marks, _jitter(rng) if variant else TEMPLATE)
+        matrix = similarity_transform(marks, _jitter(rng) if variant else TEMPLATE)
         images[row] = warp(grey, matrix).clip(0.0, 1.0)
         landmarks[row] = marks @ matrix[:, :2].T + matrix[:, 2]
     for array in (images, landmarks):

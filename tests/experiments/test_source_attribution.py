@@ -217,7 +217,7 @@ def test_images_of_validation_people_help_wherever_they_share_nobody() -> None:
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(fakes), 3)))
     circles = source_attribution._linked(parts)
     found = analysis.attribute(
-        features, fakes["source"], fakes["subject"], circles=circles, fit_only=helps, folds=3, seed=0
+        features, fakes["source"], fakes["subject"], subject_groups=circles, fit_only=helps, folds=3, seed=0
     )
     assert circles[helps].nunique() == 13 and circles[~helps].nunique() == 13
     judged = np.bincount(found["fold"].values)

@@ -60,7 +60,7 @@ def common_path(
     return np.asarray(image.convert("RGB")), length
 
 
-def stored(images: NDArray[np.floating], quality: int | None = QUALITY) -> NDArray[np.float32]:
+def common_path_grey(images: NDArray[np.floating], quality: int | None = QUALITY) -> NDArray[np.float32]:
     """Faces as they arrive where a generator is asked about them: by the common path, then grey.
 
     Parameters

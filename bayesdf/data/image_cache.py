@@ -25,7 +25,7 @@ FORMAT = 1
 """Of prepared sets: raised when readers make other images or columns of the same files within a version."""
 
 
-def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple[Images, pd.DataFrame]:
+def cached_images(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple[Images, pd.DataFrame]:
     """The prepared set of that key, made by `make` if the cache does not hold it.
 
     Processes that need the same set at once wait for the first of them.
@@ -40,17 +40,17 @@ def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple
     folder = cache_folder("datasets") / f"{key}-{__version__}-{FORMAT}"
     files.clear_leftovers(folder)
     if not _intact(folder):
-        with _alone(folder):
+        with _exclusive_lock(folder):
             if not _intact(folder):
                 _write(folder, *make())
     elif _lock(folder).exists():
-        with contextlib.suppress(OSError), _alone(folder):
+        with contextlib.suppress(OSError), _exclusive_lock(folder):
             pass  # whoever held it was killed, or is about to remove it
     return _read(folder)
 
 
 def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
-    with files.workplace(folder) as beside:
+    with files.staging_folder(folder) as beside:
         new = beside / files.NEW
         new.mkdir()
         np.save(new / "images.npy", images, allow_pickle=False)
@@ -61,7 +61,7 @@ def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive_lock(folder: Path) -> Iterator[None]:
     """Wait for other processes that make the same set."""
     path = _lock(folder)
     while True:
