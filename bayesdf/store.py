@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
-from numcodecs import Zstd
 
 from bayesdf import files
 from bayesdf.errors import BayesdfError
@@ -58,6 +56,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     BayesdfError
         The path is taken, or the tree holds something that would need pickle.
     """
+    import zarr
+
     target = Path(path).resolve()  # a link stays a link
     files.clear_leftovers(target)
     if target.exists():
@@ -268,6 +268,8 @@ def _unpacks_to(file: Path, codec: str | None, size: int) -> bool:
         with file.open("rb") as stream:
             header = np.frombuffer(stream.read(16), "<u4")
         return header.size == 4 and (int(header[1]), int(header[3])) == (size, stored)
+    from numcodecs import Zstd
+
     out = np.empty(size, np.uint8)
     try:
         return Zstd().decode(file.read_bytes(), out=out) is not None

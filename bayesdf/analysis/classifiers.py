@@ -24,11 +24,13 @@ INNER_FOLDS = 3
 
 
 def candidates(features: int, seed: int = 0) -> dict[str, "Pipeline"]:
-    """The classifiers among which inner cross-validation chooses, by name; the first wins ties.
+    """The classifiers among which inner cross-validation chooses, by name. The first wins ties.
 
-    `discriminant` (linear, one Ledoit-Wolf covariance for all sources: good with many correlated features),
-    `logistic` (linear, no such assumption) and `kernel logistic` (Gaussian kernel by 200 Nyström landmarks:
-    smooth curved boundaries). All on standardised features, all fitted in hundredths of a second.
+    - `discriminant`: linear, one Ledoit-Wolf covariance for all sources. Good with many correlated features.
+    - `logistic`: linear, without that assumption.
+    - `kernel logistic`: Gaussian kernel by 200 Nyström landmarks. Its boundaries are smooth curves.
+
+    All take standardised features. Each is fitted in hundredths of a second.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.kernel_approximation import Nystroem
@@ -48,7 +50,7 @@ def candidates(features: int, seed: int = 0) -> dict[str, "Pipeline"]:
 
 
 def choose(values: Array, code: Integers, group: Integers, seed: int) -> str:
-    """The candidate with the best accuracy on subjects left out in turn; the first with one subject only."""
+    """The candidate with the best accuracy on subjects left out in turn. With a single subject it is the first."""
     options = candidates(values.shape[1], seed)
     first = next(iter(options))
     if len(np.unique(group)) < 2:
@@ -68,13 +70,14 @@ def choose(values: Array, code: Integers, group: Integers, seed: int) -> str:
 # Matrices this small are slower on many threads than on one, by a factor of thirty where cores are busy.
 @threadpool_limits.wrap(limits=1)
 def fit_predict(classifier: "Pipeline", fit: Array, code: Integers, test: Array, sources: int) -> Array:
+    """Probabilities (test image, source) of a copy of the classifier, fitted on `fit` with the sources `code`."""
     from sklearn.base import clone
 
     model = clone(classifier)
     if "nystroem" in model.named_steps:
         model.set_params(nystroem__n_components=min(200, len(fit)))
     with warnings.catch_warnings():
-        # Constant features and unconverged fits of a losing candidate are no news to the reader of a result.
+        # Whoever reads a result need not hear of constant features and of unconverged fits of a losing candidate.
         warnings.simplefilter("ignore")
         model.fit(fit, code)
         found = model.predict_proba(test)
@@ -84,7 +87,7 @@ def fit_predict(classifier: "Pipeline", fit: Array, code: Integers, test: Array,
 
 
 def fold_numbers(code: Integers, group: Integers, folds: int, seed: int) -> Integers:
-    """Fold of each image: subjects stay whole, sources spread evenly."""
+    """Fold of each image. Groups stay whole, and sources are spread evenly."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = min(folds, len(np.unique(group)), int(np.bincount(code).max()))

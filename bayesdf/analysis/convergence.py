@@ -15,7 +15,6 @@ advise an R-hat of at most 1.01 and, with four chains, an ESS of at least 400.
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from bayesdf.analysis.tree import wrong_input
 from bayesdf.errors import BayesdfError
@@ -135,6 +134,7 @@ def _varies(values: NDArray[np.float64]) -> bool:
 
 
 def _rank_normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import ndtri
     from scipy.stats import rankdata
 
     ranks = rankdata(values, method="average").reshape(values.shape)

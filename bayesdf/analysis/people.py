@@ -12,7 +12,7 @@ from bayesdf.errors import BayesdfError
 
 
 class Design(TypedDict):
-    """How images come about, as `cluster_bootstrap` takes it: each (image,), or None where the tree says nothing."""
+    """The design of a study, as `cluster_bootstrap` takes it: each (image,), or None where the tree does not say."""
 
     clusters: NDArray
     donors: NDArray | None
@@ -20,9 +20,10 @@ class Design(TypedDict):
 
 
 def design(predictions: Predictions, images: int) -> Design:
-    """Who is in each image (`subject`, `donor`), and the sources, of which a study fixes how many images there are.
+    """The design of a study: who is in each image (`subject`, `donor`), and its source.
 
-    Intervals follow it: ``cluster_bootstrap(statistic, arrays, **design(tree, images))``.
+    A study chooses how many images of each source there are. Intervals keep that:
+    ``cluster_bootstrap(statistic, arrays, **design(tree, images))``.
     """
     found = {name: values for name, (_, values) in image_coords(predictions).items()}
     subject = found.get("subject")
@@ -37,7 +38,7 @@ def design(predictions: Predictions, images: int) -> Design:
 
 
 def select_images(people: Design, images: NDArray) -> Design:
-    """The design of some of the images: a mask, or rows."""
+    """The design of some of the images, chosen by a mask or by row numbers."""
     donors, strata = people["donors"], people["strata"]
     return Design(
         clusters=people["clusters"][images],
@@ -47,7 +48,7 @@ def select_images(people: Design, images: NDArray) -> Design:
 
 
 def count_people(clusters: ArrayLike, donors: ArrayLike | None = None) -> int:
-    """How many people there are, as subjects or donors; images of nobody count none."""
+    """How many people there are among subjects and donors. Images of nobody add none."""
     named = np.asarray(clusters, dtype=object).ravel()
     if donors is not None:
         named = np.concatenate([named, np.asarray(donors, dtype=object).ravel()])
@@ -55,9 +56,9 @@ def count_people(clusters: ArrayLike, donors: ArrayLike | None = None) -> int:
 
 
 def kinds_of_fake(subjects: ArrayLike, sources: ArrayLike | None) -> dict[str, NDArray[np.bool_]]:
-    """Which images are manipulations (fakes with a person in them) and which new faces (fakes of nobody): (image,).
+    """Which images are manipulations (fakes of a person) and which are new faces (fakes of nobody): bool (image,).
 
-    Empty unless there are both.
+    The result is empty unless there are both kinds.
     """
     if sources is None:
         return {}
@@ -68,7 +69,7 @@ def kinds_of_fake(subjects: ArrayLike, sources: ArrayLike | None) -> dict[str, N
 
 
 def cluster_numbers(subjects: object, images: int) -> NDArray:
-    """A group number for each image: one a subject; images without a subject ('', None, NaN) stand alone.
+    """A cluster number for each image. Images of one subject share it; an image without ('', None, NaN) has its own.
 
     Returns
     -------

@@ -24,18 +24,18 @@ ROUNDED = 1e-3
 """Rows of probabilities, of half precision or written with few digits, add to 1 within this."""
 
 SUM_ERROR = 0.01
-"""How far from 1 what is said to be probabilities of the classes, written with few digits, may add up."""
+"""How far from 1 the sum of given probabilities may be, since they may have been written with few digits."""
 
 CERTAIN = 1000.0
-"""What a logit of -inf lies below the others for computing: exp(-1000) is exactly 0 in float64."""
+"""A logit of -inf is replaced by one that lies this far below the others: exp(-1000) is exactly 0 in float64."""
 
 
 def predictive_logits(predictions: Predictions) -> xr.DataArray:
-    """The logits of every draw, chains laid end to end: float64 (draw, image, class).
+    """The logits of every draw, one chain after another: float64 (draw, image, class).
 
-    Where the predictions know them, `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of each
-    image come along as coordinates of `image`. A logit of -inf, which is a probability of exactly 0, becomes a number
-    at least `CERTAIN` below the largest of its row: its probability is exactly 0 still, and all else is finite.
+    What the predictions know of each image (`path`, `source`, `subject`, `donor`, `video`, `split`, `label`, `group`)
+    becomes coordinates of `image`. A logit of -inf is a probability of exactly 0. It becomes a number at least
+    `CERTAIN` below the largest of its row. Its probability is still exactly 0, and all numbers are finite.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def ruled_out(predictions: Predictions) -> NDArray[np.bool_]:
 def observed_labels(predictions: Predictions, images: int, classes: int) -> NDArray[np.int64]:
     """The true class of each image: int64 (image,), each in 0 … classes - 1.
 
-    Labels may be integers, whole floats, booleans (True is class 1), or the names that the coordinate `class` of the
-    logits gives.
+    Labels may be integers, whole floats, booleans (True is class 1), or names from the coordinate `class` of the
+    logits.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def class_numbers(given: object, classes: list[str], what: str) -> NDArray[np.in
     Raises
     ------
     BayesdfError
-        A label is missing, or is no class.
+        A label is missing, or is not one of the classes.
     """
     label = np.asarray(given)
     if label.dtype.kind in "OUST":
@@ -131,7 +131,7 @@ def _laid_out(logits: xr.DataArray) -> xr.DataArray:
 
 
 def _finite(values: NDArray[np.float64], logits: xr.DataArray) -> NDArray[np.float64]:
-    """The values, those of -inf far below the rest of their row; refuses rows that have no softmax."""
+    """The values, with -inf replaced by a number far below the rest of its row; refuses rows without a softmax."""
     if np.isfinite(values).all():
         return values
     largest = values.max(axis=-1, keepdims=True)
@@ -159,7 +159,7 @@ def _refuse_probabilities(values: NDArray[np.float64]) -> None:
 
 
 def _no_labels(predictions: Predictions) -> str:
-    """The line for predictions without labels, which looks for a slip of the pen."""
+    """The message for predictions without labels. It names a variable that may have been meant as the label."""
     line = "the predictions hold no true labels; put them at observed_data/label (image)"
     for place, known in known_places(predictions):
         for name in ("label", "labels", "y", "target", "targets", "truth"):

@@ -12,11 +12,11 @@ from bayesdf.errors import BayesdfError, BayesdfWarning
 Array = NDArray[np.float64]
 
 WIDE = 10
-"""An array with more columns than so many times its rows may be turned round."""
+"""An array with more than this many columns for each row may be (detector, image) by mistake."""
 
 
 def columns_of_images(scores: object, given: dict[str, ArrayLike | str | None]) -> tuple[dict[str, NDArray], set[str]]:
-    """What is known of each image by the name it has in a tree, and the columns of the table that hold it."""
+    """What is known of each image, by its name in a tree, and which columns of the table hold it."""
     table = scores if isinstance(scores, pd.DataFrame) else pd.DataFrame()
     if not table.columns.is_unique:
         repeated = table.columns[table.columns.duplicated()][0]
@@ -37,7 +37,7 @@ def columns_of_images(scores: object, given: dict[str, ArrayLike | str | None]) 
 
 
 def scores_of_array(scores: ArrayLike, names: list[str]) -> tuple[Array, list[str], NDArray]:
-    """Scores (draw, image) or (draw, image, class), the names of the draws or none, and those of the images."""
+    """Scores (draw, image) or (draw, image, class), the names of the draws (or none), and those of the images."""
     try:
         values = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -103,7 +103,7 @@ def scores_of_table(
 
 
 def _refuse_another_order(what: str, value: object, table: pd.DataFrame) -> None:
-    """Values are taken as they stand; those of pandas must not name the same images in another order."""
+    """Refuse a Series that names the same images in another order: values are taken in the order given."""
     if not isinstance(value, pd.Series) or table.index.equals(value.index) or not table.index.is_unique:
         return
     if len(value) == len(table) and set(table.index) == set(value.index):
@@ -114,7 +114,7 @@ def _refuse_another_order(what: str, value: object, table: pd.DataFrame) -> None
 
 
 def _plain(values: object) -> NDArray:
-    """Values as an array that a store can keep: numbers as they are, all else as strings, '' where one is missing."""
+    """Values as an array that a store can keep: numbers, or else strings with '' for a missing value."""
     array = np.asarray(values)
     if array.dtype.kind in "biufM":
         return array
@@ -130,8 +130,8 @@ def _plain(values: object) -> NDArray:
     return np.array(texts, dtype=np.str_).reshape(array.shape)
 
 
-def doubt_layout(detectors: int, images: int) -> None:
-    """Warn of an array that may have been laid out as (detector, image)."""
+def warn_if_transposed(detectors: int, images: int) -> None:
+    """Warn about an array that may be (detector, image) by mistake."""
     if detectors > WIDE * images:
         warnings.warn(
             f"scores have shape ({images}, {detectors}) and are taken for {detectors} detectors of {images} images, as "

@@ -38,25 +38,25 @@ def attribute(
     ----------
     features
         (image, feature), as `scalars`, `profile`, `mean_probability` or `combine` return; or penultimate
-        features, an image a row. Select the images first: `features[features.source != "real"]` for fakes
-        alone.
+        features, an image a row. Select the images first, such as the fakes alone:
+        `features[features.source != "real"]`.
     sources
         Source of each image; by default the features' coordinate `source`.
     subjects
-        Subject of each image; by default the coordinate `subject`. Images without one ('', None, NaN) are
-        each their own group, as all are where there is no such coordinate.
+        Subject of each image; by default the coordinate `subject`. An image without one ('', None, NaN) is a cluster of
+        its own. So is every image where there is no such coordinate.
     donors
-        The second person of each image, who counts in intervals (`cluster_bootstrap`); by default the coordinate
-        `donor`.
+        The second person of each image; by default the coordinate `donor`. Intervals count this person too
+        (`cluster_bootstrap`).
     subject_groups
-        (image,) who must not be parted: images of a circle are judged by a classifier fitted on none of them. By
-        default the subjects; where images mix people (a swapped face has a donor), what links them, as
-        `bayesdf.data.subject_groups` finds it.
+        (image,) a name or number of the group of linked people in each image, as `bayesdf.data.subject_groups` finds
+        it. The images of a group are judged by a classifier that was fitted on none of them. By default each subject is
+        a group. Give groups where images show two people (a swapped face has a donor).
     fit_only
-        (image,) of bool: images that help to fit but are not judged, such as those of validation subjects.
-        Where such an image belongs to a judged circle, it is left out of that circle's fit.
+        (image,) of bool: images that help to fit but are not judged, such as those of validation subjects. Such an
+        image is left out of the fit that judges its own group.
     folds
-        Groups of circles judged in turn; no more than there are circles.
+        How many folds of whole groups are judged in turn; at most as many as there are groups.
     seed
         Of the folds and the classifiers. The same seed gives the same result.
 
@@ -64,9 +64,9 @@ def attribute(
     -------
     xr.Dataset
         Over the judged images: `probability` (image, source) from the fold that left the image out,
-        `prediction` and `truth` (names), `fold` (int). Coordinates: `source` (sorted names), `cluster`
-        (image), `subject` and `donor` where they are known, and those of the features. Attributes: `classifiers`,
-        what inner cross-validation chose in each fold, and `fitted`, on how many images.
+        `prediction` and `truth` (names), `fold` (int). Coordinates: `source` (sorted names), `cluster` (image),
+        `subject` and `donor` where they are known, and those of the features. Attributes: `classifiers` (what inner
+        cross-validation chose in each fold) and `fitted` (on how many images each was fitted).
 
     Raises
     ------
@@ -76,42 +76,43 @@ def attribute(
 
     Notes
     -----
-    In each fold, cross-validation over the circles left for fitting chooses among `candidates` by accuracy.
+    In each fold, cross-validation over the groups left for fitting chooses among the candidates of
+    `bayesdf.analysis.classifiers` by accuracy.
     """
     values, coords = _values(features)
     images = len(values)
     truth = _names(_given_or_coord(sources, features, "source"), images)
     people = _people(features, images, subject=subjects, donor=donors)
-    group = cluster_numbers(people["subject"][1] if "subject" in people else None, images)
+    cluster = cluster_numbers(people["subject"][1] if "subject" in people else None, images)
     helper = np.zeros(images, dtype=bool) if fit_only is None else np.asarray(fit_only, dtype=bool)
     if helper.shape != (images,):
         raise BayesdfError(f"fit_only has shape {helper.shape}; give one bool for each of the {images} images")
     judged = ~helper
-    circle = group if subject_groups is None else cluster_numbers(subject_groups, images)
+    group = cluster if subject_groups is None else cluster_numbers(subject_groups, images)
     names, code = np.unique(truth, return_inverse=True)
-    _refuse_unlearnable(names, code, circle, judged)
+    _refuse_unlearnable(names, code, group, judged)
 
     fold = np.full(images, -1)
-    fold[judged] = fold_numbers(code[judged], circle[judged], folds, seed)
+    fold[judged] = fold_numbers(code[judged], group[judged], folds, seed)
     probability = np.zeros((images, len(names)))
     chosen: list[str] = []
     fitted: list[int] = []
     for number in range(fold.max() + 1):
         test = fold == number
-        fit = ~test & ~np.isin(circle, circle[test])
+        fit = ~test & ~np.isin(group, group[test])
         lacking = set(code[test]) - set(code[fit])
         if lacking:
             raise BayesdfError(
                 f"fold {number} leaves no image of source {str(names[min(lacking)])!r} to fit on; "
                 f"raise folds above {folds} or give that source more subjects"
             )
-        choice = choose(values[fit], code[fit], circle[fit], seed)
+        choice = choose(values[fit], code[fit], group[fit], seed)
         chosen.append(choice)
         fitted.append(int(fit.sum()))
         probability[test] = fit_predict(
             candidates(values.shape[1], seed)[choice], values[fit], code[fit], values[test], len(names)
         )
-    result = _attribution(probability[judged], names, truth[judged], group[judged])
+    result = _attribution(probability[judged], names, truth[judged], cluster[judged])
     kept = {key: (dims, array[judged]) for key, (dims, array) in {**coords, **people}.items()}
     result = result.assign_coords(kept).assign(fold=("image", fold[judged]))
     return result.assign_attrs(
@@ -129,7 +130,7 @@ def from_probability(
     subjects: ArrayLike | None = None,
     donors: ArrayLike | None = None,
 ) -> xr.Dataset:
-    """Stand a classifier's own probabilities beside those of `attribute`: the ceiling of a study.
+    """A classifier's own probabilities, in the form that `attribute` returns: the ceiling of a study.
 
     Parameters
     ----------
@@ -159,27 +160,27 @@ def from_probability(
             f"source {str(unknown[0])!r} has no column of probabilities; the columns are {', '.join(names)}"
         )
     people = _people(probability, images, subject=subjects, donor=donors)
-    group = cluster_numbers(people["subject"][1] if "subject" in people else None, images)
+    cluster = cluster_numbers(people["subject"][1] if "subject" in people else None, images)
     order = np.argsort(names)
     known = _images(probability)
-    return _attribution(frame.to_numpy(dtype=np.float64)[:, order], names[order], truth, group).assign_coords(
+    return _attribution(frame.to_numpy(dtype=np.float64)[:, order], names[order], truth, cluster).assign_coords(
         {**known, **people}
     )
 
 
-def _attribution(probability: Array, names: NDArray, truth: NDArray, group: Integers) -> xr.Dataset:
+def _attribution(probability: Array, names: NDArray, truth: NDArray, cluster: Integers) -> xr.Dataset:
     return xr.Dataset(
         {
             "probability": (("image", "source"), probability),
             "prediction": ("image", names[probability.argmax(axis=1)]),
             "truth": ("image", truth),
         },
-        coords={"source": names, "cluster": ("image", group)},
+        coords={"source": names, "cluster": ("image", cluster)},
     )
 
 
 def _images(features: xr.DataArray | pd.DataFrame) -> dict[str, tuple[str, NDArray]]:
-    """Which images these are: `path` and `image`, as far as they are known; row numbers name none."""
+    """The names of the images (`path`, `image`) where they are known. Row numbers are no names."""
     if isinstance(features, pd.DataFrame):
         rows = isinstance(features.index, pd.RangeIndex)
         return {} if rows else {"image": ("image", features.index.to_numpy())}
@@ -206,7 +207,7 @@ def _people(
 
 
 def _values(features: xr.DataArray | pd.DataFrame) -> tuple[Array, dict[str, tuple[str, NDArray]]]:
-    """Features as a finite matrix, and those coordinates of their images that the result does not use."""
+    """Features as a finite matrix, and the coordinates of their images, without those that the result makes itself."""
     if not isinstance(features, xr.DataArray | pd.DataFrame):
         table = "pd.DataFrame(array)" if isinstance(features, np.ndarray) else "scalars(predictions)"
         raise BayesdfError(

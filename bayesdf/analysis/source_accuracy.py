@@ -70,7 +70,7 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
 
 
 def confusion(attribution: xr.Dataset) -> pd.DataFrame:
-    """Counts of images: a row a true source, a column a named one."""
+    """Counts of images: a row for each true source, a column for each named source."""
     _refuse_other_than_attributions(attribution)
     truth, prediction = _codes(attribution)
     names = [str(name) for name in attribution["source"].values]
@@ -79,7 +79,7 @@ def confusion(attribution: xr.Dataset) -> pd.DataFrame:
 
 
 def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
-    """Accuracy of one attribution over that of another of the same images, with paired 95 % intervals.
+    """Accuracy of one attribution against that of another of the same images, with paired 95 % intervals.
 
     Returns
     -------
@@ -90,16 +90,15 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
     Raises
     ------
     BayesdfError
-        The two do not judge the same images in the same order, by their `path`, their `image`, their truth or their
-        subjects.
+        The two do not judge the same images in the same order. This is told by `path`, `image`, truth and subjects.
 
     Warns
     -----
     BayesdfWarning
-        Neither `path` nor `image` is known of both, so that nothing says whether the images are the same.
+        Neither `path` nor `image` is known of both. Then nothing says whether the images are the same.
     """
     _refuse_other_than_attributions(attribution, against)
-    _refuse_others(attribution, against)
+    _refuse_other_images(attribution, against)
     pair = tuple((one["truth"] == one["prediction"]).values.astype(np.float64) for one in (attribution, against))
     people = _design(attribution)
 
@@ -120,14 +119,14 @@ def compare(attribution: xr.Dataset, against: xr.Dataset, *, resamples: int = 10
 def summarise(
     attributions: Mapping[str, xr.Dataset], *, against: str, resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """One row a feature set: its figures, and its accuracy over that of one of them.
+    """A table with a row for each feature set: its figures, and its accuracy against that of one of the sets.
 
     Parameters
     ----------
     attributions
         Name of a feature set -> what `attribute` or `from_probability` gave for it, all of the same images.
     against
-        The name of the set that the others are measured by, usually the mean probability alone.
+        The name of the set to compare with, usually the mean probability alone.
 
     Returns
     -------
@@ -154,19 +153,19 @@ def summarise(
 
 
 def _design(attribution: xr.Dataset) -> Design:
-    """Of intervals: people as they are known, and as many images of each source."""
+    """The design for intervals: the people as far as they are known, and the number of images of each source."""
     people = design(attribution, attribution.sizes["image"])
     clusters = people["clusters"] if "subject" in attribution.coords else attribution["cluster"].values
     return Design(clusters=clusters, donors=people["donors"], strata=attribution["truth"].values)
 
 
-def _refuse_others(attribution: xr.Dataset, against: xr.Dataset) -> None:
-    """Only answers about the same images, in the same order, can be compared."""
+def _refuse_other_images(attribution: xr.Dataset, against: xr.Dataset) -> None:
+    """Refuse to compare attributions of other images, or of the same images in another order."""
     names = [name for name in ("path", "image") if all(name in one.coords for one in (attribution, against))]
     # A path is the better name: images of two selections may be numbered alike.
     for name in [*names[:1], "truth", "cluster"]:
         one, other = (part[name].values for part in (attribution, against))
-        if name == "cluster":  # by who is with whom: numbers depend on what else was given
+        if name == "cluster":  # its numbers depend on what else was given, so only who is with whom is compared
             one, other = (cluster_numbers(values, len(values)) for values in (one, other))
         if one.shape != other.shape:
             raise BayesdfError(f"the attributions judge different images, {len(one)} and {len(other)}; {_SAME}")

@@ -19,18 +19,18 @@ Predictions = xr.DataTree | xr.Dataset | xr.DataArray
 IMAGE_COORDS = ("path", "source", "subject", "donor", "video", "split", "label", "group")
 
 PREDICTIVE = ("posterior_predictive", "prior_predictive")
-"""Groups that may hold the logits; the first that is there does."""
+"""The groups that may hold the logits. The first that exists is taken."""
 
 FROM_SCORES = "bdf.analysis.from_scores(scores, kind=...)"
 
 
 def find_logits(predictions: Predictions) -> xr.DataArray:
-    """The logits as they stand in a tree, a Dataset or by themselves; their dimensions hold `image`.
+    """The logits as they are stored in a tree or a Dataset, or as they were given.
 
     Raises
     ------
     BayesdfError
-        There are none: one line says what to do with what was given instead.
+        There are no logits, or they lack a dimension. One line says what to do with what was given instead.
     """
     logits = _stored_logits(predictions)
     needed = {"draw", "image", "class"}
@@ -49,8 +49,8 @@ def find_logits(predictions: Predictions) -> xr.DataArray:
 def image_coords(predictions: Predictions) -> dict[str, tuple[str, NDArray]]:
     """What the predictions know of each image (`IMAGE_COORDS`), ready for `assign_coords`.
 
-    Looked for in `observed_data`, in `constant_data`, beside the logits and at the root of a tree, as variables or as
-    coordinates; a Dataset need not hold logits.
+    They are looked for in `observed_data`, in `constant_data`, beside the logits and at the root of a tree, as
+    variables or as coordinates. A Dataset need not hold logits.
 
     Raises
     ------
@@ -78,19 +78,19 @@ def image_coords(predictions: Predictions) -> dict[str, tuple[str, NDArray]]:
 
 
 def is_missing(values: ArrayLike) -> NDArray[np.bool_]:
-    """Which of the values name nothing: '', None, NaN."""
+    """Which of the values are '', None or NaN: bool, one for each value."""
     return np.array([value is None or value == "" or value != value for value in np.asarray(values, object).ravel()])
 
 
 def wrong_input(given: object, wanted: str) -> BayesdfError:
-    """The error for what is no predictions, no features, …: what it is, and what to do with it.
+    """The error for an argument of a wrong type. It says what was given and what is expected.
 
     Parameters
     ----------
     given
         What a function was called with.
     wanted
-        What it takes, and where that comes from, as in "the DataTree of Posterior.predict".
+        What the function takes, and where that comes from, as in "the DataTree of Posterior.predict".
     """
     kind = type(given).__name__
     if isinstance(given, np.ndarray):
@@ -140,7 +140,7 @@ def _stored_logits(predictions: object) -> xr.DataArray:
 
 
 def _way_out(given: object) -> str:
-    """What to do with predictions that are no tree."""
+    """What to do with predictions that are not a tree."""
     kind = type(given).__name__
     if isinstance(given, str | Path):
         return "open the run first: bdf.open_run(path)['svi']"
@@ -163,7 +163,7 @@ def _way_out(given: object) -> str:
 
 
 def known_places(predictions: Predictions) -> Iterator[tuple[str, xr.Dataset]]:
-    """Where the labels, sources, … of the images may stand, by name."""
+    """The places that may hold the labels, sources, … of the images, each with its name for a message."""
     if isinstance(predictions, xr.DataArray):
         yield "the logits' coordinates", predictions.coords.to_dataset()
     elif isinstance(predictions, xr.Dataset):
@@ -176,7 +176,7 @@ def known_places(predictions: Predictions) -> Iterator[tuple[str, xr.Dataset]]:
 
 
 def _refuse_other_images(place: str, name: str, known: xr.Dataset, images: xr.Dataset | xr.DataArray) -> None:
-    """`known` must list the images that the logits are of, in their order."""
+    """Refuse `known` unless it lists the images of the logits in the same order."""
     if known.sizes["image"] != images.sizes["image"]:
         raise BayesdfError(
             f"{name} in {place} has {known.sizes['image']} values, the logits hold {images.sizes['image']} images; "

@@ -194,7 +194,7 @@ def study(posterior: Posterior, collection: data.Collection, draws: int, seed: i
 
     Logits are scaled and shifted as fits the validation people, since a detector is surer of the people it was trained
     on than of strangers. Sources are named by classifiers fitted on the validation people and on the test people of
-    other circles: nobody in a judged image, as subject or donor, was seen by the detector or by the classifier.
+    other subject groups: nobody in a judged image, as subject or donor, was seen by the detector or by the classifier.
 
     Returns
     -------
@@ -359,7 +359,7 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
             "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
             "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
             "be on his victims. The second person of a swap comes from the same split, and within the test from the "
-            "same circle of three or four people."
+            "same group of three or four people."
         )
     notes.append(
         "All logits were multiplied by one number and shifted by another before anything else was computed from them, "

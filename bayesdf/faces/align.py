@@ -7,7 +7,6 @@ two point patterns", IEEE TPAMI 13:376).
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Array = NDArray[np.floating]
 
@@ -58,6 +57,8 @@ def warp(image: Array, matrix: Array, size: int = SIZE) -> Array:
     -------
     (size, size) or (size, size, C) float64; outside the image its mirror image.
     """
+    from scipy import ndimage
+
     inverse = np.linalg.inv(matrix[:, :2])
     y, x = np.mgrid[:size, :size].astype(float)
     points = np.stack([x - matrix[0, 2], y - matrix[1, 2]], -1) @ inverse.T
