@@ -7,8 +7,8 @@ keeps three facts of a study's design:
   Clusters whose images all belong to one stratum are drawn among those of that stratum. The others are drawn together.
 - *Donors.* A swapped face shows two people. Its weight in a resample is a product: how often the one person was
   drawn, times how often the other was [4, 5].
-- *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up. With n draws the variance would be too small by
-  the factor (n - 1) / n [3].
+- *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up. With n draws the variance would be too small
+  by the factor (n - 1) / n [3].
 
 With few clusters percentile intervals are still too short. An example: a mean over 2, 3, 5 and 10 people with 8 images
 each, where half of the variance is between people. The intervals held the truth in 56, 71, 88 and 91 % of 400

@@ -63,7 +63,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Collection:
-    """A data set ready for a task: three splits that share no person, and the manifest of all.
+    """A data set ready for a task: three splits that share no person, and the manifest of all images.
 
     Attributes
     ----------
@@ -92,20 +92,20 @@ class Collection:
 
 
 def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
-    """Label a manifest for a task and part it into its splits; refuses what `manifest.check_manifest` refuses."""
+    """Label a manifest for a task and divide it into its splits. It refuses what `manifest.check_manifest` refuses."""
     check_manifest(manifest, task)
     return _labelled(images, manifest, task, name, credit)
 
 
 def relabel(collection: Collection, task: Task) -> Collection:
-    """The same images in the same splits, with the labels of another task; a split may lack some of its classes."""
+    """The same images in the same splits, with the labels of another task. A split may lack some of its classes."""
     manifest = collection.manifest.drop(columns="label")
     images, without = collection.train.images, collection.without
     return _labelled(images, manifest, task, collection.name, collection.credit, without)
 
 
 def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDataset]:
-    """A data set as if a generator had not been invented yet, and what it then brings.
+    """A data set without one generator, as if it had not been invented yet, and that generator's test images.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     Returns
     -------
     rest
-        The collection without the images of that generator, in any split; its name is added to `without`.
+        The collection without the images of that generator in any split. Its name is added to `without`.
     unseen
         The generator's images of the test people, with the labels that they have in `collection`.
 

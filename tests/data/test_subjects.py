@@ -264,7 +264,7 @@ def test_a_column_that_is_not_used_is_named(root: Path) -> None:
 def test_a_group_that_holds_most_images_is_named() -> None:
     chain = [f"swap/{n:03d}_{n + 1:03d}.png" for n in range(6)]
     rows = manifest([*ORIGINALS, *chain, "swap/008.png", "swap/009.png", "swap/010.png"])
-    with pytest.warns(BayesdfWarning, match=r"62% of the images hang together.*7 people in 13 images are linked"):
+    with pytest.warns(BayesdfWarning, match=r"62% of the images are linked.*7 people in 13 images are linked"):
         folder.assign_splits(rows, None, 0)
 
 
