@@ -27,7 +27,7 @@ _NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2 (linux/fs.h)
 
 @contextlib.contextmanager
 def replacing(path: Path, new: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write a file to. It becomes `path` when the block ends, and is removed if the block fails.
+    """A path beside `path` to write a file to. It becomes `path` when the block ends, and is removed if that fails.
 
     The parent folder is created if necessary.
 
@@ -69,8 +69,8 @@ def staging_folder(path: Path) -> Iterator[Path]:
 def clear_leftovers(path: Path) -> bool:
     """Remove what killed writers of `path` left. A folder that had lost its name `path` to one of them gets it back.
 
-    If something else has the name by then, that folder is kept as ``<name>.<8 digits>``. The staging folder of a running
-    process stays as it is. So does every staging folder where files cannot be locked.
+    If something else has the name by then, that folder is kept as ``<name>.<8 digits>``. The staging folder of a
+    running process stays as it is. So does every staging folder where files cannot be locked.
 
     Returns
     -------
@@ -141,11 +141,11 @@ def rename_exclusive(new: Path, path: Path) -> None:
 
 
 def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
-    """Give the folder `new` in a staging folder the name `path`. The folder that had the name goes to the staging folder.
+    """Give the folder `new` in a staging folder the name `path`. What had that name goes to the staging folder.
 
     Where the system can exchange names (Linux's renameat2), the name always belongs to one of the two. Elsewhere the
-    name is free for an instant. A process killed then leaves both in the staging folder, and `clear_leftovers` gives the
-    old one its name back.
+    name is free for an instant. A process killed then leaves both in the staging folder, and `clear_leftovers` gives
+    the old one its name back.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """How are DataTrees written to disk whole or not at all, and read without running any code of the file's author?
 
 Stores are Zarr of format 2, since the fixed-length strings of format 3 have no specification yet. They are not
-compressed. Draws and weights are noise, which Blosc makes only 6 % smaller. And xarray cannot write compressed arrays of
-format 2 to a store of format 3, its default.
+compressed. Draws and weights are noise, which Blosc makes only 6 % smaller. And xarray cannot write compressed arrays
+of format 2 to a store of format 3, its default.
 
 ``write_tree`` writes beside the target and then gives the whole store its name in one step. A process that is killed
 leaves the old store or the new one. That does not hold for a power cut: nothing waits for the disk. ``open_tree``
