@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bayesdf.cli import console, run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.perceptual import features
@@ -84,7 +84,10 @@ def own_pictures(
     generators: dict[str, Generator], images: int, seed: int, encode: bool, steps: int
 ) -> tuple[dict[str, NDArray[np.float32]], dict[tuple[str, str], Inversion]]:
     """Pictures of each generator as they are stored, and the inversion of all of them by all generators."""
-    made = {name: stored(generator.pictures(generator.entropy(images, seed))) for name, generator in generators.items()}
+    made = {
+        name: common_path_grey(generator.pictures(generator.entropy(images, seed)))
+        for name, generator in generators.items()
+    }
     pictures = np.concatenate(list(made.values()))
     found = {}
     for name, generator in generators.items():

@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
+<<<<<<< HEAD:bayesdf/experiments/workspace.py
 from bayesdf.files import BESIDE
 from bayesdf.store import METRICS, TREE
+=======
+from bayesdf.files import UNFINISHED
+from bayesdf.inference import Posterior, load_posterior
+from bayesdf.inference.samplers import DeltaSampler
+from bayesdf.report.style import png
+from bayesdf.store import TREE
+>>>>>>> analysis:bayesdf/experiments/run.py
 
 SETTINGS = "settings.json"
 SHOWN = 3
@@ -82,7 +90,7 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        for leftover in list(partial.rglob(f".*{BESIDE}")):
+        for leftover in list(partial.rglob(f".*{UNFINISHED}")):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)  # earlier versions left files
         if out.exists():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bayesdf as bdf
 from bayesdf import analysis
 from bayesdf.cli import run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
 from bayesdf.experiments.inversion import __main__ as command
@@ -177,7 +177,7 @@ def test_strength_zero_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", perturb.PERTURBATIONS)
 def test_the_stronger_the_further_from_the_picture(name: str) -> None:
-    images = stored(photographs().images[::100])
+    images = common_path_grey(photographs().images[::100])
     way = perturb.PERTURBATIONS[name]
     made = [perturb.perturb(images, name, strength, seed=3) for strength in (0.0, *way.strengths)]
     away = [np.abs(one - images).mean((1, 2)) for one in made]
@@ -218,7 +218,7 @@ def test_a_forgiving_generator_undoes_what_happened() -> None:
 def test_a_crop_is_undone(crop: float) -> None:
     """A generator of faces explains its pictures, part of them cut away, nearly as well as before."""
     generator = GENERATORS["dcgan"]
-    images = stored(generator.sample(4, 5))
+    images = common_path_grey(generator.sample(4, 5))
     before = invert(images, perturb.forgiving(generator), steps=20)
     after = invert(perturb.perturb(images, "crop", crop), perturb.forgiving(generator), steps=20)
     zoom = after.entropy[:, -perturb.TREATMENTS]
@@ -230,7 +230,7 @@ def test_a_crop_is_undone(crop: float) -> None:
 
 
 def test_an_attack_stays_within_its_budget() -> None:
-    images = stored(photographs().images[::80])
+    images = common_path_grey(photographs().images[::80])
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 3))
     count = len(images)
     whole = np.ones((count, 64, 64), np.float32)
@@ -247,7 +247,7 @@ def test_an_attack_stays_within_its_budget() -> None:
 
 def test_an_attack_raises_the_loss() -> None:
     torch.manual_seed(0)
-    images = stored(photographs().images[::40])
+    images = common_path_grey(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
     changed = deceive(network, images, label, 4.0)
@@ -259,7 +259,7 @@ def test_an_attack_raises_the_loss() -> None:
 
 def test_misleading_brings_the_rival_nearer() -> None:
     generators = [CANDIDATES["ann"], CANDIDATES["bob"]]
-    images = stored(generators[0].sample(4, 7), None)
+    images = common_path_grey(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
     changed = mislead(

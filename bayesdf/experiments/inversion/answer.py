@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import GENERATORS, Generator
@@ -63,7 +63,7 @@ def attribute(
     lacking = [name for name in attribution.candidates if name not in known]
     if lacking:
         raise BayesdfError(f"the attribution was calibrated with generator {lacking[0]!r}, which is not at hand")
-    ready = stored(pictures)
+    ready = common_path_grey(pictures)
     searched = {name: forgiving(known[name]) if forgive else known[name] for name in attribution.candidates}
     found = {name: invert(ready, generator, steps=steps, seed=seed) for name, generator in searched.items()}
     return attribution.probability(evidence(found))

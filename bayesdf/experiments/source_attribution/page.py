@@ -308,7 +308,7 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
             "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
             "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
             "be on his victims. The second person of a swap comes from the same split, and within the test from the "
-            "same circle of three or four people."
+            "same group of three or four people."
         )
     notes.append(
         "All logits were multiplied by one number and shifted by another before anything else was computed from them, "
