@@ -46,7 +46,7 @@ from bayesdf.store import open_tree, write_tree
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "ctypes.dlsym"}
 """Audit events of Python before which a process is killed; renameat2 is called through ctypes."""
 SECRET = bytes(range(32))
-TOY = Generator("toy", 4, decode=lambda entropy: entropy[:, None, None])
+TOY = Generator("toy", 4, decode=lambda latent: latent[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def draw(folder: Path, start: int, report: Callable[[int], None]) -> None:
         if not link.exists():
             with contextlib.suppress(FileExistsError):
                 link.symlink_to(path)
-        indexes, entropy = ledger.draw((path, link)[turn % 2], SECRET, TOY, 1 + turn % 40)
-        append(folder / "given", f"{indexes.start} {indexes.stop} {entropy.numpy().tobytes().hex()}\n")
+        indexes, latent = ledger.draw((path, link)[turn % 2], SECRET, TOY, 1 + turn % 40)
+        append(folder / "given", f"{indexes.start} {indexes.stop} {latent.numpy().tobytes().hex()}\n")
         report(turn)
 
 
@@ -154,10 +154,10 @@ def check_drawn(folder: Path, last: int) -> None:
         ledger.repair(path)
     samples, seen = ledger.check(path).samples, 0
     for line in given.read_text().splitlines() if given.exists() else []:
-        begin, end, entropy = line.split()
+        begin, end, latent = line.split()
         indexes = range(int(begin), int(end))
         assert seen < indexes.start and indexes.stop - 1 <= samples, f"samples {indexes} of {samples} after {seen}"
-        assert ledger.recall(path, SECRET, TOY, indexes).numpy().tobytes().hex() == entropy
+        assert ledger.recall(path, SECRET, TOY, indexes).numpy().tobytes().hex() == latent
         seen = indexes.stop - 1
     indexes, _ = ledger.draw(path, SECRET, TOY, 1)
     assert indexes.start > seen

@@ -47,7 +47,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     """Thresholds, from samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
-    genuine = generator.pictures(generator.entropy(count, seed_of(seed, "calibration samples")))
+    genuine = generator.pictures(generator.sample_latent(count, seed_of(seed, "calibration samples")))
     rows = [
         pd.DataFrame({"delivery": f"{kind} {strength:g}", "distance": paired_distances(changed, genuine, generator)})
         for kind, strength in MILD
@@ -62,7 +62,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
         "searched": common_path_grey(searched),
         "photograph": common_path_grey(faces),
     }
-    others = generator.pictures(generator.entropy(samples, seed_of(seed, "calibration ledger")))
+    others = generator.pictures(generator.sample_latent(samples, seed_of(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
     tails = {kind: fit_tail(part) for kind, part in found.items()}
     innocents = [pd.DataFrame({"kind": kind, "distance": part.min(1)}) for kind, part in found.items()]

@@ -46,7 +46,7 @@ def alter(images: Images, kind: str, strength: float, rng: np.random.Generator) 
 
 
 def weights_digest(generator: Generator) -> str:
-    """SHA-256 of the file of the generator's weights; where it has none, of what it makes of one entropy."""
+    """SHA-256 of the file of the generator's weights; where it has none, of what it makes of one latent."""
     file = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{generator.name}.safetensors")
-    data = file.read_bytes() if file.is_file() else generator.pictures(generator.entropy(1, 0)).tobytes()
+    data = file.read_bytes() if file.is_file() else generator.pictures(generator.sample_latent(1, 0)).tobytes()
     return hashlib.sha256(data).hexdigest()

@@ -19,9 +19,8 @@ from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.inversion.work import WORK, kept
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
-from bayesdf.inversion.attribution import fit
-from bayesdf.inversion.invert import Inversion
-from bayesdf.inversion.perturb import LEVELS, forgiving, perturb, perturb_at_random
+from bayesdf.inversion import Inversion, fit_attribution, forgiving, perturb, perturb_at_random
+from bayesdf.inversion.perturbations import LEVELS
 from bayesdf.report import inversion as presentation
 
 _COUNTS = {"calibration": "calibration", "test": "images", "train": "train"}
@@ -92,9 +91,9 @@ def study(
 
     console.print("[bold]4/5[/] calibration and answers")
     models = {
-        "clean": fit(told["clean calibration"]["evidence"], seed=plan.seed),
-        "inversion": fit(told["calibration"]["evidence"], seed=plan.seed),
-        "inversion_augmented": fit(
+        "clean": fit_attribution(told["clean calibration"]["evidence"], seed=plan.seed),
+        "inversion": fit_attribution(told["calibration"]["evidence"], seed=plan.seed),
+        "inversion_augmented": fit_attribution(
             xr.concat([told["calibration"]["evidence"], told["disturbed calibration"]["evidence"]], "image"),
             seed=plan.seed,
         ),
