@@ -3,7 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from bayesdf.report.figures import face_sheet
+from bayesdf.report.face_sheets import face_sheet
 
 
 def figures(tree: xr.DataTree) -> dict[str, Figure]:

@@ -7,7 +7,6 @@ import pandas as pd
 import xarray as xr
 
 from bayesdf.experiments.experiment import Presentation, Summary
-from bayesdf.experiments.generator_gallery.figures import figures
 from bayesdf.experiments.generator_gallery.tables import BLURRED, HELD_OUT, metrics, tables
 from bayesdf.faces import CREDIT
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
@@ -22,6 +21,8 @@ TERMS = ("source", "95 % interval")
 
 def present(tree: xr.DataTree) -> Presentation:
     """What a run shows, from its DataTree."""
+    from bayesdf.experiments.generator_gallery.figures import figures
+
     made = tables(tree)
     return Presentation(
         metrics=metrics(tree),
