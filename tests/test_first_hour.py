@@ -1,5 +1,8 @@
-"""What a newcomer does in a first hour, rightly and wrongly: each step gives a result that is checked, or one line that
-names the way out. None ends in the traceback of another error."""
+"""What a newcomer does in a first hour, rightly and wrongly.
+
+Each step gives a result that is checked, or one line that names the way out. None ends in the traceback of another
+error. The file is long because it is one list of more than a hundred steps, of a few lines each.
+"""
 
 import urllib.error
 import warnings

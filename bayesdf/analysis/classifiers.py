@@ -49,7 +49,7 @@ def candidates(features: int, seed: int = 0) -> dict[str, "Pipeline"]:
     }
 
 
-def choose(values: Array, code: Integers, group: Integers, seed: int) -> str:
+def choose_classifier(values: Array, code: Integers, group: Integers, seed: int) -> str:
     """The candidate with the best accuracy on subjects left out in turn. With a single subject it is the first."""
     options = candidates(values.shape[1], seed)
     first = next(iter(options))

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis.classifiers import candidates, choose, fit_predict, fold_numbers
+from bayesdf.analysis.classifiers import candidates, choose_classifier, fit_predict, fold_numbers
 from bayesdf.analysis.people import cluster_numbers
 from bayesdf.analysis.predictions import SUM_ERROR
 from bayesdf.analysis.tree import is_missing, wrong_input
@@ -106,7 +106,7 @@ def attribute(
                 f"fold {number} leaves no image of source {str(names[min(lacking)])!r} to fit on; "
                 f"raise folds above {folds} or give that source more subjects"
             )
-        choice = choose(values[fit], code[fit], group[fit], seed)
+        choice = choose_classifier(values[fit], code[fit], group[fit], seed)
         chosen.append(choice)
         fitted.append(int(fit.sum()))
         probability[test] = fit_predict(

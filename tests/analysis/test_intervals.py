@@ -29,15 +29,15 @@ def test_intervals_widen_by_the_clusters():
 
 
 def test_covers_the_truth_about_as_often_as_it_says():
-    """95 % are claimed; percentiles of 25 clusters fall short by 3 %, and 200 trials have an error of 2 %."""
+    """95 % are claimed. Percentiles of 25 clusters fall short by 3 %, and 100 trials have a standard error of 3 %."""
     rng = np.random.default_rng(0)
     cluster = np.repeat(np.arange(25), 4)
     hits = 0
-    for trial in range(200):
+    for trial in range(100):
         values = rng.normal(size=25)[cluster] + rng.normal(size=100)
         found = cluster_bootstrap(np.mean, [values], cluster, resamples=100, seed=trial)
         hits += found.low <= 0 <= found.high
-    assert 0.85 <= hits / 200 <= 0.99
+    assert 0.84 <= hits / 100 <= 0.99
 
 
 def test_arrays_are_resampled_together():
@@ -109,17 +109,17 @@ def test_a_share_of_nothing_is_a_mistake() -> None:
 
 
 PEOPLE = 10
-"""In circles of 3, 3 and 4, as the embedded test: two manipulations of each of them, and two kinds of new faces."""
+"""In groups of 3, 3 and 4, as the embedded test: two manipulations of each of them, and two kinds of new faces."""
 
 
 def studied(rng: np.random.Generator, spread: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A figure of each image, 0 of a manipulation and 2 of a new face but for chance, and the design."""
     person = spread * rng.normal(size=PEOPLE)
     rows = []
-    for circle in np.array_split(np.arange(PEOPLE), 3):
+    for group in np.array_split(np.arange(PEOPLE), 3):
         for source in ("swap", "mouth"):
-            for one in np.repeat(circle, 3):
-                donor = rng.choice(circle[circle != one])
+            for one in np.repeat(group, 3):
+                donor = rng.choice(group[group != one])
                 rows.append((source, f"p{one}", f"p{donor}", person[one] + person[donor]))
     rows += [(source, "", "", 2.0) for source in ("vae", "flow") for _ in range(40)]
     source, subject, donor, value = (np.array(column) for column in zip(*rows, strict=True))
@@ -131,12 +131,12 @@ TRUTH = 2.0 * 80 / (80 + 6 * PEOPLE)
 
 @pytest.mark.parametrize(("spread", "wrongly"), [(0.1, "not stratified"), (1.0, "donors forgotten")])
 def test_the_design_gives_intervals_that_hold(spread: float, wrongly: str) -> None:
-    """Of manipulations and new faces together, and of manipulations alone; not so without strata or donors.
+    """They hold for manipulations and new faces together, and for manipulations alone; not so without strata or donors.
 
-    Of 100 intervals that hold in 95 %, fewer than 88 do by three standard errors; ten people cost some more.
+    Of 60 intervals that hold in 95 %, at least 52 do, by three standard errors. Ten people cost some more.
     """
     hold = dict.fromkeys(("pooled", "manipulations", wrongly), 0)
-    for trial in range(100):
+    for trial in range(60):
         value, people = studied(np.random.default_rng([trial, 1]), spread)
         faked = people["clusters"] != ""
         own = {key: names[faked] for key, names in people.items()}
@@ -150,11 +150,11 @@ def test_the_design_gives_intervals_that_hold(spread: float, wrongly: str) -> No
             truth, arrays, design = intervals[name]
             found = cluster_bootstrap(np.mean, arrays, **design, resamples=80, seed=trial)
             hold[name] += found.low <= truth <= found.high
-    assert hold["pooled"] >= 85 and hold["manipulations"] >= 85
+    assert hold["pooled"] >= 51 and hold["manipulations"] >= 51
     if wrongly == "not stratified":
-        assert hold[wrongly] == 100  # far too long: resamples vary the share that the design fixes
+        assert hold[wrongly] == 60  # far too long: resamples vary the share that the design fixes
     else:
-        assert hold[wrongly] < 80  # far too short
+        assert hold[wrongly] < 48  # far too short
 
 
 def test_resamples_keep_the_numbers_of_the_design() -> None:
