@@ -254,7 +254,7 @@ def _read_checkpoint(path: Path, key: str) -> list[dict[str, Tensor]]:
     try:
         state = torch.load(path, weights_only=True)
         known, parts = state["key"], [_renamed(part) for part in state["parts"]]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, OSError) as error:
         raise BayesdfError(f"{path} is not a checkpoint of an inversion ({type(error).__name__}): delete it") from None
     if known != key:
         version = state.get("version", _UNNAMED_VERSION)

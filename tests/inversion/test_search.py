@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, perceptual
 from bayesdf.generators.generator import Generator
-from bayesdf.inversion import Inversion, Weights, forgiving, invert, preconditioner
+from bayesdf.inversion import Inversion, Weights, forgiving, invert, loss, preconditioner, search
 from bayesdf.inversion.descent import ROUNDING
 from bayesdf.inversion.loss import FLOOR
 
@@ -249,6 +250,27 @@ def test_a_killed_run_goes_on_to_the_same_result(toy: Generator, pictures: np.nd
     path.write_bytes(b"no checkpoint")
     with pytest.raises(BayesdfError, match="not a checkpoint"):
         invert(pictures, toy, chunk=2, checkpoint=path)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read_or_named(
+    toy: Generator, pictures: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1.0 did not write its name, and called the latent `entropy`."""
+    path = tmp_path / "inversion.pt"
+    whole = invert(pictures[:2], toy, steps=3, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    assert state.pop("version") == __version__
+    state["parts"] = [{"entropy" if name == "latent" else name: part[name] for name in part} for part in state["parts"]]
+    torch.save(state, path)
+    monkeypatch.setattr(search, "descend", lambda *_: pytest.fail("searched again"))
+    same(invert(pictures[:2], toy, steps=3, checkpoint=path), whole)
+    for module in (search, loss):
+        monkeypatch.setattr(module, "__version__", "9.0")
+    with pytest.raises(
+        BayesdfError, match=r"inversion.pt was written by bayesdf 0.1.0, this is 9.0: .* delete"
+    ) as raised:
+        invert(pictures[:2], toy, steps=3, checkpoint=path)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
