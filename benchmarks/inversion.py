@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from bayesdf.cli import console, run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.perceptual import features
@@ -85,7 +85,7 @@ def own_pictures(
 ) -> tuple[dict[str, NDArray[np.float32]], dict[tuple[str, str], Inversion]]:
     """Pictures of each generator as they are stored, and the inversion of all of them by all generators."""
     made = {
-        name: stored(generator.pictures(generator.sample_latent(images, seed)))
+        name: common_path_grey(generator.pictures(generator.sample_latent(images, seed)))
         for name, generator in generators.items()
     }
     pictures = np.concatenate(list(made.values()))

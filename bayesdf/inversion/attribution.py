@@ -29,7 +29,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.inversion.loss import FLOOR, TERMS
@@ -260,7 +260,7 @@ def attribute(
     lacking = [name for name in attribution.candidates if name not in known]
     if lacking:
         raise BayesdfError(f"the attribution was calibrated with generator {lacking[0]!r}, which is not at hand")
-    ready = stored(pictures)
+    ready = common_path_grey(pictures)
     searched = {name: forgiving(known[name]) if forgive else known[name] for name in attribution.candidates}
     found = {name: invert(ready, generator, steps=steps, seed=seed) for name, generator in searched.items()}
     return attribution.probability(evidence(found))

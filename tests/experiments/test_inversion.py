@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bayesdf as bdf
 from bayesdf import analysis
 from bayesdf.cli import run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
 from bayesdf.experiments.inversion import __main__ as command
@@ -166,7 +166,7 @@ def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
 
 
 def test_an_attack_stays_within_its_budget() -> None:
-    images = stored(photographs().images[::80])
+    images = common_path_grey(photographs().images[::80])
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 3))
     count = len(images)
     whole = np.ones((count, 64, 64), np.float32)
@@ -183,7 +183,7 @@ def test_an_attack_stays_within_its_budget() -> None:
 
 def test_an_attack_raises_the_loss() -> None:
     torch.manual_seed(0)
-    images = stored(photographs().images[::40])
+    images = common_path_grey(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
     changed = deceive(network, images, label, 4.0)
@@ -195,7 +195,7 @@ def test_an_attack_raises_the_loss() -> None:
 
 def test_misleading_brings_the_rival_nearer() -> None:
     generators = [CANDIDATES["ann"], CANDIDATES["bob"]]
-    images = stored(generators[0].sample(4, 7), None)
+    images = common_path_grey(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
     changed = mislead(

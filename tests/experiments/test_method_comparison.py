@@ -16,7 +16,7 @@ from bayesdf.cli import run_cli
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.method_comparison import __main__ as command
 from bayesdf.experiments.method_comparison import methods, study
-from bayesdf.inference.training import Training
+from bayesdf.inference.settings import Training
 from bayesdf.report.method_comparison import METHODS
 
 TINY = ["--size", "32", "--warm-epochs", "0", "--left-out", "blur", "--quick", "--draws", "4", "--device", "cpu"]

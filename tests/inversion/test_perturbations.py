@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import photographs
 from bayesdf.inversion import PERTURBATIONS, perturb
@@ -17,7 +17,7 @@ def test_strength_zero_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_the_stronger_the_further_from_the_picture(name: str) -> None:
-    images = stored(photographs().images[::100])
+    images = common_path_grey(photographs().images[::100])
     way = PERTURBATIONS[name]
     made = [perturb(images, name, strength, seed=3) for strength in (0.0, *way.strengths)]
     away = [np.abs(one - images).mean((1, 2)) for one in made]

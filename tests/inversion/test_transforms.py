@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.inversion import forgiving, invert, perturb
@@ -46,7 +46,7 @@ def test_a_forgiving_generator_undoes_what_happened() -> None:
 def test_a_crop_is_undone(crop: float) -> None:
     """A generator of faces explains its pictures, part of them cut away, nearly as well as before."""
     generator = GENERATORS["dcgan"]
-    images = stored(generator.sample(4, 5))
+    images = common_path_grey(generator.sample(4, 5))
     before = invert(images, forgiving(generator), steps=20)
     after = invert(perturb(images, "crop", crop), forgiving(generator), steps=20)
     zoom = after.latent[:, -TRANSFORMS]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
 from bayesdf.experiments.deniability.framing import Search, explained
 from bayesdf.experiments.deniability.pictures import alter
@@ -55,9 +55,13 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     ]
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
     faces = faces[np.sort(rng_of(seed, "calibration faces").permutation(len(faces))[:count])]
-    inverted = search("calibration", np.concatenate([stored(genuine), faces]))
+    inverted = search("calibration", np.concatenate([common_path_grey(genuine), faces]))
     searched = explained(generator, inverted.take(slice(count, None)), faces)
-    kinds = {"second copy": stored(genuine), "searched": stored(searched), "photograph": stored(faces)}
+    kinds = {
+        "second copy": common_path_grey(genuine),
+        "searched": common_path_grey(searched),
+        "photograph": common_path_grey(faces),
+    }
     others = generator.pictures(generator.sample_latent(samples, seed_of(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
     tails = {kind: fit_tail(part) for kind, part in found.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bayesdf import ledger
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.developer import HEADS, Kept
 from bayesdf.experiments.deniability.party import Party, opened_latents
 from bayesdf.experiments.deniability.pictures import Images
@@ -40,8 +40,8 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
     text = list(honest.records)
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
-    image = stored(generator.pictures(opened_latents(honest, [guilty])))[0]
-    fresh = stored(generator.pictures(generator.sample_latent(1, seed_of(seed, "outside"))))[0]
+    image = common_path_grey(generator.pictures(opened_latents(honest, [guilty])))[0]
+    fresh = common_path_grey(generator.pictures(generator.sample_latent(1, seed_of(seed, "outside"))))[0]
     own_key = hashlib.sha256(b"a key of the developer's choice" + secret).digest()
 
     def judge(evidence: Evidence, against: Head = head, picture: Images = image) -> Verdict:
@@ -87,7 +87,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         else:
             epoch_key = bytes.fromhex(third.evidence.epochs[epoch][0])
             keys |= {r: record_key(epoch_key, r).hex() for r in range(earlier.size, signed.size)}
-        late_image = stored(generator.pictures(opened_latents(honest, [late])))[0]
+        late_image = common_path_grey(generator.pictures(opened_latents(honest, [late])))[0]
         return judge(Evidence(signed, lines, epochs, keys), signed, late_image)
 
     def forked() -> Verdict:
@@ -114,7 +114,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
 
     def late_swap() -> Verdict:
         _, signed, evidence = swapped()
-        return judge(evidence, signed, stored(generator.pictures(opened_latents(honest, [late])))[0])
+        return judge(evidence, signed, common_path_grey(generator.pictures(opened_latents(honest, [late])))[0])
 
     stranger = hashlib.sha256(b"another" + secret).digest()
     old = kept.heads[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.distances import paired_distances
 from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.seeds import rng_of, seed_of
@@ -87,7 +87,7 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
         changes = {"largest_change": apart.max(1), "rms_change": np.sqrt((apart**2).mean(1))}
         cluster = known.subject if target == "photograph" else ""
         rows.append(pd.DataFrame({"attack": attack, "target": target, "budget": budget, "cluster": cluster, **changes}))
-    published = np.concatenate([stored(made) for _, _, _, made, _ in parts])
+    published = np.concatenate([common_path_grey(made) for _, _, _, made, _ in parts])
     return pd.concat(rows, ignore_index=True), published, np.concatenate([wanted for *_, wanted in parts])
 
 
@@ -98,4 +98,4 @@ def altered_copies(
     goals = goals[: len(opened)]
     share = np.minimum(1.0, 0.9 * threshold / np.maximum(paired_distances(goals, opened, generator), 1e-6))
     blended = opened + share[:, None, None].astype(np.float32) * (goals - opened)
-    return stored(blended), share
+    return common_path_grey(blended), share

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.calibration import LIKELY, calibrate
 from bayesdf.experiments.deniability.cheats import cheat
 from bayesdf.experiments.deniability.developer import keep_ledger, recalled
@@ -51,7 +51,7 @@ def study(
     frame = pd.concat(
         [frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "cluster": "", "truth": records})]
     )
-    published = np.concatenate([published, stored(guilty)])
+    published = np.concatenate([published, common_path_grey(guilty)])
     targets = np.concatenate([targets, guilty])
     found = search("accused", published)
     frame = frame.reset_index(drop=True).assign(error=found.pixel, energy=found.energy)
@@ -67,7 +67,7 @@ def study(
 
     console.print("[bold]4/6[/] a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
-    fresh = stored(accused.pictures(accused.sample_latent(10 * images, seed_of(seed, "fresh"))))
+    fresh = common_path_grey(accused.pictures(accused.sample_latent(10 * images, seed_of(seed, "fresh"))))
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,

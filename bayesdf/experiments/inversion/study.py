@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.data import REAL, stored
+from bayesdf.data import REAL, common_path_grey
 from bayesdf.experiments.inversion.attacks import adaptive, deceiving
 from bayesdf.experiments.inversion.classifier import classify, trained
 from bayesdf.experiments.inversion.explanation import explanations, inverted
@@ -54,8 +54,8 @@ def study(
     names = sorted([REAL, *sources])
     console.print(f"[bold]1/5[/] pictures of {len(names)} sources")
     raw = {role: drawn(work, sources, role, getattr(plan, _COUNTS[role]), plan.seed) for role in ROLES}
-    common = {role: part.showing(stored(part.images)) for role, part in raw.items()}
-    eight_bits = {role: raw[role].showing(stored(raw[role].images, None)) for role in ("calibration", "test")}
+    common = {role: part.showing(common_path_grey(part.images)) for role, part in raw.items()}
+    eight_bits = {role: raw[role].showing(common_path_grey(raw[role].images, None)) for role in ("calibration", "test")}
 
     console.print("[bold]2/5[/] classifiers")
     networks = {

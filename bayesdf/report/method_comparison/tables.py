@@ -147,7 +147,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
 
     found = analysis.simultaneous(gaps, people)
     columns = [f"{key}{end}" for key in PAIRED for end in ("", ".low", ".high", ".told")]
-    cells = np.stack([found.value, found.low, found.high, found.told], axis=-1).reshape(len(others), -1)
+    cells = np.stack([found.value, found.low, found.high, found.excludes_zero], axis=-1).reshape(len(others), -1)
     return pd.DataFrame(cells, index=pd.Index(others, name="method"), columns=columns)
 
 

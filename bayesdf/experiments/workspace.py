@@ -7,37 +7,28 @@ taken up again by the same command. A command with other settings says what diff
 import contextlib
 import fcntl
 import json
-import math
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-from rich.table import Table
-
-from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
+<<<<<<< HEAD:bayesdf/experiments/workspace.py
 from bayesdf.files import BESIDE
+from bayesdf.store import METRICS, TREE
+=======
+from bayesdf.files import UNFINISHED
 from bayesdf.inference import Posterior, load_posterior
 from bayesdf.inference.samplers import DeltaSampler
 from bayesdf.report.style import png
 from bayesdf.store import TREE
+>>>>>>> analysis:bayesdf/experiments/run.py
 
-METRICS = "metrics.json"
 SETTINGS = "settings.json"
 SHOWN = 3
 """How many settings that differ are named."""
 _NONE = "none"
-
-
-def per_chain(posterior: Posterior, draws: int) -> int:
-    """Draws of each chain that are so many together; all there are where a posterior holds fewer, one of a point."""
-    sampler = posterior.sampler
-    each = 1 if isinstance(sampler, DeltaSampler) else -(-draws // sampler.chains)
-    return each if sampler.capacity is None else min(each, sampler.capacity)
 
 
 @contextlib.contextmanager
@@ -99,7 +90,7 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        for leftover in list(partial.rglob(f".*{BESIDE}")):
+        for leftover in list(partial.rglob(f".*{UNFINISHED}")):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)  # earlier versions left files
         if out.exists():
@@ -164,60 +155,3 @@ def _empty(folder: Path) -> None:
 
 def _worth_keeping(partial: Path) -> bool:
     return any(item.name not in ("lock", SETTINGS) and not item.name.startswith(".") for item in partial.iterdir())
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, float | int | str | None]) -> None:
-    """Write the flat table of named figures; one that is not defined (NaN) becomes null."""
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in metrics.items()
-    }
-    (folder / METRICS).write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write each table as `tables/<name>.csv`."""
-    (folder / "tables").mkdir(exist_ok=True)
-    for name, table in tables.items():
-        table.to_csv(folder / "tables" / f"{name}.csv")
-
-
-def write_figures(folder: Path, figures: Mapping[str, Figure]) -> dict[str, bytes]:
-    """Write each figure as `figures/<name>.png`; returns what was written, so that a page need not draw it again."""
-    (folder / "figures").mkdir(exist_ok=True)
-    pictures = {name: png(figure) for name, figure in figures.items()}
-    for name, picture in pictures.items():
-        (folder / "figures" / f"{name}.png").write_bytes(picture)
-    return pictures
-
-
-def announce(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: Path, seconds: float) -> None:
-    """Tell a reader in a hurry what came out, and where the rest is.
-
-    Parameters
-    ----------
-    columns
-        Names of the columns; the first, of the labels, stands left.
-    """
-    table = Table(title=title)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    text = f"finished in {seconds:.0f} s; open {out / 'report.html'}, or bayesdf.open_run({str(out)!r})"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def finished(path: Path) -> Posterior | None:
-    """The posterior that a stopped run left here; None where there is none, or a damaged one, which is deleted."""
-    if not path.exists():
-        return None
-    try:
-        posterior = load_posterior(path)
-    except BayesdfError as error:
-        console.print(f"    found in the stopped run, but damaged, so fitted again: {error}", markup=False)
-        shutil.rmtree(path, ignore_errors=True)
-        path.unlink(missing_ok=True)
-        return None
-    console.print("    found finished in the stopped run")
-    return posterior

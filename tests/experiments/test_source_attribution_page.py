@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from bayesdf.analysis.intervals import Estimate, to_dataset
-from bayesdf.report import source_attribution as presentation
-from bayesdf.report.methods import verdicts
+from bayesdf.experiments.source_attribution import page as presentation
+from bayesdf.experiments.source_attribution.tables import SETS
+from bayesdf.report.methods import METHODS, verdicts
 from bayesdf.report.page import QUICK
 
 FLAT = {"converged": 1, "verdict": "converged: flat"}
@@ -22,7 +23,7 @@ def result(accuracy: float, people: int = 10, ece: Estimate = ECE, **stats: Any)
     """A method's tree, with what the page reads of it."""
     row = {"accuracy": accuracy, "accuracy_ratio": 2.0}
     row |= {f"{name}.{end}": row[name] for name in list(row) for end in ("low", "high")} | {"chance": 0.5}
-    summary = pd.DataFrame([row] * len(presentation.SETS), index=pd.Index(presentation.SETS, name="features"))
+    summary = pd.DataFrame([row] * len(SETS), index=pd.Index(SETS, name="features"))
     metrics = to_dataset({"balanced_accuracy": Estimate(0.9, 0.8, 1.0), "ece": ece}).assign_attrs(people=people)
     groups = {"/metrics": metrics, "/attribution": xr.Dataset.from_dataframe(summary)}
     return xr.DataTree.from_dict(groups | {"/sample_stats": xr.Dataset(attrs=stats or FLAT)})
@@ -34,9 +35,7 @@ def said(monkeypatch: pytest.MonkeyPatch, results: dict[str, xr.DataTree], **set
     monkeypatch.setattr(
         presentation, "write_page", lambda path, title, sections, **named: found.update(named, at=sections)
     )
-    tables = defaultdict(
-        pd.DataFrame, verdicts=verdicts({presentation.METHODS[name]: one for name, one in results.items()})
-    )
+    tables = defaultdict(pd.DataFrame, verdicts=verdicts({METHODS[name]: one for name, one in results.items()}))
     presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "")
     texts = [block for section in found["at"] for block in section.content if isinstance(block, str)]
     return {"answer": found["answer"], "cautions": found["cautions"], "texts": " ".join(texts)}

@@ -1,7 +1,4 @@
-"""What a run of the source attribution study shows: figures, tables, flat metrics, and the page.
-
-`results` maps the name of a method to its DataTree, as `bayesdf.experiments.source_attribution.study` returns it.
-"""
+"""What does the page of a run say, and what the screen?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,31 +7,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
+import bayesdf.data as data
 from bayesdf.analysis import Estimate
-from bayesdf.report.figures import (
-    certainty_sheet,
-    confusion_matrix,
-    reliability_diagram,
-    sample_sheet,
-    source_accuracy,
-    uncertainty_by_source,
+from bayesdf.experiments import warm_start
+from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.experiments.source_attribution.figures import figures
+from bayesdf.experiments.source_attribution.tables import (
+    CONTROL,
+    MAIN,
+    SETS,
+    Results,
+    by_feature_set,
+    chance,
+    estimate,
+    metrics,
+    tables,
 )
-from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged, verdict, verdicts
+from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
-
-MAIN = "uncertainty"
-CONTROL = "mean_probability"
-SETS = {
-    "uncertainty": "uncertainty: scalars and profile",
-    "uncertainty_scalars": "uncertainty: scalars alone",
-    "mean_probability": "control: mean probability alone",
-    "penultimate_features": "ceiling: the network's features",
-}
-"""The feature sets from which the source is told, and how they are called in figures."""
 
 DETECTION = {
     "balanced_accuracy": "balanced accuracy",
@@ -58,73 +50,38 @@ KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
 FEW = 5
 """Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 
-Results = Mapping[str, xr.DataTree]
 
-
-def metrics(results: Results) -> dict[str, float | int | str]:
-    """All figures under flat names: ``svi.detection.ece``, ``svi.source.uncertainty.accuracy.low``, …"""
-    flat: dict[str, float | int | str] = {}
-    for name, tree in results.items():
-        detection = tree["metrics"].to_dataset()
-        flat |= analysis.flatten(detection, f"{name}.detection.")
-        flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
-        flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
-        for row, values in _sources(tree).iterrows():
-            flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
-        for source, share in _caught(tree).iterrows():
-            flat |= {f"{name}.detection.{source}.{key}": float(value) for key, value in share.items()}
-    return flat
-
-
-def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Tables by name; a method's are called after it."""
-    counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
-    people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
-    made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
-    detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
-    made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
-    made["detection"] = pd.DataFrame.from_dict(detection, orient="index")
-    for name, tree in results.items():
-        made[f"{name}_detection_by_source"] = _caught(tree)
-        made[f"{name}_source"] = _sources(tree)
-        made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
-        made[f"{name}_uncertainty"] = _per_image(tree)
-    return made
-
-
-def figures(results: Results, images: NDArray[np.floating], manifest: pd.DataFrame) -> dict[str, Figure]:
-    """Figures by name; a method's are called after it.
+def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[str, Any]) -> Presentation:
+    """What a run shows, from its DataTree.
 
     Parameters
     ----------
-    images
-        The test images, float (N, H, W, 3) in [0, 1], in the order of the results.
-    manifest
-        Their rows.
+    collection
+        The images it was made with.
+    settings
+        As the page shows them.
     """
-    made = {"samples": sample_sheet(images, manifest["source"], title="Photographs and fakes of the test people")}
-    for name, tree in results.items():
-        label = METHODS[name]
-        uncertainty = tree["uncertainty"].to_dataset()
-        made[f"{name}_source"] = source_accuracy(
-            _sources(tree).rename(index=SETS),
-            title=f"{label}: how often a fake's generator is named",
-            unit="fakes",
-        )
-        made[f"{name}_confusion"] = confusion_matrix(
-            analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset()),
-            title=f"{label}: generators named from uncertainty",
-        )
-        made[f"{name}_uncertainty"] = uncertainty_by_source(uncertainty, title=f"{label}: why the detector is unsure")
-        made[f"{name}_reliability"] = reliability_diagram(
-            analysis.reliability(tree),
-            analysis.estimate(tree["metrics"].to_dataset(), "ece"),
-            title=f"{label}: is the detector right as often as it claims?",
-        )
-        made[f"{name}_faces"] = certainty_sheet(
-            images, uncertainty, title=f"{label}: the faces the detector is most and least sure of"
-        )
-    return made
+    results = dict(tree.children)
+    made = tables(results, collection.manifest)
+    rows = list(range(len(collection.test)))
+    images = np.stack([image.permute(1, 2, 0).numpy() for image, _ in collection.test.__getitems__(rows)])
+
+    def write(path: Path, pictures: Mapping[str, bytes]) -> None:
+        page(path, results, pictures, made, settings, _notes(collection, settings), collection.credit)
+
+    count = people(results)
+    return Presentation(
+        metrics=metrics(results),
+        tables=made,
+        figures=figures(results, images, collection.test.manifest),
+        page=write,
+        summary=Summary(
+            title=f"People the detector never saw (95 % intervals over {count} people)",
+            columns=("", *(METHODS[name] for name in results)),
+            rows=[(label, *cells) for label, cells in headline(results).items()],
+            warnings=[few(count)] if count < FEW else [],
+        ),
+    )
 
 
 def people(results: Results) -> int:
@@ -142,7 +99,7 @@ def headline(results: Results) -> dict[str, list[str]]:
 
     def figures_of(tree: xr.DataTree) -> dict[str, str]:
         detection = tree["metrics"].to_dataset()
-        sources = _sources(tree)
+        sources = by_feature_set(tree)
         cells = {
             "the fit": "converged" if converged(tree) else "NOT converged",
             "real against fake: balanced accuracy": str(analysis.estimate(detection, "balanced_accuracy")),
@@ -155,11 +112,11 @@ def headline(results: Results) -> dict[str, list[str]]:
             "expected calibration error": str(analysis.estimate(detection, "ece")),
         }
         for key, label in SETS.items():
-            cells[f"source from {label}"] = str(_estimate(sources, key, "accuracy"))
+            cells[f"source from {label}"] = str(estimate(sources, key, "accuracy"))
             if key == MAIN:
                 cells |= {f"    of {KINDS[kind]}": str(share) for kind, share in _by_kind(sources).items()}
-        cells["uncertainty over mean probability"] = str(_estimate(sources, MAIN, "accuracy_ratio"))
-        cells["chance"] = f"{_chance(sources):.3f}"
+        cells["uncertainty over mean probability"] = str(estimate(sources, MAIN, "accuracy_ratio"))
+        cells["chance"] = f"{chance(sources):.3f}"
         return cells
 
     columns = [figures_of(tree) for tree in results.values()]
@@ -182,18 +139,18 @@ def page(
     notes
         What a reader must know of how this run was made, a sentence or two each.
     """
-    named = {name: _estimate(_sources(tree), MAIN, "accuracy").value for name, tree in results.items()}
+    named = {name: estimate(by_feature_set(tree), MAIN, "accuracy").value for name, tree in results.items()}
     best = max(named, key=lambda name: named[name])
     tree = results[best]
-    sources = _sources(tree)
-    accuracy, ratio = _estimate(sources, MAIN, "accuracy"), _estimate(sources, MAIN, "accuracy_ratio")
+    sources = by_feature_set(tree)
+    accuracy, ratio = estimate(sources, MAIN, "accuracy"), estimate(sources, MAIN, "accuracy_ratio")
     detection = tree["metrics"].to_dataset()
     answer = (
         f"From its uncertainty alone, {METHODS[best]}{_standing(best, named)} "
         f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before "
         f"(95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
-        f"{_chance(sources):.0%}, and the mean probability alone "
-        f"{_estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
+        f"{chance(sources):.0%}, and the mean probability alone "
+        f"{estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
         f"{_kinds_apart(sources)}"
         f"The detector tells real from fake with a balanced accuracy of "
         f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
@@ -236,7 +193,7 @@ def page(
             *([f"Few people: {few(people(results))}."] if people(results) < FEW else []),
         ],
         highlights={
-            f"{METHODS[name]}: source from uncertainty": _estimate(_sources(tree), MAIN, "accuracy")
+            f"{METHODS[name]}: source from uncertainty": estimate(by_feature_set(tree), MAIN, "accuracy")
             for name, tree in results.items()
         },
         settings=settings,
@@ -274,7 +231,7 @@ def _outside(results: Results) -> list[str]:
 
 def _by_kind(sources: pd.DataFrame) -> dict[str, Estimate]:
     """The share named rightly of manipulations and of new faces, from uncertainty; nothing unless there are both."""
-    return {kind: _estimate(sources, MAIN, f"accuracy_{kind}") for kind in KINDS if f"accuracy_{kind}" in sources}
+    return {kind: estimate(sources, MAIN, f"accuracy_{kind}") for kind in KINDS if f"accuracy_{kind}" in sources}
 
 
 def _kinds_apart(sources: pd.DataFrame) -> str:
@@ -328,29 +285,6 @@ def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.D
     )
 
 
-def _sources(tree: xr.DataTree) -> pd.DataFrame:
-    """A row a feature set, as `bayesdf.analysis.summarise` made it."""
-    return tree.children["attribution"].to_dataset(inherit=False).to_dataframe().loc[list(SETS)]
-
-
-def _estimate(sources: pd.DataFrame, features: str, name: str) -> Estimate:
-    """A figure of a feature set, with its interval."""
-    return Estimate(*(float(sources[column][features]) for column in (name, f"{name}.low", f"{name}.high")))
-
-
-def _chance(sources: pd.DataFrame) -> float:
-    return float(sources["chance"][MAIN])
-
-
-def _per_image(tree: xr.DataTree) -> pd.DataFrame:
-    """A row an image: where it is from, and how sure the detector is."""
-    uncertainty = tree["uncertainty"].to_dataset()
-    one = [name for name, variable in uncertainty.variables.items() if variable.dims == ("image",)]
-    frame = uncertainty[one].to_dataframe()
-    frame["p_fake"] = uncertainty["probability"].sel({"class": "fake"}).values
-    return frame
-
-
 def _side_by_side(results: Results) -> pd.DataFrame:
     """A row a figure of detection, a column a method: text as printed."""
     columns = {}
@@ -362,19 +296,39 @@ def _side_by_side(results: Results) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("figure")
 
 
-def _caught(tree: xr.DataTree) -> pd.DataFrame:
-    """For each source the number of test images and the share judged rightly, with its interval over people."""
-    uncertainty = tree["uncertainty"].to_dataset()
-    right = (uncertainty["prediction"] == uncertainty["label"]).values.astype(float)
-    rows = {}
-    for source in np.unique(uncertainty["source"].values):
-        own = np.flatnonzero(uncertainty["source"].values == source)
-        people = analysis.design(uncertainty.isel(image=own), len(own))
-        share = analysis.cluster_bootstrap(np.mean, [right[own]], **people)
-        rows[str(source)] = {
-            "images": len(own),
-            "right": share.value,
-            "right.low": share.low,
-            "right.high": share.high,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("source")
+def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the images and of the start, to judge the figures."""
+    notes = [
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
+        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it."
+    ]
+    if collection.name == "embedded":
+        notes.append(
+            "The photographs are 400 pictures of 40 people; nine generators made as many fakes each. Five draw new "
+            "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
+            "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
+            "be on his victims. The second person of a swap comes from the same split, and within the test from the "
+            "same group of three or four people."
+        )
+    notes.append(
+        "All logits were multiplied by one number and shifted by another before anything else was computed from them, "
+        "as makes the validation people's images most probable (`recalibration` in run.zarr): a detector is surer of "
+        "the people it was trained on than of strangers. `posteriors/` holds the posteriors as fitted."
+    )
+    if warm_start.ships(str(settings["detector"]), collection):
+        notes.append(
+            "The network started from weights trained beforehand on the training people alone (a warm start, which "
+            "comes with the package), to tell their sources, photographs being one. No validation or test person was "
+            "seen by those weights."
+        )
+    else:
+        notes.append(
+            "The network was trained from scratch on the training split, to tell the sources, before the posteriors of "
+            "real against fake were fitted."
+        )
+    notes.append(
+        "SVI's posterior is over the classifier's weights and the gains and shifts of the normalisation before it, "
+        "those with priors centred on the start; MC dropout's is over masks of the channels of the last stage. All "
+        "weights before the first of these stay as they were."
+    )
+    return notes
