@@ -260,8 +260,8 @@ def _read_checkpoint(path: Path, key: str) -> list[dict[str, Tensor]]:
         version = state.get("version", _UNNAMED_VERSION)
         if version != __version__:
             raise BayesdfError(
-                f"{path} was written by bayesdf {version}, this is {__version__}: finish with that version, or delete "
-                "the file to start over"
+                f"{path} was written by bayesdf {version}, but this is {__version__}: finish with that version, or "
+                "delete the file to start over"
             )
         raise BayesdfError(f"{path} is of other images, settings or weights: delete it, or give another path")
     return parts

@@ -116,7 +116,7 @@ def test_it_is_calibrated(fitted: Attribution) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:few independent")
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 50])
+@pytest.mark.parametrize("count", [2, 5, 50])
 def test_claims_are_kept_however_few_images_calibrate(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claimed probability less accuracy, over ten calibration sets: not told from 0 by Student's t at 0.1 %."""
     monkeypatch.setattr(evidence_model, "THINNING", 2)

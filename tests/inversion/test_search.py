@@ -41,7 +41,7 @@ def toy() -> Generator:
 
     latent = torch.randn(400, LATENT, generator=torch.Generator().manual_seed(0))
     images = decode(latent).flatten(1)
-    weight = torch.linalg.lstsq(images.T @ images + 1.0 * torch.eye(4096), images.T @ latent).solution
+    weight = images.T @ torch.linalg.solve(images @ images.T + 1.0 * torch.eye(400), latent)  # ridge, dual form
     return Generator("toy", LATENT, decode=decode, encode=lambda x: x.flatten(1) @ weight)
 
 
@@ -267,7 +267,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read_or_named(
     for module in (search, loss):
         monkeypatch.setattr(module, "__version__", "9.0")
     with pytest.raises(
-        BayesdfError, match=r"inversion.pt was written by bayesdf 0.1.0, this is 9.0: .* delete"
+        BayesdfError, match=r"inversion.pt was written by bayesdf 0.1.0, but this is 9.0: .* delete"
     ) as raised:
         invert(pictures[:2], toy, steps=3, checkpoint=path)
     assert "\n" not in str(raised.value)
