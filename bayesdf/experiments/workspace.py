@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-<<<<<<< HEAD:bayesdf/experiments/workspace.py
-from bayesdf.files import BESIDE
-from bayesdf.store import METRICS, TREE
-=======
 from bayesdf.files import UNFINISHED
-from bayesdf.inference import Posterior, load_posterior
-from bayesdf.inference.samplers import DeltaSampler
-from bayesdf.report.style import png
-from bayesdf.store import TREE
->>>>>>> analysis:bayesdf/experiments/run.py
+from bayesdf.store import METRICS, TREE
 
 SETTINGS = "settings.json"
 SHOWN = 3

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bayesdf.experiments.run import write_metrics
 from torch import Tensor
 
 import bayesdf as bdf
@@ -20,7 +21,6 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
 from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
-from bayesdf.experiments.run import write_metrics
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.report import deniability as presentation
 from bayesdf.report.deniability import Results

@@ -20,7 +20,7 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import experiment
-from bayesdf.experiments.source_attribution import page
+from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution.__main__ import main
 from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
 from bayesdf.experiments.source_attribution.study import linked
@@ -90,7 +90,7 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(
     with pytest.raises(BayesdfError, match="started but not finished"):
         bdf.open_run(out)
     # Only numbers are compared: figures are not drawn again.
-    monkeypatch.setattr(page, "figures", lambda *_: {})
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
     monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(Figure))
     status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
     assert status == 0 and "found finished in the stopped run" in said

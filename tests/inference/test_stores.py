@@ -180,7 +180,7 @@ def test_a_store_of_another_version_is_read_or_names_the_version(saved, detector
     path = write_tree(xr.DataTree.from_dict(groups), tmp_path / "other.zarr")
     with pytest.raises(
         BayesdfError, match=r"written by bayesdf 9\.0\.0, but this is .*: open it with that version, or"
-    ) as e:
+    ) as error:
         load_posterior(path, detector)
     assert "\n" not in str(error.value)
 

@@ -13,7 +13,6 @@ import bayesdf.data as data
 from bayesdf.analysis import Estimate
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Presentation, Summary
-from bayesdf.experiments.source_attribution.figures import figures
 from bayesdf.experiments.source_attribution.tables import (
     CONTROL,
     MAIN,
@@ -61,6 +60,8 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
     settings
         As the page shows them.
     """
+    from bayesdf.experiments.source_attribution.figures import figures
+
     results = dict(tree.children)
     made = tables(results, collection.manifest)
     rows = list(range(len(collection.test)))
