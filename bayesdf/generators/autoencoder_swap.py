@@ -24,7 +24,7 @@ NAME = "autoencoder_swap"
 EXPRESSION, IDENTITY, PEOPLE = 40, 48, 40
 LATENT = EXPRESSION + PEOPLE + 2
 """Values of the latent: an expression, a weight for each person, and the tone, which is matched to the target's."""
-DECIDED = 8.0
+LOGIT_SCALE = 8.0
 """Difference of the logits of two people whose latent values differ by one."""
 
 
@@ -62,7 +62,7 @@ class SwapAutoencoder(nn.Module):
         middle = self.usual.running_mean
         assert spread is not None and middle is not None
         expression = middle + latent[:, :EXPRESSION] * spread.sqrt()
-        people = (DECIDED * latent[:, EXPRESSION:-2]).softmax(1)
+        people = (LOGIT_SCALE * latent[:, EXPRESSION:-2]).softmax(1)
         face = self.draw(expression, people @ self.identity.weight, people @ self.canvas.weight)
         gain, offset = latent[:, -2:, None, None].split(1, 1)
         return (face - 0.5) * (0.2 * gain).exp() + 0.5 + 0.1 * offset
