@@ -4,9 +4,7 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
-from scipy.interpolate import RBFInterpolator
-from scipy.sparse.linalg import spsolve
+from scipy import ndimage
 
 from bayesdf.faces import SIZE, TEMPLATE, similarity_transform
 
@@ -62,6 +60,9 @@ def poisson_blend(made: Image, target: Image, mask: NDArray[np.bool_]) -> Image:
     Solves the discrete Poisson equation of Perez, Gangnet and Blake 2003, "Poisson image editing" (equation 7), with
     the guidance field grad(made). Pixels at the image's border are removed from the mask.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import spsolve
+
     inside = mask.copy()
     inside[[0, -1], :] = inside[:, [0, -1]] = False
     number = np.full(inside.shape, -1)
@@ -99,6 +100,8 @@ def motion_field(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDAr
     -------
     (64, 64, 2) points (x, y).
     """
+    from scipy.interpolate import RBFInterpolator
+
     anchors = _border_anchors()
     spline = RBFInterpolator(
         np.concatenate([end, anchors]), np.concatenate([start, anchors]), kernel="thin_plate_spline"

@@ -115,7 +115,7 @@ def invert(
         The name of one of `bayesdf.generators.GENERATORS` is accepted too.
     restarts
         Starts an image. The first is the encoder's, if there is one; the others are standard normal. The start that
-        ends with the lowest loss wins. An `exact` generator gets one start.
+        ends with the lowest loss wins. An `exact` generator gets the encoder's start only.
     steps
         Most evaluations of the generator a start. One evaluation is one run forward and backward for one image.
     weights
