@@ -1,6 +1,6 @@
-"""What makes fakes: one module a generator, each of the same shape.
+"""What makes fakes? Nine generators, one module each, all of the same shape.
 
-Every module has a `generator`, the `Generator` that users meet in `GENERATORS`; those with a network also
+Every module has a `generator`, the `Generator` that users find in `GENERATORS`. Modules with a network also have
 `build(faces)`, `STAGES` and `trained()`, which `bayesdf.generators.train` uses.
 """
 

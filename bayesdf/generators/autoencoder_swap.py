@@ -1,7 +1,7 @@
 """An identity-swapping autoencoder: expression from the target, identity from the donor, blended back into the target.
 
-The scheme of the `deepfakes` tools (Roessler et al. 2019, section 3): one encoder for everybody and a decoder per
-person, trained to undo random warps of that person's pictures. Here the decoders share their weights and a code per
+The scheme is that of the `deepfakes` tools (Roessler et al. 2019, section 3): one encoder for everybody and a decoder
+per person, trained to undo random warps of that person's pictures. Here the decoders share their weights. A code per
 person modulates each level.
 """
 
@@ -23,15 +23,16 @@ NAME = "autoencoder_swap"
 
 EXPRESSION, IDENTITY, PEOPLE = 40, 48, 40
 LATENT = EXPRESSION + PEOPLE + 2
-"""The free inputs: an expression, a weight for each person, and the tone, which is matched to the target's."""
-DECIDED = 8.0
-"""How far apart, as logits, two people are whose inputs differ by one."""
+"""Values of the latent: an expression, a weight for each person, and the tone, which is matched to the target's."""
+LOGIT_SCALE = 8.0
+"""Difference of the logits of two people whose latent values differ by one."""
 
 
 class SwapAutoencoder(nn.Module):
     """Face (B, 1, 64, 64) and person (B,) → that person's face with the same pose and expression.
 
-    Each person has a code and a canvas, which starts as the mean of his or her pictures; the decoder draws on it.
+    Each person has a code and a canvas. The canvas starts as the mean of the person's pictures. The decoder draws on
+    it.
     """
 
     def __init__(self, people: int) -> None:
@@ -52,29 +53,29 @@ class SwapAutoencoder(nn.Module):
             self.usual(expression.detach())
         return self.draw(expression, self.identity(person), self.canvas(person))
 
-    def decode(self, free: Tensor) -> Tensor:
-        """Free inputs (B, 82), standard normal, → face (B, 1, 64, 64), as it is before it is blended in.
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents (B, 82), standard normal, → faces (B, 1, 64, 64) before blending.
 
-        The largest of the people's inputs wins: the person drawn is a mixture only where two are nearly equal.
+        The person with the largest latent value is drawn. If two values are nearly equal, the result is a mixture.
         """
         spread = self.usual.running_var
         middle = self.usual.running_mean
         assert spread is not None and middle is not None
-        expression = middle + free[:, :EXPRESSION] * spread.sqrt()
-        people = (DECIDED * free[:, EXPRESSION:-2]).softmax(1)
+        expression = middle + latent[:, :EXPRESSION] * spread.sqrt()
+        people = (LOGIT_SCALE * latent[:, EXPRESSION:-2]).softmax(1)
         face = self.draw(expression, people @ self.identity.weight, people @ self.canvas.weight)
-        gain, offset = free[:, -2:, None, None].split(1, 1)
+        gain, offset = latent[:, -2:, None, None].split(1, 1)
         return (face - 0.5) * (0.2 * gain).exp() + 0.5 + 0.1 * offset
 
 
 def people(faces: Faces) -> Tensor:
-    """(N,) the number of the person in each photograph, as the shipped network counts them."""
+    """(N,) the number of the person in each photograph, as in the shipped network."""
     everyone = np.unique(photographs().subject)
     return torch.from_numpy(np.searchsorted(everyone, faces.subject))
 
 
 def random_warp(images: Tensor, generator: torch.Generator, strength: float = 0.04) -> Tensor:
-    """Warp each image smoothly at random: what hides the identity's geometry from the encoder."""
+    """Warp each image smoothly at random. This hides the geometry of the face from the encoder."""
     batch, _, height, width = images.shape
     coarse = torch.randn(batch, 2, 5, 5, generator=generator) * strength
     offset = F.interpolate(coarse, size=(height, width), mode="bicubic").permute(0, 2, 3, 1)
@@ -83,7 +84,7 @@ def random_warp(images: Tensor, generator: torch.Generator, strength: float = 0.
 
 
 def build(faces: Faces) -> SwapAutoencoder:
-    """The untrained network for these people, the mean face of each on the canvas."""
+    """The untrained network for these people, with the mean face of each as the canvas."""
     everyone = np.unique(faces.subject)
     network = SwapAutoencoder(len(everyone))
     means = np.stack([faces.images[faces.subject == who].mean(0) for who in everyone])
@@ -94,7 +95,7 @@ def build(faces: Faces) -> SwapAutoencoder:
 
 
 def restore(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
-    """Learn to restore the faces from warped ones; hair and background do not count."""
+    """Learn to restore the faces from warped ones. Hair and background do not count."""
     inside = torch.from_numpy(ellipse(TEMPLATE, centre=(32.0, 36.5), radii=(26.0, 29.5))).float()
     person = people(faces)
 
@@ -110,15 +111,15 @@ def restore(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
 
 
 def guess(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
-    """Learn where to start inverting, from the part of the picture that stays when it is blended in."""
+    """Train the encoder for inversion on the part of the picture that remains after blending."""
     network.eval()
     inside = torch.from_numpy(REGION)
-    return train_encoder(network, network.guess, lambda free: network.decode(free) * inside, LATENT, LATENT, steps)
+    return train_encoder(network, network.guess, lambda latent: network.decode(latent) * inside, LATENT, LATENT, steps)
 
 
 STAGES: dict[str, Stage] = {"restore": (2500, restore), "guess": (3000, guess)}
 REGION = (soften(face_mask(TEMPLATE)) > 0.99).astype(np.float32)
-"""Where the blend shows nothing of the target: (64, 64), 0 or 1."""
+"""Pixels where the blend shows nothing of the target: (64, 64), 0 or 1."""
 
 
 @functools.cache
@@ -129,7 +130,7 @@ def trained() -> SwapAutoencoder:
 
 @torch.no_grad()
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """One swap for every photograph, its expression worn by another of the people."""
+    """One swap for every photograph: its expression on another person's face."""
     donors = pick_donors(faces, rng)
     swapped = trained()(torch.from_numpy(np.array(faces.images))[:, None], people(faces)[donors])[:, 0].numpy()
     images = np.empty_like(faces.images)
@@ -142,7 +143,7 @@ def make(faces: Faces, rng: np.random.Generator) -> Fakes:
 generator = Generator(
     NAME,
     LATENT,
-    decode=lambda free: trained().decode(free),
+    decode=lambda latent: trained().decode(latent),
     encode=lambda images: trained().guess(images * torch.from_numpy(REGION)),
     region=REGION,
     manipulate=make,

@@ -1,12 +1,10 @@
-"""How does a made face come to sit in a photograph? Masks, colour, and the two ways of blending."""
+"""How is a made face put into a photograph? Masks, tone, and two ways of blending."""
 
 import functools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
-from scipy.interpolate import RBFInterpolator
-from scipy.sparse.linalg import spsolve
+from scipy import ndimage
 
 from bayesdf.faces import SIZE, TEMPLATE, similarity_transform
 
@@ -16,7 +14,7 @@ Image = NDArray[np.floating]
 def ellipse(
     landmarks: NDArray[np.floating], centre: tuple[float, float], radii: tuple[float, float]
 ) -> NDArray[np.bool_]:
-    """An ellipse given in the template's pixels, carried to where the landmarks lie.
+    """An ellipse given in the template's pixels, moved to the landmarks.
 
     Returns
     -------
@@ -39,7 +37,7 @@ def mouth_mask(landmarks: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def soften(mask: NDArray[np.bool_], sigma: float = 1.5) -> Image:
-    """A mask whose edge fades inwards over about two `sigma` pixels: weights in [0, 1]."""
+    """Weights in [0, 1]: the mask with an edge that fades inwards over about two `sigma` pixels."""
     inner = ndimage.binary_erosion(mask, iterations=max(round(sigma), 1))
     return ndimage.gaussian_filter(inner.astype(float), sigma)
 
@@ -51,17 +49,20 @@ def match_tone(image: Image, reference: Image, mask: NDArray[np.bool_]) -> Image
 
 
 def alpha_blend(made: Image, target: Image, mask: NDArray[np.bool_], sigma: float = 1.5) -> Image:
-    """Lay `made` over `target` within the mask, with a soft edge."""
+    """Put `made` over `target` within the mask, with a soft edge."""
     weight = soften(mask, sigma)
     return weight * made + (1.0 - weight) * target
 
 
 def poisson_blend(made: Image, target: Image, mask: NDArray[np.bool_]) -> Image:
-    """Within the mask the gradients of `made`, at its edge the values of `target`.
+    """Blend with the gradients of `made` within the mask and the values of `target` at its edge.
 
     Solves the discrete Poisson equation of Perez, Gangnet and Blake 2003, "Poisson image editing" (equation 7), with
-    the guidance field grad(made). The mask must not touch the image's border; pixels there are left out of it.
+    the guidance field grad(made). Pixels at the image's border are removed from the mask.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import spsolve
+
     inside = mask.copy()
     inside[[0, -1], :] = inside[:, [0, -1]] = False
     number = np.full(inside.shape, -1)
@@ -90,15 +91,17 @@ def _border_anchors() -> NDArray[np.float64]:
 
 
 def motion_field(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The smooth backward field that moves points `start` to `end` and holds the picture's border still.
+    """The smooth backward field that moves points `start` to `end` and keeps the picture's border in place.
 
-    A thin-plate spline through the points (Bookstein 1989, "Principal warps"): for each output pixel, where in the
-    input it comes from.
+    It is a thin-plate spline through the points (Bookstein 1989, "Principal warps"). For each output pixel it gives the
+    place in the input.
 
     Returns
     -------
     (64, 64, 2) points (x, y).
     """
+    from scipy.interpolate import RBFInterpolator
+
     anchors = _border_anchors()
     spline = RBFInterpolator(
         np.concatenate([end, anchors]), np.concatenate([start, anchors]), kernel="thin_plate_spline"
@@ -108,5 +111,5 @@ def motion_field(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDAr
 
 
 def resample(image: Image, field: NDArray[np.floating]) -> Image:
-    """Look an image up at the points of a backward field, bilinear as generators' samplers do."""
+    """Sample an image at the points of a backward field, with bilinear interpolation."""
     return ndimage.map_coordinates(image, [field[..., 1], field[..., 0]], order=1, mode="mirror")

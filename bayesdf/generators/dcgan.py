@@ -1,8 +1,8 @@
 """A deep convolutional adversarial network: noise, then transposed convolutions.
 
 Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional generative adversarial
-networks". With a few hundred photographs it first learns to redraw them from their principal components, and then to
-deceive a critic (see `stages.train_adversarially`).
+networks". With only a few hundred photographs, it first learns to redraw them from their principal components. Then it
+is trained against a critic (see `stages.train_adversarially`).
 """
 
 import functools
@@ -28,7 +28,7 @@ LATENT = 64
 
 
 class DCGAN(nn.Module):
-    """(B, 64) → (B, 1, 64, 64) in [0, 1]; `encoder` guesses back."""
+    """(B, 64) → (B, 1, 64, 64) in [0, 1]; `encoder` estimates the latent."""
 
     def __init__(self, widths: tuple[int, ...] = (160, 112, 72, 40)) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class DCGAN(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.encoder = Encoder(1, LATENT)
 
-    def decode(self, code: Tensor) -> Tensor:
-        return self.layers(code[:, :, None, None])
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.layers(latent[:, :, None, None])
 
 
 def build(faces: Faces) -> DCGAN:
@@ -62,7 +62,7 @@ def redraw(network: DCGAN, faces: Faces, steps: int) -> Work:
 
 
 def compete(network: DCGAN, faces: Faces, steps: int) -> Work:
-    """Learn to make faces that a critic takes for photographs."""
+    """Learn to make new faces by training against a critic."""
     eigenfaces = Eigenfaces(LATENT).fit(training_faces()[::8])
     return train_adversarially(
         network,
@@ -75,7 +75,7 @@ def compete(network: DCGAN, faces: Faces, steps: int) -> Work:
 
 
 def guess(network: DCGAN, faces: Faces, steps: int) -> Work:
-    """Learn where to start inverting."""
+    """Train the encoder for inversion."""
     network.layers.eval()
     return train_encoder(network, network.encoder, network.decode, LATENT, LATENT, steps)
 
@@ -92,7 +92,7 @@ def trained() -> DCGAN:
 generator = Generator(
     NAME,
     LATENT,
-    decode=lambda code: trained().decode(code),
+    decode=lambda latent: trained().decode(latent),
     encode=lambda images: trained().encoder(images),
     family="whole-image synthesis, GAN",
     paper="Radford, Metz and Chintala 2016, Unsupervised representation learning with deep convolutional GANs",

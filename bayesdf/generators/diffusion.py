@@ -1,9 +1,9 @@
-"""A latent diffusion model, sampled without further noise: the first noise decides the image.
+"""A latent diffusion model, sampled without further noise: the initial noise, its latent, determines the image.
 
 Rombach et al. 2022, "High-resolution image synthesis with latent diffusion models": an autoencoder, sharpened by a
-critic, gives each face a small code; a network learns to take noise out of codes. Sampling follows the probability
-flow in few deterministic steps: Song, Meng and Ermon 2021, "Denoising diffusion implicit models" (equation 12 with
-sigma = 0).
+critic, gives each face a small code. A network learns to remove noise from codes. Sampling follows the probability flow
+in few deterministic steps: Song, Meng and Ermon 2021, "Denoising diffusion implicit models" (equation 12 with sigma =
+0).
 """
 
 import functools
@@ -99,7 +99,7 @@ class Diffusion(nn.Module):
         return (self.mean + (white * self.deviation) @ self.axes).view(-1, CHANNELS, 8, 8)
 
     def flow(self, x: Tensor, angles: Tensor) -> Tensor:
-        """Follow the probability flow of (B, 128) through the angles given, one step between two of them."""
+        """Follow the probability flow of (B, 128) through the given angles, in one step between two of them."""
         for now, then in pairwise(angles):
             velocity = self.denoiser(x, now.expand(len(x)))
             clean, noise = now.cos() * x - now.sin() * velocity, now.sin() * x + now.cos() * velocity
@@ -111,7 +111,7 @@ class Diffusion(nn.Module):
         return self.autoencoder.decode(self.colour(self.flow(noise, angles)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Noise (B, 128) from which images about like these come: the flow followed backwards."""
+        """Noise (B, 128) that gives images near to these: the flow followed backwards."""
         angles = torch.linspace(0.0, math.pi / 2, SAMPLING_STEPS + 1)
         return self.flow(self.whiten(self.autoencoder.encode(images)), angles)
 
@@ -122,7 +122,7 @@ def build(faces: Faces) -> Diffusion:
 
 
 def compress(network: Diffusion, faces: Faces, steps: int) -> Work:
-    """Learn codes that a little noise does not spoil."""
+    """Learn codes that are robust to a little noise."""
     pictures = training_faces()
 
     def loss(generator: torch.Generator) -> Tensor:
@@ -135,7 +135,7 @@ def compress(network: Diffusion, faces: Faces, steps: int) -> Work:
 
 
 def sharpen(network: Diffusion, faces: Faces, steps: int) -> Work:
-    """Let a critic judge the pictures of photographs' codes, and of points between two of them."""
+    """Train the decoder against a critic, on the codes of photographs and on points between two codes."""
     pictures, decoder = training_faces(), network.autoencoder.up
 
     def between(number: int, generator: torch.Generator) -> Tensor:
@@ -154,7 +154,7 @@ def sharpen(network: Diffusion, faces: Faces, steps: int) -> Work:
 
 
 def diffuse(network: Diffusion, faces: Faces, steps: int) -> Work:
-    """Learn to take noise out of codes."""
+    """Learn to remove noise from codes."""
     with torch.no_grad():
         codes = torch.cat([network.autoencoder.encode(part).flatten(1) for part in training_faces().split(64)])
         network.mean.copy_(codes.mean(0))

@@ -1,4 +1,4 @@
-"""What a generator returns."""
+"""What does a generator return? Fakes, and the donor of each."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from bayesdf.faces import Faces
 
 NOBODY = -1
-"""The donor of a fake that is of nobody: a new face."""
+"""The donor of a new face, which is of nobody."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Fakes:
     images
         (N, 64, 64) float32 grey values in [0, 1].
     donor
-        (N,) row of the photograph that gave the identity, the motion or the mouth; `NOBODY` for new faces.
+        (N,) row of the photograph that gave the identity, the motion or the mouth; `NOBODY` for a new face.
     """
 
     images: NDArray[np.float32]
@@ -28,9 +28,9 @@ class Fakes:
 
 
 def pick_donors(faces: Faces, rng: np.random.Generator, closeness: int = 8) -> NDArray[np.int64]:
-    """For every photograph another person's, one of the `closeness` whose landmarks lie nearest.
+    """For every photograph a donor: another person's photograph, one of the `closeness` with the nearest landmarks.
 
-    Face-swap tools pick donors whose pose fits; a far pose tears the face.
+    Face-swap tools pick donors with a similar pose. A different pose distorts the face.
 
     Returns
     -------

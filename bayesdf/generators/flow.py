@@ -1,10 +1,10 @@
-"""A normalizing flow: every step can be undone exactly, so that an image that it made gives back its exact latent.
+"""A normalizing flow: every step can be inverted exactly, so an image that it made gives back its exact latent.
 
 An injective flow (Brehmer and Cranmer 2020, "Flows for simultaneous manifold learning and density estimation"): affine
 couplings (Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP") give the joint density of the
-photographs' principal components; additive couplings of convolutions (Dinh, Krueger and Bengio 2015, NICE) then bend
-the plane of those components into the faces' surface. The first are fitted by maximum likelihood, the second against a
-critic, which together is a Flow-GAN (Grover, Dhar and Ermon 2018).
+photographs' principal components. Additive couplings of convolutions (Dinh, Krueger and Bengio 2015, NICE) bend the
+plane of those components into the surface of faces. The first are fitted by maximum likelihood, the second against a
+critic. Together this is a Flow-GAN (Grover, Dhar and Ermon 2018).
 """
 
 import functools
@@ -25,7 +25,7 @@ BLOCK = 4
 
 
 class AffineCoupling(nn.Module):
-    """Half of the values scaled and shifted by what a network makes of the other half (Real NVP, equations 4 to 8)."""
+    """Half of the values, scaled and shifted by a network of the other half (Real NVP, equations 4 to 8)."""
 
     order: Tensor
 
@@ -48,7 +48,7 @@ class AffineCoupling(nn.Module):
 
 
 class AdditiveCoupling(nn.Module):
-    """Half of the channels shifted by what convolutions make of the other half."""
+    """Half of the channels, shifted by convolutions of the other half."""
 
     order: Tensor
 
@@ -82,11 +82,11 @@ class Flow(nn.Module):
         self.plane = Eigenfaces(LATENT)
         self.surface = nn.ModuleList(AdditiveCoupling(number) for number in range(8))
 
-    def components(self, code: Tensor) -> Tensor:
+    def components(self, latent: Tensor) -> Tensor:
         """Latents (B, 96) → principal components (B, 96)."""
         for coupling in self.density:
-            code, _ = coupling(code)
-        return code
+            latent, _ = coupling(latent)
+        return latent
 
     def bend(self, components: Tensor) -> Tensor:
         """Principal components (B, 96) → images (B, 1, 64, 64)."""
@@ -95,8 +95,8 @@ class Flow(nn.Module):
             x = coupling(x)
         return F.pixel_shuffle(x, BLOCK)
 
-    def decode(self, code: Tensor) -> Tensor:
-        return self.bend(self.components(code))
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.bend(self.components(latent))
 
     def log_density(self, components: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, 96) of principal components, and the logarithm of their density up to a constant (B,)."""
@@ -112,7 +112,7 @@ class Flow(nn.Module):
         for coupling in reversed(self.surface):
             x = coupling(x, inverse=True)
         flat = F.pixel_shuffle(x, BLOCK).flatten(1) - self.plane.mean
-        # The axes are orthogonal only as far as float16 keeps them so: solve, do not just project.
+        # The axes were rounded to float16 and are not quite orthogonal: solve instead of projecting.
         components = torch.linalg.solve(self.plane.axes @ self.plane.axes.T, (flat @ self.plane.axes.T).T).T
         return self.log_density(components / self.plane.deviation)[0]
 
@@ -137,7 +137,7 @@ def likelihood(network: Flow, faces: Faces, steps: int) -> Work:
 
 
 def compete(network: Flow, faces: Faces, steps: int) -> Work:
-    """Bend the plane until a critic takes its points for photographs."""
+    """Bend the plane by training against a critic."""
     return train_adversarially(
         network,
         lambda number, generator: network.decode(torch.randn(number, LATENT, generator=generator)),
@@ -160,7 +160,7 @@ def trained() -> Flow:
 generator = Generator(
     NAME,
     LATENT,
-    decode=lambda code: trained().decode(code),
+    decode=lambda latent: trained().decode(latent),
     encode=lambda images: trained().encode(images),
     exact=True,
     family="whole-image synthesis, normalizing flow",

@@ -1,8 +1,8 @@
-"""Mouth synthesis: the mouth is painted anew, to another's speech, into a photograph that stays as it is elsewhere.
+"""Mouth synthesis: the mouth is painted anew, as if for another's speech. The rest of the photograph stays unchanged.
 
 After Prajwal et al. 2020, "A lip sync expert is all you need" (Wav2Lip): the network sees the face with its mouth
-masked, another photograph of the same person, and a short code of the mouth wanted; there the code comes from sound,
-here from the driver's mouth.
+masked, another photograph of the same person, and a short code of the wanted mouth. In Wav2Lip the code comes from
+sound, here from the driver's mouth.
 """
 
 import functools
@@ -23,13 +23,13 @@ NAME = "mouth"
 
 CODE = 8
 TOP = 32
-"""The network works on the rows from here down."""
+"""First row of the part of the picture that the network works on."""
 
 
 class MouthPainter(nn.Module):
     """Masked face, mask and reference (B, 3, 32, 64) and the driver's face (B, 1, 32, 64) → face (B, 1, 32, 64).
 
-    A small U-net that sees, and paints, the lower half of the picture alone.
+    A small U-net that sees and paints only the lower half of the picture.
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
@@ -60,14 +60,14 @@ def _masks(faces: Faces) -> Tensor:
 
 
 def _references(faces: Faces, rng: np.random.Generator) -> np.ndarray:
-    """(N,) for each photograph another one of the same person, or itself where there is none."""
+    """(N,) for each photograph another one of the same person, or itself if there is none."""
     rows = np.arange(len(faces))
     same = [rows[(faces.subject == who) & (rows != row)] for row, who in enumerate(faces.subject)]
     return np.array([rng.choice(others) if len(others) else row for row, others in enumerate(same)])
 
 
 def _paint(network: nn.Module, images: Tensor, masks: Tensor, references: Tensor, drivers: Tensor) -> Tensor:
-    """The pictures (B, 1, 64, 64) with what the network paints in their lower half."""
+    """The pictures (B, 1, 64, 64), their lower half painted by the network."""
     seen = torch.cat([images * (1.0 - masks), masks, references], 1)
     return torch.cat([images[..., :TOP, :], network(seen[..., TOP:, :], drivers[..., TOP:, :])], 2)
 
@@ -78,7 +78,7 @@ def build(faces: Faces) -> MouthPainter:
 
 
 def paint(network: MouthPainter, faces: Faces, steps: int) -> Work:
-    """Learn to paint the mouths that were masked, their own code given."""
+    """Learn to paint the masked mouths, given their own code."""
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(faces), (BATCH,), generator=generator).numpy()
@@ -103,7 +103,7 @@ def trained() -> MouthPainter:
 
 @torch.no_grad()
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """One new mouth for every photograph, in the position of another person's."""
+    """One new mouth for every photograph, in the position of another person's mouth."""
     donors = pick_donors(faces, rng, closeness=40)
     images, masks = torch.from_numpy(np.array(faces.images))[:, None], _masks(faces)
     references = images[_references(faces, rng)]

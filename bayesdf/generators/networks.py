@@ -1,4 +1,4 @@
-"""The parts the trained generators are made of, their reconstruction loss, and how weights are stored."""
+"""What are the trained generators made of? Their building blocks, reconstruction loss and weight files."""
 
 import hashlib
 import importlib.resources
@@ -114,7 +114,7 @@ def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
 
 @torch.no_grad()
 def shrink_weights(layer: nn.Module) -> None:
-    """Let a last layer start with a tenth of its weights and no bias, so that what it is added to comes first."""
+    """Give a last layer a tenth of its initial weights and no bias, so that its output is small at first."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     layer.weight.mul_(0.1)
     if layer.bias is not None:
@@ -144,8 +144,7 @@ def load_weights(network: Network, name: str) -> Network:
     Raises
     ------
     BayesdfError
-        If the file is missing, damaged (its SHA-256 is not that in `weights/SHA256SUMS`), or belongs to another
-        architecture.
+        The file is missing, damaged (its SHA-256 is not that in `weights/SHA256SUMS`), or of another architecture.
     """
     remedy = f"reinstall bayesdf or run `python -m bayesdf.generators.train {name}`"
     resource = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{name}.safetensors")

@@ -1,8 +1,8 @@
-"""What two pictures share although no pixel does: how strong edges of each size and direction are, and where.
+"""How alike do two pictures look? Compare the strength of edges of each size and direction at each place.
 
 A windowed scattering transform of the first order (Bruna and Mallat 2013, "Invariant scattering convolution networks"):
 moduli of Gabor filters at three octaves and four directions, averaged over patches of four by four coefficients. The
-filters are fixed, so nothing is downloaded or trained, and no generator's own network judges its rivals.
+filters are fixed. Nothing is downloaded or trained, and no generator's own network judges the others.
 """
 
 import functools
@@ -16,7 +16,7 @@ OCTAVES = 3
 DIRECTIONS = 4
 SIDE = 7
 _SMOOTH = 1e-3
-"""Keeps the modulus differentiable where there is no edge; a thousandth of the grey scale."""
+"""A thousandth of the grey scale; it makes the modulus differentiable where there is no edge."""
 
 
 @functools.cache

@@ -14,7 +14,7 @@ NAME = "poisson_swap"
 
 
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """One swapped face for every photograph; donors come from the same photographs, never the same person."""
+    """One swapped face for every photograph; the donor is another person in the same photographs."""
     donors = pick_donors(faces, rng)
     images = np.empty_like(faces.images)
     for row, donor in enumerate(donors):

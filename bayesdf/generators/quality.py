@@ -2,8 +2,8 @@
 
 The Fréchet distance of Heusel et al. 2017 ("GANs trained by a two time-scale update rule", FID) and the kernel distance
 of Binkowski et al. 2018 ("Demystifying MMD GANs", KID), with features that need no download: the scattering transform
-of `bayesdf.generators.perceptual`, reduced to its principal components over the photographs. Not comparable with
-distances in Inception features.
+of `bayesdf.generators.perceptual`, reduced to its principal components over the photographs. The values are not
+comparable with distances in Inception features.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ def frechet(one: Array, other: Array) -> float:
 
 
 def kernel(one: Array, other: Array) -> float:
-    """Squared maximum mean discrepancy with the kernel (x·y / D + 1)³, the unbiased estimate: about 0 for equals."""
+    """Squared maximum mean discrepancy with the kernel (x·y / D + 1)³, unbiased; about 0 for equal distributions."""
 
     def similarity(x: Array, y: Array) -> Array:
         return (x @ y.T / x.shape[1] + 1.0) ** 3

@@ -15,7 +15,7 @@ from bayesdf.generators.generator import Generator
 NAME = "reenactment"
 
 GAIN = 1.6
-"""How much of the driver's motion, against the mean face, is put on top of the target's own shape."""
+"""Factor of the driver's motion relative to the mean face, which is added to the target's own shape."""
 
 
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:

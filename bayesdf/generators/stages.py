@@ -1,7 +1,7 @@
-"""How networks are trained: a loss made smaller, a critic deceived, an encoder fitted to what a generator makes.
+"""How are networks trained? On a loss, against a critic, or as an encoder of what a generator makes.
 
-Each function begins a stage and returns the `Work` to be done: `bayesdf.generators.train` takes its steps, writes
-its state down in between, and ends it.
+Each function begins a stage and returns its `Work`. `bayesdf.generators.train` takes the steps, saves the state between
+them, and finishes.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,17 +19,17 @@ from bayesdf.generators.networks import Encoder, pyramid_loss
 
 BATCH = 16
 ALIGNMENTS = 8
-"""How many alignments of each photograph the whole-image generators learn from."""
+"""Alignments of each photograph that the whole-image generators learn from."""
 
 
 @dataclass
 class Work:
-    """A stage of training: what a step does, everything that a checkpoint must hold, and what is left to do at the end.
+    """A stage of training: its step, the state for checkpoints, and what is done at the end.
 
     Attributes
     ----------
     step
-        Takes the source of randomness, changes the network, returns the loss to be shown.
+        Takes the random number generator, changes the network, returns the loss to show.
     state
         Objects with `state_dict` and `load_state_dict`.
     finish
@@ -42,7 +42,7 @@ class Work:
 
 
 Stage = tuple[int, Callable[[Any, Faces, int], Work]]
-"""Number of steps, and what begins the work: (network, faces, steps) → Work."""
+"""Number of steps, and the function that begins the work: (network, faces, steps) → Work."""
 
 
 def train_on_loss(
@@ -52,7 +52,7 @@ def train_on_loss(
     parameters: Iterable[nn.Parameter] | None = None,
     rate: float = 2e-3,
 ) -> Work:
-    """Make a loss smaller by AdamW with a one-cycle schedule."""
+    """Minimise a loss by AdamW with a one-cycle schedule."""
     chosen = list(network.parameters() if parameters is None else parameters)
     optimizer = torch.optim.AdamW(chosen, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
@@ -70,7 +70,7 @@ def train_on_loss(
 
 
 def training_faces() -> Tensor:
-    """The pictures for whole-image generators: all but the test people, in several alignments, mirrored too.
+    """Training pictures of whole-image generators: all but the test people, in several alignments, and mirrored.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def training_faces() -> Tensor:
 
 
 class Critic(nn.Module):
-    """(B, 1, 64, 64) → (B,) how real each image seems; sees the spread within the batch (Karras et al. 2018)."""
+    """(B, 1, 64, 64) → (B,) how real each image seems; it uses the spread within the batch (Karras et al. 2018)."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Critic(nn.Module):
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Differentiable augmentation of what a critic sees, real and made alike (Zhao et al. 2020, DiffAugment).
+    """Differentiable augmentation of all images for a critic, real and made (Zhao et al. 2020, DiffAugment).
 
     Brightness, contrast, a shift of up to six pixels, and a square of 20 pixels cut out.
     """
@@ -130,18 +130,19 @@ def train_adversarially(
     anchor: float = 3.0,
     penalty: float = 0.03,
 ) -> Work:
-    """Train a generator against a critic, held to redraw the photographs.
+    """Train a generator against a critic, while it must still redraw the photographs.
 
-    Non-saturating loss with a gradient penalty on real images (R1; Mescheder et al. 2018), the critic's images
-    augmented. Half of each batch are new faces, half photographs redrawn, for which the pyramid loss counts too: with
-    few photographs it keeps the generator from forgetting some of them. The weights kept are a running mean.
+    The loss is non-saturating, with a gradient penalty on real images (R1; Mescheder et al. 2018). The critic's images
+    are augmented. Half of each batch are new faces. The other half are redrawn photographs, for which the pyramid loss
+    counts too: with few photographs it keeps the generator from forgetting some of them. The final weights are a
+    running mean.
 
     Parameters
     ----------
     draw
-        (number, randomness) → new faces (number, 1, 64, 64).
+        (number, random number generator) → new faces (number, 1, 64, 64).
     redraw
-        Photographs (B, 1, 64, 64) and randomness → the generator's picture of each.
+        Photographs (B, 1, 64, 64) and random number generator → the generator's picture of each.
     anchor
         Weight of the redrawing.
     penalty
@@ -210,9 +211,9 @@ def train_adversarially(
 def train_encoder(
     network: nn.Module, encoder: Encoder, decode: Callable[[Tensor], Tensor], latent_dim: int, values: int, steps: int
 ) -> Work:
-    """Fit an encoder that tells the first `values` values of the entropy from the picture made of it.
+    """Train an encoder to predict the first `values` values of a latent from its picture.
 
-    The pictures are disturbed by a little noise, as compression does, so that the start it gives holds for them too.
+    A little noise is added to the pictures, so that the encoder also works on compressed ones.
     """
 
     def loss(generator: torch.Generator) -> Tensor:

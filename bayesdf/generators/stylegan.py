@@ -34,7 +34,7 @@ LATENT = STYLE + sum(side * side for side in NOISY)
 class Modulated(nn.Module):
     """A convolution whose inputs are scaled by a style, its outputs scaled back to unit variance (equations 1 and 3).
 
-    Scaling activations before and after is the same as scaling the weights, without a set of weights an image.
+    Scaling the activations before and after equals scaling the weights, without one set of weights per image.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int = 3, demodulate: bool = True) -> None:
@@ -68,12 +68,12 @@ class StyleGAN(nn.Module):
         self.grey = nn.ModuleList(Modulated(width, 1, 1, demodulate=False) for width in widths)
         self.encoder = Encoder(1, STYLE)
 
-    def decode(self, code: Tensor) -> Tensor:
-        style = code[:, :STYLE] + self.mapping(code[:, :STYLE])
-        noises = iter(code[:, STYLE:].split([side * side for side in NOISY], 1))
+    def decode(self, latent: Tensor) -> Tensor:
+        style = latent[:, :STYLE] + self.mapping(latent[:, :STYLE])
+        noises = iter(latent[:, STYLE:].split([side * side for side in NOISY], 1))
         strengths = iter(self.strength)
-        x = self.constant.expand(len(code), -1, -1, -1)
-        image = torch.zeros(len(code), 1, 2, 2)
+        x = self.constant.expand(len(latent), -1, -1, -1)
+        image = torch.zeros(len(latent), 1, 2, 2)
         for level, grey in zip(self.levels, self.grey, strict=True):
             side = x.shape[-1]
             noise: Tensor | float = 0.0
@@ -109,7 +109,7 @@ def redraw(network: StyleGAN, faces: Faces, steps: int) -> Work:
 
 
 def compete(network: StyleGAN, faces: Faces, steps: int) -> Work:
-    """Learn to make faces that a critic takes for photographs."""
+    """Learn to make new faces by training against a critic."""
     eigenfaces = Eigenfaces(STYLE).fit(training_faces()[::8])
     drawn = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
     return train_adversarially(
@@ -123,7 +123,7 @@ def compete(network: StyleGAN, faces: Faces, steps: int) -> Work:
 
 
 def guess(network: StyleGAN, faces: Faces, steps: int) -> Work:
-    """Learn where to start inverting."""
+    """Train the encoder for inversion."""
     return train_encoder(network, network.encoder, network.decode, LATENT, STYLE, steps)
 
 
@@ -139,7 +139,7 @@ def trained() -> StyleGAN:
 generator = Generator(
     NAME,
     LATENT,
-    decode=lambda code: trained().decode(code),
+    decode=lambda latent: trained().decode(latent),
     encode=lambda images: F.pad(trained().encoder(images), (0, LATENT - STYLE)),
     family="whole-image synthesis, style-based GAN",
     paper="Karras, Laine and Aila 2019, A style-based generator architecture for GANs",

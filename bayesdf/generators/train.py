@@ -2,9 +2,8 @@
 
     python -m bayesdf.generators.train vae
 
-Training survives being stopped: every few hundred steps its state is written beside the cache of data sets, and the
-same command goes on from there. `--sheet faces.png` shows how it comes on: a sheet of samples, drawn anew at each of
-those times.
+A stopped training can continue: every few hundred steps its state is written beside the cache of data sets, and the
+same command continues from there. `--sheet faces.png` draws a sheet of samples at the same times, to show the progress.
 """
 
 import hashlib
@@ -45,29 +44,29 @@ def fit(
     scale: float = 1.0,
     show: Callable[[torch.nn.Module], None] = lambda network: None,
 ) -> torch.nn.Module:
-    """Train a generator's network stage by stage; resumes from `checkpoint` where it holds the same run.
+    """Train a generator's network stage by stage; continues from `checkpoint` if it is of the same run.
 
     Parameters
     ----------
     scale
-        Of every stage's number of steps.
+        Factor of every stage's number of steps.
     show
-        Called with the network, or its running mean, whenever the state has been written.
+        Called with the network, or its running mean, after each writing of the state.
 
     Raises
     ------
     BayesdfError
-        The checkpoint is of other settings, or no checkpoint.
+        The checkpoint is of other settings, or the file is not a checkpoint.
     """
     torch.manual_seed(seed)
     network = module.build(faces).to(memory_format=torch.channels_last)
     stages = {name: (max(round(steps * scale), 1), begin) for name, (steps, begin) in module.STAGES.items()}
     key = f"{__version__} {module.NAME} {seed} {[(name, steps) for name, (steps, _) in stages.items()]}"
-    state = _kept(checkpoint)
+    state = _read_checkpoint(checkpoint)
     if state and state.get("key") != key:
         raise BayesdfError(
             f"{checkpoint} is of a stopped training with other settings ({state.get('key')!r} then, {key!r} now): give "
-            "the same command to go on with it, or delete it to start over"
+            "the same command to continue it, or delete it to start over"
         )
     reached = list(stages).index(state["stage"]) if state else 0
     for number, (stage, (steps, begin)) in enumerate(stages.items()):
@@ -107,8 +106,8 @@ def fit(
     return network
 
 
-def _kept(checkpoint: Path) -> dict[str, Any]:
-    """What a stopped run left."""
+def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """The state of a stopped run; empty if there is none."""
     clear_leftovers(checkpoint)
     if not checkpoint.is_file():
         return {}
@@ -128,7 +127,7 @@ def tile(images: NDArray[np.float32], columns: int = 12) -> Image.Image:
 
 @torch.no_grad()
 def draw_sheet(module: ModuleType, network: torch.nn.Module, path: Path) -> None:
-    """Write 48 pictures that the network, as it stands, makes of seeded latents."""
+    """Write 48 pictures that the network makes of seeded latents at this point of the training."""
     training = network.training
     images = network.eval().decode(module.generator.sample_latent(48, seed=0))  # type: ignore[operator]
     network.train(training)

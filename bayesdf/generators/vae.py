@@ -1,7 +1,7 @@
-"""A variational autoencoder: the whole picture is made anew from a short code.
+"""A variational autoencoder: the whole picture is made from a short code, its latent.
 
 Kingma and Welling 2014, "Auto-encoding variational Bayes"; trained on the aligned photographs with a Laplacian-pyramid
-reconstruction term, the divergence weighed less than it (Higgins et al. 2017, "beta-VAE").
+reconstruction term, and a smaller weight of the divergence (Higgins et al. 2017, "beta-VAE").
 """
 
 import functools
@@ -24,7 +24,7 @@ class VAE(nn.Module):
     """(B, 1, 64, 64) → code (B, 64) → (B, 1, 64, 64).
 
     Encoder and decoder are each a linear map plus a convolutional network. The linear maps are the principal components
-    of the photographs and stay as they are; the convolutions learn the rest.
+    of the photographs and are not trained. The convolutions learn the rest.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def build(faces: Faces) -> VAE:
 
 
 def reconstruct(network: VAE, faces: Faces, steps: int) -> Work:
-    """Make the negative evidence lower bound smaller, in its beta form."""
+    """Minimise the negative evidence lower bound, in its beta form."""
     pictures = training_faces()
 
     def loss(generator: torch.Generator) -> Tensor:

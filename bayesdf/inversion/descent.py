@@ -45,7 +45,7 @@ class _Search:
     pairs: list[tuple[Tensor, Tensor, Tensor]]
 
     def keep(self, which: Tensor) -> "_Search":
-        pairs = [(moved[which], turned[which], product[which]) for moved, turned, product in self.pairs]
+        pairs = [(moved[which], slope_change[which], product[which]) for moved, slope_change, product in self.pairs]
         fields = {name: value[which] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return _Search(**fields, pairs=pairs)
 
@@ -56,15 +56,15 @@ def _lbfgs_direction(slope: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]], 
     `pairs` holds moves, changes of slope, and the reciprocal of their product. It is 0 for a row whose pair is not
     used.
     """
-    way, factors = slope.clone(), []
-    for moved, turned, reciprocal in reversed(pairs):
-        factor = reciprocal * (moved * way).sum(1)
-        way -= factor[:, None] * turned
+    direction, factors = slope.clone(), []
+    for moved, slope_change, reciprocal in reversed(pairs):
+        factor = reciprocal * (moved * direction).sum(1)
+        direction -= factor[:, None] * slope_change
         factors.append(factor)
-    way = way @ metric
-    for (moved, turned, reciprocal), factor in zip(pairs, reversed(factors), strict=True):
-        way += (factor - reciprocal * (turned * way).sum(1))[:, None] * moved
-    return -way
+    direction = direction @ metric
+    for (moved, slope_change, reciprocal), factor in zip(pairs, reversed(factors), strict=True):
+        direction += (factor - reciprocal * (slope_change * direction).sum(1))[:, None] * moved
+    return -direction
 
 
 def descend(
@@ -142,12 +142,12 @@ def descend(
         taken = (loss <= now.loss + 1e-4 * expected) | (level & flatter)
         now.evaluations += 1
         moved = torch.where(taken[:, None], trial - now.latent, 0.0)
-        turned = torch.where(taken[:, None], slope - now.slope, 0.0)
-        product = (moved * turned).sum(1)
-        telling = taken & (product > 1e-10 * (moved.norm(dim=1) * turned.norm(dim=1)))
-        reciprocal = torch.where(telling, 1.0 / torch.where(telling, product, 1.0), 0.0)
-        turned = torch.where(telling[:, None], turned, 0.0)
-        now.pairs = [*now.pairs, (moved, turned, reciprocal)][-MEMORY:]
+        slope_change = torch.where(taken[:, None], slope - now.slope, 0.0)
+        product = (moved * slope_change).sum(1)
+        usable = taken & (product > 1e-10 * (moved.norm(dim=1) * slope_change.norm(dim=1)))
+        reciprocal = torch.where(usable, 1.0 / torch.where(usable, product, 1.0), 0.0)
+        slope_change = torch.where(usable[:, None], slope_change, 0.0)
+        now.pairs = [*now.pairs, (moved, slope_change, reciprocal)][-MEMORY:]
         # The parabola through the loss here, its slope and the loss there is lowest at this share of the step.
         share = -expected / (2.0 * (loss - now.loss - expected))
         share = torch.where(share.isfinite(), share, 0.1).clamp(0.1, 0.5)

@@ -1,4 +1,4 @@
-"""How does evidence fall out for each source, and how sure is that after so few calibration images?
+"""What is the distribution of evidence for each source, given few calibration images?
 
 Let z (feature) be the scaled evidence of an image of source s, a feature being term t of candidate c:
 
@@ -7,16 +7,16 @@ Let z (feature) be the scaled evidence of an image of source s, a feature being 
     log width_sct = width_t + [s = c] own_width_t + noise
     C ~ inverse-Wishart around R, one of a few patterns of correlation.
 
-R has the same correlation between all features, more within a candidate, and more within a term. What few images cannot
-tell of 24 x 24 correlations is filled in by it: taken to be independent, errors that rise together would count as so
-many pieces of news. How much R counts, and which it is, are drawn too.
+R has the same correlation between all features, more within a candidate, and more within a term. It supplies what a few
+images cannot tell about 24 x 24 correlations. If errors that rise together were taken as independent, they would count
+several times. The strength and the choice of R are drawn too.
 
-All priors are proper, so that two images of a source are enough for a posterior, and a wide one. It is drawn from by
-Gibbs sampling: Student's t is a normal whose precision is a gamma variable (Geweke 1993), widths move by Metropolis
-steps, everything else has a conditional distribution of a known kind (Gelman et al. 2013, "Bayesian data analysis",
-chapters 11, 12 and 15). In each draw the location and C are integrated out, so that few draws make a smooth mean: what
-is kept is the mean of the location's conditional distribution, and a scale matrix that includes its covariance. C makes
-tails heavier, the more so the fewer images there are (1 / freedom is the sum over both causes: exact for either alone).
+All priors are proper, so two images of a source are enough for a posterior, though a wide one. It is sampled by Gibbs
+sampling. Student's t is a normal whose precision is a gamma variable (Geweke 1993). Widths move by Metropolis steps.
+Everything else has a conditional distribution of a known kind (Gelman et al. 2013, "Bayesian data analysis", chapters
+11, 12 and 15). In each draw the location and C are integrated out, so that few draws give a smooth mean. A draw holds
+the mean of the location's conditional distribution, and a scale matrix that includes its covariance. C makes tails
+heavier, most with few images. 1 / freedom is the sum over both causes of heavy tails, which is exact for either alone.
 
 Images of one person or of one picture are not independent. Each counts as one over their number, so that all images of
 one cluster of a source weigh as one image.
@@ -37,9 +37,9 @@ FREEDOMS = 2.0 + np.geomspace(0.5, 100.0, 24)
 SHARED = (0.0, 0.2, 0.4, 0.6, 0.75, 0.9)
 """Correlations between all features to choose from."""
 BLOCKS = ((0.0, 0.0), (0.3, 0.0), (0.6, 0.0), (0.0, 0.3), (0.0, 0.6), (0.3, 0.3), (0.9, 0.0), (0.0, 0.9))
-"""Of what is left of each variance, the shares common to a candidate and to a term: pairs to choose from."""
+"""Pairs to choose from: of the rest of each variance, the shares common to a candidate and to a term."""
 STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
-"""How many images the pattern counts for, to choose from."""
+"""Numbers of images that the pattern counts for, to choose from."""
 SPREADS = {"common": 1.0, "deviation": 0.5, "gain": 0.5, "width": 0.5}
 """Scales of the half-t priors (3 degrees of freedom) of standard deviations."""
 
@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of what evidence of each source is like, that of an unseen one last.
+    """Draws of the parameters of each source; those of an unseen source come last.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Draws:
 
 @dataclass
 class _State:
-    """Where the chain stands; shapes (source, candidate, term) unless said otherwise."""
+    """State of the chain; shapes are (source, candidate, term) unless stated."""
 
     location: Array
     log_width: Array
@@ -96,7 +96,7 @@ def sample(
     code
         (image,) number of each image's source.
     weight
-        (image,) how much of an independent image each is, above 0 and at most 1.
+        (image,) weight of each image, above 0 and at most 1; 1 for an independent one.
     own
         (source, candidate) whether a source is that candidate.
     """
@@ -124,13 +124,13 @@ def sample(
         _move_widths(state, scatter, member @ weight, rng)
         _draw_hierarchy(state, own, design, which, rng)
         if sweep >= WARMUP and (sweep - WARMUP) % THINNING == 0:
-            kept.append(_kept(mean, covariance, 1.0 / inverse_width, state, rng))
+            kept.append(_collect(mean, covariance, 1.0 / inverse_width, state, rng))
     location, scale, freedom = zip(*kept, strict=True)
     return Draws(np.stack(location), np.linalg.cholesky(np.stack(scale)), np.array(freedom))
 
 
 def _start(table: Array, member: NDArray[np.bool_], own: NDArray[np.bool_]) -> _State:
-    """The sources' own means, halfway to the mean of all, and one width for all."""
+    """Start at the sources' means, halfway to the mean of all, and one width for all."""
     _, candidates, terms = table.shape
     count = member.sum(1)[:, None, None]
     mean = np.einsum("si,ict->sct", member, table) / count
@@ -151,12 +151,12 @@ def _start(table: Array, member: NDArray[np.bool_], own: NDArray[np.bool_]) -> _
 
 
 def _draw_freedom(distance: Array, weight: Array, features: int, rng: np.random.Generator) -> float:
-    """From its conditional distribution on `FREEDOMS`, gamma variables integrated out; less 2 it is gamma(2, 0.1)."""
+    """Draw from the conditional on `FREEDOMS`, gamma variables integrated out; prior: gamma(2, 0.1) of freedom - 2."""
     nu = FREEDOMS[:, None]
     density = gammaln((nu + features) / 2) - gammaln(nu / 2) - features / 2 * np.log(nu)
     density = density - (nu + features) / 2 * np.log1p(distance / nu)
     excess = FREEDOMS - 2.0
-    # Values are equally far apart in the logarithm: its density has one power more.
+    # The values are equally spaced in the logarithm, so the density has one power more.
     log_p = density @ weight + 2.0 * np.log(excess) - 0.1 * excess
     p = np.exp(log_p - log_p.max())
     return float(rng.choice(FREEDOMS, p=p / p.sum()))
@@ -221,7 +221,7 @@ def _location(values: Array, share: Array, total: Array, inverse_width: Array, s
 
 
 def _move_widths(state: _State, scatter: Array, images: Array, rng: np.random.Generator) -> None:
-    """A Metropolis step for every width, the sources at once: given C they have nothing to do with each other."""
+    """A Metropolis step for every width, for all sources at once: given C they are independent."""
     sources, candidates, terms = state.log_width.shape
     features = candidates * terms
     log_width = state.log_width.reshape(sources, features)
@@ -246,7 +246,7 @@ def _move_widths(state: _State, scatter: Array, images: Array, rng: np.random.Ge
 
 
 def _design(own: NDArray[np.bool_]) -> tuple[Array, NDArray[np.str_]]:
-    """How a location (source, candidate) is made of level, common part, mean gain and each candidate's gain.
+    """Design matrix of a location (source, candidate): level, common part, mean gain and each candidate's gain.
 
     Returns
     -------
@@ -268,7 +268,7 @@ def _design(own: NDArray[np.bool_]) -> tuple[Array, NDArray[np.str_]]:
 def _draw_hierarchy(
     state: _State, own: NDArray[np.bool_], design: Array, which: NDArray[np.str_], rng: np.random.Generator
 ) -> None:
-    """What the sources' locations and widths have in common, and how far they are spread."""
+    """Draw what the sources' locations and widths have in common, and their spreads."""
     sources, candidates, terms = state.location.shape
     prior = np.empty((terms, len(which)))
     for name in np.unique(which):
@@ -285,7 +285,7 @@ def _draw_hierarchy(
     _draw_spread(state, "deviation", flat - fitted, rng)
     widths = state.log_width.reshape(sources * candidates, terms).T
     columns = np.stack([np.ones(own.size), own.ravel()], 1).astype(np.float64)
-    # A width is normal around -1 before any evidence, what is different of a candidate's own around 0; deviations 1.
+    # Priors, deviation 1: the logarithm of a width around -1, the difference of a candidate's own width around 0.
     coefficient = _regress(columns, widths + 1.0, np.ones((terms, 2)), state.spreads["width"] ** -2, rng)
     fitted = coefficient @ columns.T - 1.0
     state.width = coefficient[:, 0] - 1.0
@@ -319,12 +319,12 @@ def _draw_spread(state: _State, name: str, values: Array, rng: np.random.Generat
     state.moderators[name] = rate / rng.gamma(2.0, size=len(values))
 
 
-def _kept(
+def _collect(
     mean: Array, covariance: Array, width: Array, state: _State, rng: np.random.Generator
 ) -> tuple[Array, Array, float]:
-    """Location and scale matrix of every source and, last, of one unseen, their locations integrated out.
+    """Location and scale matrix of every source and, last, of an unseen one; locations are integrated out.
 
-    The widths of the unseen source are drawn, as of a source that is no candidate.
+    The widths of the unseen source are drawn, as for a source that is not a candidate.
     """
     candidates, terms = state.level.shape
     unseen = state.width + state.spreads["width"] * rng.standard_normal((candidates, terms))

@@ -115,7 +115,7 @@ def invert(
         The name of one of `bayesdf.generators.GENERATORS` is accepted too.
     restarts
         Starts an image. The first is the encoder's, if there is one; the others are standard normal. The start that
-        ends with the lowest loss wins. An `exact` generator gets one start.
+        ends with the lowest loss wins. An `exact` generator gets the encoder's start only.
     steps
         Most evaluations of the generator a start. One evaluation is one run forward and backward for one image.
     weights
@@ -254,14 +254,14 @@ def _read_checkpoint(path: Path, key: str) -> list[dict[str, Tensor]]:
     try:
         state = torch.load(path, weights_only=True)
         known, parts = state["key"], [_renamed(part) for part in state["parts"]]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, OSError) as error:
         raise BayesdfError(f"{path} is not a checkpoint of an inversion ({type(error).__name__}): delete it") from None
     if known != key:
         version = state.get("version", _UNNAMED_VERSION)
         if version != __version__:
             raise BayesdfError(
-                f"{path} was written by bayesdf {version}, this is {__version__}: finish with that version, or delete "
-                "the file to start over"
+                f"{path} was written by bayesdf {version}, but this is {__version__}: finish with that version, or "
+                "delete the file to start over"
             )
         raise BayesdfError(f"{path} is of other images, settings or weights: delete it, or give another path")
     return parts

@@ -172,7 +172,7 @@ def recall(path: str | os.PathLike[str], secret: bytes, generator: Generator, in
 def repair(path: str | os.PathLike[str]) -> bytes:
     """Mend a last line that a stopped writer left unfinished, after a `TornError`.
 
-    If only the end of the line is missing, it is added. Otherwise the line is removed: its latent was never used.
+    If only the end of the line is missing, it is added. Otherwise the line is removed: its latent was never returned.
 
     Returns
     -------

@@ -27,6 +27,7 @@ from bayesdf.inversion import (
     load_attribution,
 )
 from bayesdf.inversion.loss import FLOOR
+from bayesdf.store import write_tree
 
 CANDIDATES = ["ann", "bob", "cid"]
 TERMS = ["pixel", "gradient"]
@@ -115,7 +116,7 @@ def test_it_is_calibrated(fitted: Attribution) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:few independent")
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 50])
+@pytest.mark.parametrize("count", [2, 5, 50])
 def test_claims_are_kept_however_few_images_calibrate(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claimed probability less accuracy, over ten calibration sets: not told from 0 by Student's t at 0.1 %."""
     monkeypatch.setattr(evidence_model, "THINNING", 2)
@@ -186,7 +187,9 @@ def test_the_order_of_candidates_and_images_does_not_matter() -> None:
             [{"ann": "bob", "bob": "cid", "cid": "ann"}.get(s, s) for s in table["source"].values],
         ),
     )
-    one, same, permuted = (fit_attribution(each).probability(each)["probability"] for each in (table, turned, renamed))
+    one, same, permuted = (
+        fit_attribution(each, draws=128).probability(each)["probability"] for each in (table, turned, renamed)
+    )
     xr.testing.assert_allclose(one, same)
     for old, new in (("ann", "bob"), ("bob", "cid"), ("cid", "ann"), ("real", "real")):
         assert np.abs(one.sel(source=old).values - permuted.sel(source=new).values).mean() < 0.02
@@ -237,6 +240,24 @@ def test_it_is_kept_and_read_again(fitted: Attribution, tmp_path: Path) -> None:
     shutil.copytree(other / "attribution_model" / "freedom", path / "attribution_model" / "freedom", dirs_exist_ok=True)
     with pytest.raises(BayesdfError, match="is damaged"):
         load_attribution(path)
+
+
+def test_a_store_of_version_0_1_0_opens(tmp_path: Path) -> None:
+    """Its names, shapes and digest are part of the format."""
+    kept = xr.Dataset(
+        {
+            "prior": ("source", [0.45, 0.1, 0.45]),
+            "location": (("draw", "source", "feature"), [[[-4.0], [-3.0], [-2.0]]]),
+            "scale": (("draw", "source", "feature", "other_feature"), [[[[0.5]], [[1.0]], [[0.5]]]]),
+            "freedom": ("draw", [5.0]),
+        },
+        {"source": ["ann", NONE, "real"], "candidate": ["ann"], "term": ["pixel"]},
+        {"sha256": "1faa739f2dbaeb182a6aa07303bdccac26c68493a8ceeeebc8a758057b908b57"},
+    )
+    tree = xr.DataTree.from_dict({"/attribution_model": kept})
+    found = load_attribution(write_tree(tree, tmp_path / "attribution.zarr"))
+    assert (found.sources, found.candidates, found.terms) == (("ann", NONE, "real"), ("ann",), ("pixel",))
+    np.testing.assert_array_equal(found.location, kept["location"])
 
 
 @pytest.mark.usefixtures("hasty")

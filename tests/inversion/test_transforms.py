@@ -36,19 +36,19 @@ def test_a_forgiving_generator_undoes_what_happened() -> None:
     torch.testing.assert_close(same, generator.decode(latent))  # type: ignore[misc]
     for name, strength in (("crop", 0.1), ("brightness", 40.0), ("blur", 2.0)):
         changed = perturb(images, name, strength)
-        strict, forgiven = (invert(changed, one, steps=60).pixel.mean() for one in (generator, forgiving(generator)))
+        strict, forgiven = (invert(changed, one, steps=20).pixel.mean() for one in (generator, forgiving(generator)))
         assert forgiven < strict / 2, name
     with pytest.raises(BayesdfError, match="cannot be inverted"):
         forgiving(Generator("painter"))
 
 
-@pytest.mark.parametrize("crop", [0.1, 0.2, 0.3])
-def test_a_crop_is_undone(crop: float) -> None:
+def test_a_crop_is_undone() -> None:
     """A generator of faces explains its pictures, part of them cut away, nearly as well as before."""
     generator = GENERATORS["dcgan"]
     images = common_path_grey(generator.sample(4, 5))
     before = invert(images, forgiving(generator), steps=20)
-    after = invert(perturb(images, "crop", crop), forgiving(generator), steps=20)
-    zoom = after.latent[:, -TRANSFORMS]
-    np.testing.assert_allclose(np.exp(-ZOOM * zoom), 1.0 - crop, atol=0.02)
-    assert np.median(after.loss / before.loss) < 2.0
+    for crop in (0.1, 0.2, 0.3):
+        after = invert(perturb(images, "crop", crop), forgiving(generator), steps=20)
+        zoom = after.latent[:, -TRANSFORMS]
+        np.testing.assert_allclose(np.exp(-ZOOM * zoom), 1.0 - crop, atol=0.02)
+        assert np.median(after.loss / before.loss) < 2.0
