@@ -8,7 +8,7 @@ from bayesdf.report.face_sheets import face_sheet
 
 def figures(tree: xr.DataTree) -> dict[str, Figure]:
     """Figures by name: `samples`, a row a generator."""
-    pictures = tree["samples/picture"]
+    pictures = tree["samples"].to_dataset()["picture"]
     shown = pictures.sizes["image"]
     return {
         "samples": face_sheet(

@@ -47,7 +47,8 @@ def present(tree: xr.DataTree) -> Presentation:
 def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: Mapping[str, pd.DataFrame]) -> None:
     """Write the report."""
     shown = tables["distances"]
-    nearest = shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin()
+    nearest = str(shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin())
+    kernels = {str(source): _kernel(row) for source, row in shown.iterrows()}
     write_page(
         path,
         "The generators and their samples",
@@ -66,7 +67,7 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
         ],
         question="What do the generators' samples look like, and how far are they from photographs?",
         answer=f"By the kernel distance (times 1000), samples of {nearest} are nearest to photographs of people "
-        f"held out: {_kernel(shown.loc[nearest])}. Photographs of other people are at {_kernel(shown.loc[HELD_OUT])}.",
+        f"held out: {kernels[nearest]}. Photographs of other people are at {kernels[HELD_OUT]}.",
         settings={name: tree.attrs[name] for name in ("bayesdf", "images", "seed")},
         credits=[f"Photographs: {CREDIT}."],
         glossary={term: GLOSSARY[term] for term in TERMS},
