@@ -1,8 +1,8 @@
 """What does a run show as numbers: tables, and metrics by flat names?
 
-Intervals are of two kinds. Intervals over seeds are Student's t intervals of the mean over fits that differ in their seed
-alone. They show how much is luck in fitting. Intervals over people are bootstrap intervals of a single fit. Differences
-from MAP have intervals over people that hold all at once, with the fits as they are.
+Intervals are of two kinds. Intervals over seeds are Student's t intervals of the mean over fits that differ only in
+their seed. They show how much is luck in fitting. Intervals over people are bootstrap intervals of a single fit.
+Differences from MAP have intervals over people that hold all at once, with the fits as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -186,7 +186,7 @@ PAIRED: dict[str, Callable[[Array, Labels], float]] = {
 
 
 def medians(tree: xr.DataTree) -> pd.DataFrame:
-    """Median epistemic uncertainty (nats) by method and source, all seeds together. The generator left out comes last."""
+    """Median epistemic uncertainty (nats) by method and source, all seeds together. What was left out comes last."""
     rows: dict[str, dict[str, float]] = {}
     for name in tree.children:
         frames = [uncertainties(one) for method, _, one in fits(tree) if method == name]
