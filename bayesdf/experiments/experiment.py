@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 CELLS = "cells"
 """The folder of finished cells in a run that is not finished."""
-_KEY = "cell"
+_KEY, _ORDER = "cell", "order"
+"""Attributes of a finished cell's store."""
 
 
 @dataclass(frozen=True)
@@ -204,13 +205,15 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
             start = time.monotonic()
             tree = cell.work(folder)
             # What is read from the disk is what goes on, so that a run that was stopped cannot differ.
-            tree.attrs[_KEY] = cell.key
+            tree.attrs |= {
+                _KEY: cell.key,
+                _ORDER: json.dumps({node.path: list(node.variables) for node in tree.subtree}),
+            }
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tree(tree, path, overwrite=True)
             tree = open_tree(path)
             seconds.append(time.monotonic() - start)
-        del tree.attrs[_KEY]
-        yield cell.name, tree
+        yield cell.name, _as_made(tree)
 
 
 def _finished(path: Path, cell: Cell) -> xr.DataTree | None:
@@ -226,6 +229,15 @@ def _finished(path: Path, cell: Cell) -> xr.DataTree | None:
         return None
     console.print("    found finished in the stopped run")
     return tree
+
+
+def _as_made(tree: xr.DataTree) -> xr.DataTree:
+    """The result with groups and variables in the order of the cell: a store gives them in any order."""
+    order = json.loads(tree.attrs[_ORDER])
+    nodes = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    result = xr.DataTree.from_dict({path: nodes[path][names] for path, names in order.items()})
+    del result.attrs[_KEY], result.attrs[_ORDER]
+    return result
 
 
 def _plain(value: Any) -> str:

@@ -45,7 +45,7 @@ def _said(tree: xr.DataTree) -> dict[Any, Any]:
 
 
 def unconverged(verdicts: pd.DataFrame) -> list[str]:
-    """What a reader must know of the fits that have not converged, a sentence each; of more than two, one of all.
+    """What a reader must know of the fits that have not converged, a sentence each. More than two share one.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ REAL = "#4d4d4d"
 GENERATORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933")
 
 FLOOR = 1e-6
-"""Uncertainties below this, in nats, are drawn at it: decades of next to nothing would take up the room."""
+"""Uncertainties below this, in nats, are drawn at it. Otherwise tiny values would fill the axis."""
 RESOLUTION = 144
 STYLE = {
     **sns.axes_style("ticks"),
@@ -124,7 +124,7 @@ def head(figure: Figure, title: str, subtitle: str) -> None:
 
 
 def tidy(axes: NDArray, used: int) -> None:
-    """Hide the panels that are left over; what stands lowest in a column says what its axis is."""
+    """Hide the panels that are not used. The lowest used panel of each column labels its axis."""
     columns = axes.shape[1]
     for number, ax in enumerate(axes.flat):
         ax.set_visible(number < used)

@@ -88,6 +88,26 @@ def test_a_stopped_run_does_no_cell_again_and_ends_the_same(tmp_path: Path) -> N
     assert (tmp_path / "run" / "metrics.json").read_text() == (tmp_path / "whole" / "metrics.json").read_text()
 
 
+def test_groups_and_variables_keep_their_order(tmp_path: Path) -> None:
+    """A store gives them back in the order of the folder, which differs from run to run."""
+    names = [f"v{number}" for number in np.random.default_rng(0).permutation(30)]
+    made = xr.Dataset({name: ("i", np.arange(2.0)) for name in names}, {"k": ("i", ["a", "b"]), "c": 1}, {"of": "x"})
+    whole = xr.DataTree.from_dict({"/": made, **{f"/g{name}": made for name in names}})
+    found: list[xr.DataTree] = []
+
+    def show(tree: xr.DataTree) -> Presentation:
+        found.append(tree)
+        return present(xr.DataTree.from_dict({"a": xr.Dataset({"x": 1.0})}))
+
+    cell = Cell("one", "", lambda folder: whole)
+    with pytest.warns(BayesdfWarning):
+        conduct(lambda: Study("s", {}, [cell], show, collect=lambda results: results["one"]), tmp_path / "run")
+    for path in ("/", f"/g{names[0]}"):
+        assert list(found[0][path].to_dataset(inherit=False).variables) == list(made.variables)
+        assert found[0][path].to_dataset(inherit=False).drop_attrs().identical(made.drop_attrs())
+    assert list(found[0].children) == [f"g{name}" for name in names]
+
+
 def test_cells_do_not_depend_on_each_other(tmp_path: Path) -> None:
     run(tmp_path / "all", [])
     run(tmp_path / "one", [], names="b")

@@ -48,7 +48,7 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
     """Write the report."""
     shown = tables["distances"]
     nearest = str(shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin())
-    kernel = {str(source): _kernel(row) for source, row in shown.iterrows()}
+    kernels = {str(source): _kernel(row) for source, row in shown.iterrows()}
     write_page(
         path,
         "The generators and their samples",
@@ -67,7 +67,7 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
         ],
         question="What do the generators' samples look like, and how far are they from photographs?",
         answer=f"By the kernel distance (times 1000), samples of {nearest} are nearest to photographs of people "
-        f"held out: {kernel[nearest]}. Photographs of other people are at {kernel[HELD_OUT]}.",
+        f"held out: {kernels[nearest]}. Photographs of other people are at {kernels[HELD_OUT]}.",
         settings={name: tree.attrs[name] for name in ("bayesdf", "images", "seed")},
         credits=[f"Photographs: {CREDIT}."],
         glossary={term: GLOSSARY[term] for term in TERMS},

@@ -1,7 +1,7 @@
 """What does a draw cost, beside one run of the network?
 
-A prediction by S draws costs the prefix once and the suffix S times (`bayesdf.inference.split`). Measured is the
-second, as `Posterior.predict` does it, with the time it takes to make the draws themselves.
+A prediction by S draws runs the prefix once and the suffix S times (`bayesdf.inference.split`). Measured here
+is the suffix, as `Posterior.predict` runs it, and the time that it takes to make the draws.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What do the figures look like?"""
+"""What does a run show as figures?"""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -239,7 +239,7 @@ def cost_and_quality(tree: xr.DataTree, means: pd.DataFrame, each: pd.DataFrame)
 
 
 def _label(ax: Axes, x: pd.Series, y: pd.Series) -> None:
-    """Names in a column at the right, in the order of the points, each tied to its own by a line."""
+    """Write the names in a column at the right, in the order of the points. A line ties each name to its point."""
     known = sorted((name for name in x.index if np.isfinite(x[name]) and np.isfinite(y[name])), key=lambda one: y[one])
     ax.autoscale_view()
     low, high = ax.get_ylim()

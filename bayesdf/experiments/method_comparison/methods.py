@@ -33,7 +33,7 @@ class Budget:
     draws
         Posterior draws that will be asked for.
     quick
-        Whether figures may mean little.
+        Whether the methods may stop so early that their figures mean little.
     """
 
     epochs: int
@@ -43,14 +43,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is set by.
+    """What the settings of a method depend on.
 
     Parameters
     ----------
     network
-        Whose classifier is inferred.
+        The network whose classifier is inferred.
     image
-        One that it takes, (1, 3, H, W).
+        An image that the network takes, (1, 3, H, W).
     common
         The settings that all methods share.
     """

@@ -1,8 +1,8 @@
-"""What are the figures, in numbers?
+"""What does a run show as numbers: tables, and metrics by flat names?
 
-Intervals are of two kinds. Over seeds: Student's t interval of the mean over fits that differ in their seed alone, from
-the same start and images; it tells luck in fitting from method. Over people: the bootstrap of a single fit. Differences
-from MAP have intervals over people that hold all at once, with the fits as they are.
+Intervals are of two kinds. Intervals over seeds are Student's t intervals of the mean over fits that differ only in
+their seed. They show how much is luck in fitting. Intervals over people are bootstrap intervals of a single fit.
+Differences from MAP have intervals over people that hold all at once, with the fits as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,7 @@ def tables(tree: xr.DataTree, manifest: pd.DataFrame, unseen: pd.DataFrame) -> d
 
 
 def comparison(each: pd.DataFrame) -> pd.DataFrame:
-    """A row a method: the mean of every figure over seeds, with its interval over seeds; and the number of draws.
+    """A row a method: the mean of every figure over seeds, with its interval over seeds. The number of draws.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def comparison(each: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_seed(tree: xr.DataTree) -> pd.DataFrame:
-    """A row a fit: every figure, those of quality with their intervals over people."""
+    """A row a fit: every figure. Those of quality have intervals over people."""
     rows = []
     spent = {seed: float(dataset_at(one, "cost")["fit_seconds"]) for name, seed, one in fits(tree) if name == BASE}
     for name, seed, one in fits(tree):
@@ -186,7 +186,7 @@ PAIRED: dict[str, Callable[[Array, Labels], float]] = {
 
 
 def medians(tree: xr.DataTree) -> pd.DataFrame:
-    """Median epistemic uncertainty (nats) by method and source, all seeds together; what was left out comes last."""
+    """Median epistemic uncertainty (nats) by method and source, all seeds together. What was left out comes last."""
     rows: dict[str, dict[str, float]] = {}
     for name in tree.children:
         frames = [uncertainties(one) for method, _, one in fits(tree) if method == name]
