@@ -87,7 +87,7 @@ def flatten(z: dict[str, Tensor]) -> Tensor:
 
 
 def sites(joint: Joint, vector: Tensor) -> dict[str, Tensor]:
-    """What `flatten` did."""
+    """The unconstrained sites that lie one after another in a vector (D,): the inverse of `flatten`."""
     return unpack(vector, joint.shapes, dict.fromkeys(joint.shapes, "real"))
 
 
