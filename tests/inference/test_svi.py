@@ -43,7 +43,7 @@ def test_mean_field_matches_the_exact_posterior_that_factorises():
     train = simulate(separate(80), WEIGHTS, seed=0)
     mean, covariance = exact(train)
     sd = np.sqrt(np.diag(covariance))
-    found = draws(fit(train))
+    found = draws(fit(train, epochs=1000))
     assert (abs(found.mean(0) - mean) / sd).max() < 0.15
     np.testing.assert_allclose(found.std(0), sd, rtol=0.08)
 
@@ -56,7 +56,7 @@ def test_a_pyro_guide_with_covariance_matches_a_correlated_posterior():
     sd = np.sqrt(np.diag(covariance))
     correlation = covariance[0, 1] / sd.prod()
     assert correlation < -0.9
-    posterior = fit(train, guide=AutoMultivariateNormal, epochs=1500, batch_size=80, stored_draws=2000)
+    posterior = fit(train, guide=AutoMultivariateNormal, epochs=2000, batch_size=80, stored_draws=2000)
     found = draws(posterior)
     assert (abs(found.mean(0) - mean) / sd).max() < 0.15
     np.testing.assert_allclose(found.std(0), sd, rtol=0.12)
