@@ -143,9 +143,7 @@ def _identity(
         if part is not None:
             add(all_labels(part))
         if part is not None and not fingerprint:
-            for batch, _ in batches(
-                part, 256, torch.device("cpu")
-            ):  # one at a time: all together may not fit into memory
+            for batch, _ in batches(part, 256, torch.device("cpu")):  # one at a time: all together may not fit
                 add(batch)
     digest.update(f"{network}".encode())
     digest.update(repr([(name, tuple(value.shape)) for name, value in network.state_dict().items()]).encode())
