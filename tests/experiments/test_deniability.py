@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bayesdf.experiments.run import write_metrics
 from torch import Tensor
 
 import bayesdf as bdf
@@ -20,7 +21,6 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
 from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
-from bayesdf.experiments.run import write_metrics
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.report import deniability as presentation
 from bayesdf.report.deniability import Results
@@ -145,7 +145,7 @@ def test_a_second_try_goes_on_with_what_is_there(
     heads.write_text("".join(published.splitlines(keepends=True)[:10]))
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:43]) + b'{"commit')
     begun = log.read_bytes()[:2000]
-    monkeypatch.setattr("bayesdf.inversion.invert._descend", lambda *_: pytest.fail("inverted again"))
+    monkeypatch.setattr("bayesdf.inversion.search.descend", lambda *_: pytest.fail("inverted again"))
     again = deniability.study(copy, TOY, RIVAL, samples=60, images=4, steps=40, seed=1)
     assert log.read_bytes()[:2000] == begun and ledger.check(log).samples == 60
     assert len(heads.read_text().splitlines()) == 15
@@ -171,7 +171,7 @@ def test_shares_and_rates_in_the_extremes() -> None:
 
 def test_distances_are_the_ledgers(results: Results) -> None:
     images = results.published[:3]
-    kept = TOY.pictures(TOY.entropy(5, 0))
+    kept = TOY.pictures(TOY.sample_latent(5, 0))
     found = distances(images, kept, TOY)
     np.testing.assert_allclose(found, np.sqrt(((images[:, None] - kept[None]) ** 2).mean((2, 3))), rtol=1e-4)
     region = np.zeros((64, 64), np.float32)

@@ -1,7 +1,5 @@
 """The main job, small: what it writes, that it repeats, that it resumes, and what it says to bad input."""
 
-import errno
-import fcntl
 import json
 import os
 import re
@@ -21,7 +19,12 @@ import bayesdf as bdf
 import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.experiments import run, source_attribution
+from bayesdf.experiments import experiment
+from bayesdf.experiments.source_attribution import figures
+from bayesdf.experiments.source_attribution.__main__ import main
+from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
+from bayesdf.experiments.source_attribution.study import linked
+from bayesdf.store import METRICS, TREE
 from tests.experiments.small import COMMAND, SMALL, execute, thin
 
 README = Path(__file__).parents[2] / "README.md"
@@ -87,8 +90,8 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(
     with pytest.raises(BayesdfError, match="started but not finished"):
         bdf.open_run(out)
     # Only numbers are compared: figures are not drawn again.
-    monkeypatch.setattr(source_attribution.presentation, "figures", lambda *_: {})
-    monkeypatch.setattr(source_attribution, "write_figures", lambda *_: defaultdict(Figure))
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
+    monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(Figure))
     status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
     assert status == 0 and "found finished in the stopped run" in said
     for file in ("metrics.json", "tables/svi_uncertainty.csv", "tables/mc_dropout_uncertainty.csv"):
@@ -145,8 +148,8 @@ def test_bad_input_is_one_line_and_status_2(
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("mine")
     (tmp_path / "file").write_text("a file")
-    (tmp_path / "done" / run.TREE).mkdir(parents=True)
-    (tmp_path / "done" / run.METRICS).write_text("{}")
+    (tmp_path / "done" / TREE).mkdir(parents=True)
+    (tmp_path / "done" / METRICS).write_text("{}")
     status, said = call(monkeypatch, capsys, [str(photos) if item == "PHOTOS" else item for item in arguments])
     assert status == 2, said
     lines = [line for line in said.splitlines() if "bayesdf:" in line]
@@ -162,19 +165,17 @@ def call(
     monkeypatch.setattr("sys.argv", ["source_attribution", *arguments])
     monkeypatch.setattr("warnings.showwarning", None)
     with pytest.raises(SystemExit) as left:
-        run_cli(source_attribution.main)
+        run_cli(main)
     return left.value.code, capsys.readouterr().err
 
 
 def test_epochs_go_on_until_flat_but_where_validation_stops_them() -> None:
-    given = {
-        name: source_attribution.method(name, seed=0, device="cpu").epochs for name in source_attribution.FACTORIES
-    }
+    given = {name: method(name, seed=0, device="cpu").epochs for name in FACTORIES}
     assert "map" not in given
     assert {name: epochs for name, epochs in given.items() if epochs is not None} == dict.fromkeys(
-        ("mc_dropout", "concrete_dropout"), source_attribution.VALIDATED_EPOCHS
+        ("mc_dropout", "concrete_dropout"), VALIDATED_EPOCHS
     )
-    assert source_attribution.method("mc_dropout", epochs=2, seed=0, device="cpu").epochs == 2
+    assert method("mc_dropout", epochs=2, seed=0, device="cpu").epochs == 2
 
 
 def test_quick_says_what_it_overrides(tmp_path: Path) -> None:
@@ -183,9 +184,9 @@ def test_quick_says_what_it_overrides(tmp_path: Path) -> None:
         pytest.warns(BayesdfWarning, match="--quick overrides --epochs 7"),
         pytest.raises(BayesdfError, match="no folder at"),
     ):
-        source_attribution.main(**given, epochs=7)
+        main(**given, epochs=7)
     with pytest.raises(BayesdfError, match="no folder at"):
-        source_attribution.main(**given, epochs=1)
+        main(**given, epochs=1)
 
 
 def test_a_mistake_ends_the_process_with_status_2(tmp_path: Path) -> None:
@@ -215,90 +216,10 @@ def test_images_of_validation_people_help_wherever_they_share_nobody() -> None:
     fakes = pd.concat(parts).query("source != 'real'")
     helps = (fakes["split"] == "val").to_numpy()
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(fakes), 3)))
-    circles = source_attribution._linked(parts)
+    circles = linked(parts)
     found = analysis.attribute(
-        features, fakes["source"], fakes["subject"], circles=circles, fit_only=helps, folds=3, seed=0
+        features, fakes["source"], fakes["subject"], subject_groups=circles, fit_only=helps, folds=3, seed=0
     )
     assert circles[helps].nunique() == 13 and circles[~helps].nunique() == 13
     judged = np.bincount(found["fold"].values)
     assert found.attrs["fitted"] == [len(fakes) - count for count in judged]
-
-
-def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}):
-        raise RuntimeError("stopped before anything was done")
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(RuntimeError), run.workspace(out, {"seed": 0}) as folder:
-        (folder / "half").write_text("done so far")
-        raise RuntimeError("stopped in the middle")
-    with run.workspace(out, {"seed": 0}) as folder:
-        assert (folder / "half").read_text() == "done so far"
-    assert (out / "half").is_file() and not (out / "lock").exists()
-    with pytest.raises(BayesdfError, match="holds other files"), run.workspace(out, {"seed": 0}):
-        pass
-
-
-def test_a_stopped_run_with_other_settings_is_kept_and_the_difference_said(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    settings = {"seed": 0, "epochs": None, "data": "embedded"}
-    follows = {"fingerprint": "a", "methods": {"svi": {"epochs": None, "seed": 0}}}
-    with pytest.raises(RuntimeError), run.workspace(out, settings, follows) as folder:
-        (folder / "half").write_text("done so far")
-        raise RuntimeError
-
-    def refused(change: dict[str, object], follows: dict[str, object]) -> str:
-        with pytest.raises(BayesdfError) as said, run.workspace(out, settings | change, follows):
-            pass
-        return str(said.value)
-
-    # An option comes alone: what follows from it differs too, and says nothing new.
-    other = {"fingerprint": "b", "methods": {"svi": {"epochs": 8, "seed": 3}}}
-    message = refused({"seed": 3}, other)
-    assert "(seed: 0 then, 3 now)" in message and "\n" not in message
-    assert str(tmp_path / "run.partial") in message and "another --out" in message
-    assert "(epochs: null then, 8 now; size: none then, 64 now)" in refused({"epochs": 8, "size": 64}, other)
-    assert '(fingerprint: "a" then, "b" now)' in refused({}, follows | {"fingerprint": "b"})
-    assert "; and 2 more)" in refused({name: 1 for name in "vwxyz"}, follows)
-    with run.workspace(out, settings, follows) as folder:
-        assert (folder / "half").read_text() == "done so far"
-        with pytest.raises(BayesdfError, match="another process"), run.workspace(out, settings, follows):
-            pass
-
-
-def test_a_folder_that_no_run_left_is_not_emptied(tmp_path: Path) -> None:
-    precious = tmp_path / "run.partial" / "precious"
-    precious.parent.mkdir()
-    precious.write_text("kept")
-    with pytest.raises(BayesdfError, match=r"no readable settings\.json") as said:
-        run.workspace(tmp_path / "run", {"seed": 0}).__enter__()
-    assert "delete" not in str(said.value)
-    assert precious.read_text() == "kept"
-
-
-def test_a_run_that_had_done_nothing_starts_over_with_other_settings(tmp_path: Path) -> None:
-    partial = tmp_path / "run.partial"
-    for noted in ('{"seed": 0}', '{"seed'):
-        partial.mkdir()
-        (partial / "settings.json").write_text(noted)
-        with pytest.raises(RuntimeError), run.workspace(tmp_path / "run", {"seed": 1}) as folder:
-            assert json.loads((folder / "settings.json").read_text()) == {"seed": 1}
-            raise RuntimeError
-
-
-def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", unknown)
-    with pytest.warns(BayesdfWarning, match="cannot be locked"), run.workspace(tmp_path / "run", {}):
-        pass
-    assert (tmp_path / "run").is_dir()
-
-
-def test_what_killed_writers_left_is_not_in_a_finished_run(tmp_path: Path) -> None:
-    with run.workspace(tmp_path / "run", {}) as folder:
-        left = folder / "tables" / ".a.csv.0123abcd.unfinished"
-        left.mkdir(parents=True)
-        (left / "new.csv").touch()
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["settings.json", "tables"]

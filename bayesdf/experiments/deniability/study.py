@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.calibration import LIKELY, calibrate
 from bayesdf.experiments.deniability.cheats import cheat
 from bayesdf.experiments.deniability.developer import keep_ledger, recalled
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, distances, false_rate, tail_table
 from bayesdf.experiments.deniability.framing import Search, altered_copies, framed
-from bayesdf.experiments.deniability.party import Party, from_published, judged, opened_entropy
+from bayesdf.experiments.deniability.party import Party, from_published, judged, opened_latents
 from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.generators import Generator
@@ -51,14 +51,14 @@ def study(
     frame = pd.concat(
         [frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "cluster": "", "truth": records})]
     )
-    published = np.concatenate([published, stored(guilty)])
+    published = np.concatenate([published, common_path_grey(guilty)])
     targets = np.concatenate([targets, guilty])
     found = search("accused", published)
     frame = frame.reset_index(drop=True).assign(error=found.pixel, energy=found.energy)
     frame["convicted"] = (found.pixel <= measured.error) & (found.energy <= measured.energy)
-    frame = judged(frame, third.judge(published, threshold, found.entropy))
+    frame = judged(frame, third.judge(published, threshold, found.latent))
     # What an adversary makes of the evidence itself, once it is in many hands.
-    opened = accused.pictures(opened_entropy(third.evidence, records.tolist()))
+    opened = accused.pictures(opened_latents(third.evidence, records.tolist()))
     copies, shares = altered_copies(opened, targets[:images], accused, threshold)
     person = frame.loc[frame["attack"] == "untouched", "cluster"].to_numpy()
     copied = judged(
@@ -67,7 +67,7 @@ def study(
 
     console.print("[bold]4/6[/] a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
-    fresh = stored(accused.pictures(accused.entropy(10 * images, seed_of(seed, "fresh"))))
+    fresh = common_path_grey(accused.pictures(accused.sample_latent(10 * images, seed_of(seed, "fresh"))))
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,

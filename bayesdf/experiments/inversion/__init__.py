@@ -6,7 +6,3 @@ Every candidate generator is inverted for every picture, and how nearly each of 
 Zhang, Zhou, Shumailov and Papernot, "On attribution of deepfakes" (2020). Beside it a classifier that learnt the
 sources from pictures directly, on clean pictures, on disturbed ones, and under attack.
 """
-
-from bayesdf.experiments.inversion.answer import attribute
-
-__all__ = ["attribute"]

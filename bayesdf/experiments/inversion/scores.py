@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import bayesdf.analysis as analysis
 from bayesdf.analysis.calibration import negative_log_likelihood
 from bayesdf.experiments.inversion.pictures import Pictures
-from bayesdf.inversion.attribution import NONE, fit
+from bayesdf.inversion import NONE, fit_attribution
 from bayesdf.report import inversion as presentation
 
 
@@ -99,7 +99,7 @@ def left_out(calibration: xr.DataArray, judged: xr.DataArray, seed: int) -> xr.D
     for name in names:
         others = [other for other in names if other != name]
         known = calibration.sel(candidate=others).isel(image=np.flatnonzero(calibration["source"].values != name))
-        model = fit(known, seed=seed)
+        model = fit_attribution(known, seed=seed)
         with np.errstate(divide="ignore"):
             joint = model.log_likelihood(judged.sel(candidate=others)).values + np.log(model.prior)
         place = model.sources.index(NONE)

@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.data import REAL, stored
+from bayesdf.data import REAL, common_path_grey
 from bayesdf.experiments.inversion.attacks import adaptive, deceiving
 from bayesdf.experiments.inversion.classifier import classify, trained
 from bayesdf.experiments.inversion.explanation import explanations, inverted
@@ -19,9 +19,8 @@ from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.inversion.work import WORK, kept
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
-from bayesdf.inversion.attribution import fit
-from bayesdf.inversion.invert import Inversion
-from bayesdf.inversion.perturb import LEVELS, forgiving, perturb, perturb_at_random
+from bayesdf.inversion import Inversion, fit_attribution, forgiving, perturb, perturb_at_random
+from bayesdf.inversion.perturbations import LEVELS
 from bayesdf.report import inversion as presentation
 
 _COUNTS = {"calibration": "calibration", "test": "images", "train": "train"}
@@ -55,8 +54,8 @@ def study(
     names = sorted([REAL, *sources])
     console.print(f"[bold]1/5[/] pictures of {len(names)} sources")
     raw = {role: drawn(work, sources, role, getattr(plan, _COUNTS[role]), plan.seed) for role in ROLES}
-    common = {role: part.showing(stored(part.images)) for role, part in raw.items()}
-    eight_bits = {role: raw[role].showing(stored(raw[role].images, None)) for role in ("calibration", "test")}
+    common = {role: part.showing(common_path_grey(part.images)) for role, part in raw.items()}
+    eight_bits = {role: raw[role].showing(common_path_grey(raw[role].images, None)) for role in ("calibration", "test")}
 
     console.print("[bold]2/5[/] classifiers")
     networks = {
@@ -92,9 +91,9 @@ def study(
 
     console.print("[bold]4/5[/] calibration and answers")
     models = {
-        "clean": fit(told["clean calibration"]["evidence"], seed=plan.seed),
-        "inversion": fit(told["calibration"]["evidence"], seed=plan.seed),
-        "inversion_augmented": fit(
+        "clean": fit_attribution(told["clean calibration"]["evidence"], seed=plan.seed),
+        "inversion": fit_attribution(told["calibration"]["evidence"], seed=plan.seed),
+        "inversion_augmented": fit_attribution(
             xr.concat([told["calibration"]["evidence"], told["disturbed calibration"]["evidence"]], "image"),
             seed=plan.seed,
         ),

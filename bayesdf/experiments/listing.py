@@ -1,0 +1,20 @@
+"""Which experiments are there, and what does each of them ask?"""
+
+import ast
+from pathlib import Path
+
+
+def questions() -> dict[str, str]:
+    """The question of each experiment by its name: the first line of its docstring, read without importing it."""
+    found = {}
+    for module in sorted(Path(__file__).parent.glob("*/__init__.py")):
+        text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+        found[module.parent.name] = text.partition("\n")[0]
+    return found
+
+
+def show() -> None:
+    """Print a command and its question for each experiment."""
+    print("Experiments. Each takes --help.\n")
+    for name, question in questions().items():
+        print(f"python -m bayesdf.experiments.{name}\n    {question}")

@@ -1,0 +1,150 @@
+"""What every experiment gets, and the shape that all of them have."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayesdf
+from bayesdf.cli import run_cli
+from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.experiments.experiment import CELLS, Cell, Presentation, Study, Summary, conduct
+from bayesdf.experiments.listing import questions
+from bayesdf.store import open_run
+
+PACKAGE = Path(bayesdf.__file__).parent / "experiments"
+EXPERIMENTS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+class Stop(Exception):
+    """Stands for whatever stops a run."""
+
+
+def present(tree: xr.DataTree) -> Presentation:
+    table = pd.DataFrame({"sum": {name: float(child["x"].sum()) for name, child in tree.children.items()}})
+    return Presentation(
+        metrics={"total": float(table["sum"].sum())},
+        tables={"sums": table},
+        figures={},
+        page=lambda path, pictures: path.write_text("page"),
+        summary=Summary("Sums", ("", "sum"), [("all", "1")], answer="An answer.", warnings=["mind this"]),
+    )
+
+
+def study(log: list[str], *, scale: float = 1.0, fail_at: str = "", names: str = "abc") -> Study:
+    """Cells that add up numbers from a seed of their own, and note that they have worked."""
+
+    def work(name: str) -> Callable[[Path], xr.DataTree]:
+        def draw(folder: Path) -> xr.DataTree:
+            assert folder.is_dir()
+            if name == fail_at:
+                raise Stop
+            log.append(name)
+            x = scale * np.random.default_rng(ord(name)).normal(size=5)
+            return xr.DataTree.from_dict({"/": xr.Dataset({"x": ("i", x)}, attrs={"of": name}), "/below": xr.Dataset()})
+
+        return draw
+
+    cells = [Cell(name, f"cell {name}", work(name), {"scale": scale}) for name in names]
+    return Study("sums", {"seed": 0}, cells, present, attrs={"scale": scale})
+
+
+def run(out: Path, log: list[str], **settings: object) -> None:
+    with pytest.warns(BayesdfWarning, match="mind this"):
+        conduct(lambda: study(log, **settings), out)  # type: ignore[arg-type]
+
+
+def test_a_run_holds_the_cells_and_says_how_it_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "run", [])
+    said = capsys.readouterr().err
+    assert "2/3 cell b" in said and "An answer." in said and "Sums" in said
+    tree = open_run(tmp_path / "run")
+    assert set(tree.children) == set("abc") and tree["b"].attrs == {"of": "b"} and "below" in tree["b"].children
+    assert tree.attrs["experiment"] == "sums" and tree.attrs["bayesdf"] == bayesdf.__version__
+    assert tree.attrs["seed"] == "0" and tree.attrs["scale"] == "1.0" and tree.attrs["seconds"] >= 0
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert written == {"run.zarr", "metrics.json", "settings.json", "tables", "figures", "report.html"}
+
+
+def test_a_stopped_run_does_no_cell_again_and_ends_the_same(tmp_path: Path) -> None:
+    log: list[str] = []
+    with pytest.raises(Stop):
+        conduct(lambda: study(log, fail_at="c"), tmp_path / "run")
+    with pytest.raises(BayesdfError, match="started but not finished"):
+        open_run(tmp_path / "run")
+    run(tmp_path / "run", log)
+    assert log == ["a", "b", "c"]
+    run(tmp_path / "whole", log)
+    first, second = open_run(tmp_path / "run"), open_run(tmp_path / "whole")
+    for tree in (first, second):
+        del tree.attrs["seconds"]
+    assert first.identical(second)
+    assert (tmp_path / "run" / "metrics.json").read_text() == (tmp_path / "whole" / "metrics.json").read_text()
+
+
+def test_cells_do_not_depend_on_each_other(tmp_path: Path) -> None:
+    run(tmp_path / "all", [])
+    run(tmp_path / "one", [], names="b")
+    assert open_run(tmp_path / "all")["b"].identical(open_run(tmp_path / "one")["b"])
+
+
+def test_a_finished_cell_with_other_settings_or_damage_is_done_again(tmp_path: Path) -> None:
+    log: list[str] = []
+    with pytest.raises(Stop):
+        conduct(lambda: study(log, fail_at="c"), tmp_path / "run")
+    damaged = tmp_path / "run.partial" / CELLS / "b.zarr" / "x" / "0"
+    damaged.write_bytes(damaged.read_bytes()[:7])
+    with pytest.raises(Stop):
+        conduct(lambda: study(log, fail_at="c"), tmp_path / "run")
+    assert log == ["a", "b", "b"]
+    run(tmp_path / "run", log, scale=2.0)
+    assert log == ["a", "b", "b", "a", "b", "c"]
+
+
+def test_a_taken_folder_is_refused_before_the_study_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
+    with pytest.raises(BayesdfError, match="holds other files"):
+        conduct(lambda: pytest.fail("declared"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a//b", "/a", "a/."])
+def test_cells_stay_below_the_run(name: str) -> None:
+    with pytest.raises(BayesdfError, match="a cell is named"):
+        Cell(name, "", lambda folder: xr.DataTree())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_has_the_same_modules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = {path.stem for path in (PACKAGE / name).glob("*.py")}
+    assert {"__init__", "__main__", "study", "tables", "figures", "page"} <= modules
+    home = f"bayesdf.experiments.{name}"
+    assert callable(import_module(f"{home}.study").study)
+    assert callable(import_module(f"{home}.tables").tables)
+    assert callable(import_module(f"{home}.tables").metrics)
+    assert callable(import_module(f"{home}.figures").figures)
+    assert callable(import_module(f"{home}.page").present)
+    assert questions()[name].endswith("?")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        run_cli(import_module(f"{home}.__main__").main)
+    assert left.value.code == 0
+
+
+def test_the_questions_are_listed_without_loading_anything() -> None:
+    for module in ("bayesdf", "bayesdf.experiments"):
+        code = (
+            f"import runpy, sys; runpy.run_module({module!r}, run_name='__main__'); "
+            "assert not {'torch', 'xarray', 'matplotlib'} & set(sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        for name, question in questions().items():
+            assert f"python -m bayesdf.experiments.{name}" in done.stdout and question in done.stdout
+    assert list(questions()) == EXPERIMENTS

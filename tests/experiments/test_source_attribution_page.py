@@ -1,0 +1,66 @@
+"""What the source attribution's page says before its answer, from invented results."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from bayesdf.analysis.intervals import Estimate, to_dataset
+from bayesdf.experiments.source_attribution import page as presentation
+from bayesdf.experiments.source_attribution.tables import SETS
+from bayesdf.report.methods import METHODS, verdicts
+from bayesdf.report.page import QUICK
+
+FLAT = {"converged": 1, "verdict": "converged: flat"}
+STEEP = {"converged": 0, "verdict": "NOT converged: 40 nats to gain: raise epochs"}
+ECE = Estimate(0.1, 0.05, 0.2)
+
+
+def result(accuracy: float, people: int = 10, ece: Estimate = ECE, **stats: Any) -> xr.DataTree:
+    """A method's tree, with what the page reads of it."""
+    row = {"accuracy": accuracy, "accuracy_ratio": 2.0}
+    row |= {f"{name}.{end}": row[name] for name in list(row) for end in ("low", "high")} | {"chance": 0.5}
+    summary = pd.DataFrame([row] * len(SETS), index=pd.Index(SETS, name="features"))
+    metrics = to_dataset({"balanced_accuracy": Estimate(0.9, 0.8, 1.0), "ece": ece}).assign_attrs(people=people)
+    groups = {"/metrics": metrics, "/attribution": xr.Dataset.from_dataframe(summary)}
+    return xr.DataTree.from_dict(groups | {"/sample_stats": xr.Dataset(attrs=stats or FLAT)})
+
+
+def said(monkeypatch: pytest.MonkeyPatch, results: dict[str, xr.DataTree], **settings: object) -> dict[str, Any]:
+    """What is given to the page: its answer, its cautions and all paragraphs."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(
+        presentation, "write_page", lambda path, title, sections, **named: found.update(named, at=sections)
+    )
+    tables = defaultdict(pd.DataFrame, verdicts=verdicts({METHODS[name]: one for name, one in results.items()}))
+    presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "")
+    texts = [block for section in found["at"] for block in section.content if isinstance(block, str)]
+    return {"answer": found["answer"], "cautions": found["cautions"], "texts": " ".join(texts)}
+
+
+def test_nothing_is_said_of_a_sound_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = said(monkeypatch, {"svi": result(0.6), "mc_dropout": result(0.7)}, quick=False)
+    assert page["cautions"] == [] and "do not contain" not in page["texts"]
+    assert "MC dropout (the better method here) names" in page["answer"]
+
+
+def test_a_tie_has_no_better_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = said(monkeypatch, {"svi": result(0.6), "swag": result(0.5), "mc_dropout": result(0.6)})
+    assert "SVI, mean field (no better here than MC dropout) names" in page["answer"]
+
+
+def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    biased = Estimate(0.1, 0.12, 0.3)
+    page = said(monkeypatch, {"svi": result(0.6, 4, biased, **STEEP), "swag": result(0.6, 4)}, quick=True)
+    quick, fit, people = page["cautions"]
+    assert quick == QUICK
+    assert fit == "The fit by SVI, mean field has not converged: 40 nats to gain: raise epochs."
+    assert (
+        people
+        == "Few people: intervals over 4 people are too short: add people, or give the test more of them (--split)."
+    )
+    assert "do not contain their own figure: expected calibration error (SVI, mean field)." in page["texts"]
+    assert "few people" in page["texts"]
