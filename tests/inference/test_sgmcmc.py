@@ -90,7 +90,7 @@ def test_defaults_work_for_any_prior_scale(scale):
     """Standard deviations within 20 %, at the default steps."""
     train = simulate(separate(80), WEIGHTS, seed=0)
     covariance = conjugate(train, scale)[1]
-    settings = {**CLOSE, "sampling_epochs": 2200, "stored_draws": 400, "epochs": 100}
+    settings = {**CLOSE, "sampling_epochs": 3000, "stored_draws": 500, "epochs": 200}
     posterior = SGMCMC(**settings).fit(detector(priors.normal(scale), Gaussian), train)
     found = posterior.draws()["posterior/linear.weight"].values.reshape(-1, 2)
     np.testing.assert_allclose(found.std(0), np.sqrt(np.diag(covariance)), rtol=0.2)
