@@ -123,7 +123,7 @@ class Checkpoint:
         self.key = checkpoint_key(problem, self.own)
 
     def write(self, epochs: int, best: EpochState | None) -> None:
-        """Write the state after so many epochs, and that of the best of them."""
+        """Write the state after this number of epochs, and the state of the best one."""
         state = {
             "epochs": epochs,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},

@@ -1,4 +1,4 @@
-"""Check what a fit is given before anything is computed. Each mistake is told in one line."""
+"""Check what a fit is given before anything is computed. Each mistake gets a message of one line."""
 
 import os
 import types

@@ -306,7 +306,7 @@ class Posterior:
         return write_tree(xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **below}), path, overwrite)
 
     def check_draws(self, draws: int | None, seed: int) -> int:
-        """The number of draws for this request. Raises an error where there cannot be so many."""
+        """The number of draws for this request. Raises an error if there are not enough."""
         capacity = self.sampler.capacity
         if draws is None:
             draws = DRAWS if capacity is None else min(DRAWS, capacity)

@@ -123,7 +123,7 @@ def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -
 
 
 def _add_rows_together(total: Tensor, slope: Tensor, centre: Tensor, count: int) -> bool:
-    """Add the derivatives of the slope, so many rows at once; False, and nothing added, where an operation cannot."""
+    """Add the derivatives of the slope, `count` rows at once. Returns False, and adds nothing, if that fails."""
     found: list[Tensor] = []
     for place in range(0, len(centre), count):
         which = torch.zeros_like(total[place : place + count])
