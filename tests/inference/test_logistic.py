@@ -18,7 +18,7 @@ CLOSE: dict[str, Any] = {"lr": 0.05, "class_balanced": False, "progress": False,
 METHODS = {
     "svi_lowrank": SVI(guide="lowrank", rank=FEATURES, epochs=2000, scale_lr=0.05, **CLOSE),
     "laplace_full": Laplace(structure="full", epochs=400, **CLOSE),
-    "sghmc": SGMCMC(chains=1, epochs=100, sampling_epochs=750, stored_draws=600, **{**CLOSE, "batch_size": 200}),
+    "sghmc": SGMCMC(chains=1, epochs=200, sampling_epochs=1000, stored_draws=800, **{**CLOSE, "batch_size": 200}),
 }
 
 
