@@ -2,10 +2,10 @@
 
     python benchmarks/inference.py
 
-on the CPU, and on the GPU where there is one. Every figure is a ratio of two times measured in turns within this run,
-the best of several each: to one deterministic forward pass over the same images (prediction), to one deterministic step
-of the same batch (training). `limit` is what no implementation can beat without another algorithm: the prefix once and
-the suffix once a draw. Peers are the libraries of the extra `peers`; those not installed are left out.
+on the CPU, and on the GPU if there is one. Every figure is a ratio of two times, which are measured in turns within
+this run. Each is the best of several. The unit is one deterministic forward pass over the same images (prediction), or
+one deterministic step of the same batch (training). `limit` is the least that this algorithm can take: the prefix once
+and the suffix once a draw. Peers are the libraries of the extra `peers`. Those not installed are left out.
 """
 
 import copy
@@ -48,7 +48,7 @@ SHARING = {"laplace-torch"}
 """Of the peers, those that do not run the whole network once a draw."""
 Calls = dict[str, Callable[[], Any]]
 STEPS = 10
-"""Training steps are short: so many times the runs of the rest."""
+"""Training steps are short. They run this many times as often as the rest."""
 LONG = 5.0
 """Seconds beyond which a call needs no second run."""
 

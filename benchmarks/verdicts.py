@@ -1,11 +1,12 @@
-"""Does a fit know whether it is good? Fits that are known to be bad, and fits with all defaults, and what they say.
+"""Does a fit know whether it is good? The verdicts of fits that are known to be bad, and of fits with all defaults.
 
     python benchmarks/verdicts.py
 
-Good fits are by every method with all its defaults, on logistic regressions and on two moons; a fit is good if no
-predictive probability is further than 0.1 from that of a long run of NUTS. Bad fits are made on purpose: too few steps,
-rates too small and too large, labels that would be misread, chains that are stuck or too short, scales that collapse,
-NaN images. A fit is flagged if it warns, or refuses to go on. Printed: a line a fit, and how many of each are flagged.
+Every method fits logistic regressions and two moons with all its defaults. Such a fit is good if no predictive
+probability is further than 0.1 from that of a long run of NUTS. Bad fits are made on purpose: too few steps, rates too
+small and too large, labels that would be misread, chains that are stuck or too short, scales that collapse, NaN images.
+A fit is flagged if it warns, or raises an error. The output is a line for each fit, and how many of each kind are
+flagged.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""The logits of a normal last layer in closed form: what infinitely many draws would give.
+"""The logits of a normal last layer in closed form, as infinitely many draws would give them.
 
-Where all sites are the weight and the bias of the last linear layer and their posterior is normal, the logits of an
+If all sites are the weight and the bias of the last linear layer, and their posterior is normal, the logits of an
 image with features ``φ`` are normal too, with mean ``E[W] φ + E[b]`` and a covariance that is a quadratic form in ``φ``
 (Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.5.2).
 """

@@ -21,14 +21,15 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, 3, H, W), float32, and labels (B,) on the device, in the given order (default: as they stand).
 
-    Bytes become floats in [0, 1]. Batches differ in size by one at most: none is too small for batch normalisation.
+    Bytes become floats in [0, 1]. Batches differ in size by at most one, so that none is too small for batch
+    normalisation.
     """
     if order is None:
         order = torch.arange(len(dataset))  # type: ignore[arg-type]
     count = max(1, -(-len(order) // batch_size))
     parts = [part for part in order.cpu().long().tensor_split(count) if len(part)]
     read: Iterable[Any]
-    if type(dataset) is TensorDataset:  # gives a batch at once, where DataLoader asks for one image after another
+    if type(dataset) is TensorDataset:  # can be read a batch at once; DataLoader would ask for one image after another
         read = ([tensor[part.to(tensor.device)].contiguous() for tensor in dataset.tensors] for part in parts)
     else:
         # A generator of its own: DataLoader would take its base seed from torch's global state.

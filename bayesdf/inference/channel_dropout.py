@@ -11,14 +11,14 @@ from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.patterns import select
 
 TEMPERATURE = 0.1
-"""Of the relaxed masks of concrete dropout, as in the paper's code."""
+"""Temperature of the relaxed masks of concrete dropout, as in the paper's code."""
 
 
 class ChannelDropout(nn.Module):
-    """Dropout of whole channels, which are dimension 1 of (B, C, H, W) and the last of anything else.
+    """Dropout of whole channels. These are dimension 1 of (B, C, H, W), and the last dimension of anything else.
 
-    In train mode a fresh mask for each image, relaxed where its rate is being learnt (`logit`); in eval mode the buffer
-    ``mask`` (C,), all ones (the expectation) unless a draw replaces it.
+    In train mode each image has a fresh mask, which is relaxed if its rate is being learnt (`logit`). In eval mode the
+    mask is the buffer ``mask`` (C,). It is all ones, the expectation, unless a draw replaces it.
     """
 
     mask: Tensor
@@ -54,7 +54,7 @@ def insert(
     rate : float
     layers : globs over module names, or None for the default places
     image : Tensor (1, 3, H, W)
-        Runs through the network once, to count channels.
+        It runs through the network once, to count channels.
 
     Returns
     -------
@@ -73,13 +73,13 @@ def insert(
 
 
 def places(network: nn.Module) -> list[str]:
-    """Where dropout goes in a network that has none: the paths of the modules to be.
+    """Where dropout goes in a network that has none: the paths of the new modules.
 
     After each block of the last stage (``<block>.dropout``), and before the classifier
     (``<classifier>.input_dropout``). The classifier is the last ``nn.Linear``. The last stage is ``layer4``
-    (ResNets), the last entry of ``stages``, ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …; where
-    that is a single block, it alone), or the ``block<n>`` with the highest number (Xception); a network with none of
-    these gets the classifier's alone.
+    (ResNets), the last entry of ``stages``, ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …; if that
+    is a single block, it alone), or the ``block<n>`` with the highest number (Xception). A network with none of these
+    gets dropout before the classifier alone.
     """
     found: list[str] = []
     numbered = [name for name, _ in network.named_children() if name.startswith("block") and name[5:].isdigit()]
@@ -107,7 +107,7 @@ def _is_stage(module: nn.Module) -> bool:
 
 
 def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict[str, int]:
-    """Channels that each dropout will see; those the image does not reach are left out."""
+    """The channels that each dropout will see. Those that the image does not reach are left out."""
     counts: dict[str, int] = {}
 
     def record(path: str, value: Any) -> None:
@@ -139,14 +139,18 @@ def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict
 
 @torch.no_grad()
 def masks_before(network: nn.Module, images: Tensor) -> dict[str, tuple[str, ...]]:
-    """The names of weight matrices and kernels that masks multiply, and these: of each the first layer to run after it.
+    """The weight matrices and kernels that masks multiply: those of the first layer to run after each mask.
 
     Parameters
     ----------
     network : nn.Module
         With its `ChannelDropout`.
     images : Tensor (B, 3, H, W)
-        Run through the network once.
+        They run through the network once.
+
+    Returns
+    -------
+    dict from the name of a weight to the names of its masks
     """
     found: dict[str, tuple[str, ...]] = {}
     waiting: list[str] = []
@@ -175,7 +179,7 @@ def masks_before(network: nn.Module, images: Tensor) -> dict[str, tuple[str, ...
 
 
 def install(network: nn.Module, path: str, channels: int, rate: float) -> None:
-    """A `ChannelDropout` at a path: in place of the network's own, or hooked to the module that holds it."""
+    """Put a `ChannelDropout` at a path: in place of the network's own, or hooked to the module that holds it."""
     owner_path, _, name = path.rpartition(".")
     owner = network.get_submodule(owner_path)
     own = _existing(network, path)

@@ -1,4 +1,4 @@
-"""Checkpoints: a fit that was stopped goes on after its last whole epoch, to the same result."""
+"""Checkpoints: a fit that was stopped continues after its last whole epoch, with the same result."""
 
 import hashlib
 import pickle
@@ -46,7 +46,7 @@ class EpochState:
 
 
 def read_checkpoint(path: Path, key: str, device: torch.device, what: str) -> dict[str, Any] | None:
-    """What a checkpoint of that key holds; None where there is no file.
+    """The content of a checkpoint of that key; None where there is no file.
 
     Raises
     ------
@@ -84,7 +84,10 @@ def write_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def checkpoint_key(problem: Problem, own: Iterable[Tensor]) -> str:
-    """What a fit's result depends on: settings, priors, images, labels, weights, and the method's own parameters."""
+    """A digest of all that a fit's result depends on.
+
+    These are the version, settings, priors, images, labels, weights, and the method's own parameters.
+    """
     settings = {**problem.settings.settings(), "progress": None}
     what = (__version__, type(problem.settings).__name__, settings, problem.priors)
     digest = hashlib.sha256(repr(what).encode())
@@ -95,9 +98,9 @@ def checkpoint_key(problem: Problem, own: Iterable[Tensor]) -> str:
 
 
 class Checkpoint:
-    """A file from which a fit that was stopped goes on after its last whole epoch, to the same result.
+    """A file from which a stopped fit continues after its last whole epoch, with the same result.
 
-    It holds for the same settings, priors, labels, weights, images and augmentation (see `Problem.identity`).
+    It is valid for the same settings, priors, labels, weights, images and augmentation (see `Problem.identity`).
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Checkpoint:
         self.key = checkpoint_key(problem, self.own)
 
     def write(self, epochs: int, best: EpochState | None) -> None:
-        """Write the state after so many epochs, and that of the best of them."""
+        """Write the state after this number of epochs, and the state of the best one."""
         state = {
             "epochs": epochs,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
@@ -136,7 +139,7 @@ class Checkpoint:
         write_checkpoint(self.path, self.key, state)
 
     def read(self) -> tuple[int, EpochState | None]:
-        """How many epochs are done, and the best of them; everything else is put where it was."""
+        """Restore the state. Returns how many epochs are done, and the best of them."""
         state = read_checkpoint(self.path, self.key, self.device, "fit")
         if state is None:
             return 0, None

@@ -1,4 +1,4 @@
-"""What a fit is given, looked at before anything is computed: each mistake in one line."""
+"""Check what a fit is given before anything is computed. Each mistake gets a message of one line."""
 
 import os
 import types
@@ -18,18 +18,19 @@ from bayesdf.inference.labels import check_item
 from bayesdf.models.detector import Detector
 
 LOOKED_AT = 64
-"""Images, evenly spaced, that are looked at before a fit, where looking at all would be a pass over the data."""
+"""The number of evenly spaced images that are checked before a fit, where checking all would read all data."""
 _TENSOR_ROWS = 1024
 
 
 def check_call(detector: Any, train: Any, validation: Any) -> None:
-    """Refuse what is no detector, and data that is no torch data set or holds images that are not finite.
+    """Refuse what is not a detector, and data that is not a torch data set or holds images that are not finite.
 
     Raises
     ------
     BayesdfError
-        The first is no `Detector`; data is None, a loader, a folder, three data sets at once, or has no length; an
-        image holds NaN or infinite values (all images of a ``TensorDataset`` are looked at, `LOOKED_AT` of others).
+        The first argument is not a `Detector`. Data is None, a loader, a folder, three data sets at once, or has no
+        length. An image holds NaN or infinite values (all images of a ``TensorDataset`` are checked, and `LOOKED_AT` of
+        other data sets).
     """
     if not isinstance(detector, Detector):
         what = f"a network ({type(detector).__name__})" if isinstance(detector, nn.Module) else type(detector).__name__
@@ -45,12 +46,12 @@ def check_call(detector: Any, train: Any, validation: Any) -> None:
 
 
 def check_numbers(settings: Any) -> None:
-    """Refuse settings of a dataclass that are no numbers where numbers are annotated.
+    """Refuse settings of a dataclass that are annotated as numbers, and are not.
 
     Raises
     ------
     BayesdfError
-        Says which setting, and what it must be.
+        Names the setting, and says what it must be.
     """
     who = type(settings).__name__
     for item in fields(settings):
@@ -68,9 +69,9 @@ def check_numbers(settings: Any) -> None:
 
 @torch.no_grad()
 def pixel_range(dataset: Dataset[Any]) -> tuple[float, float] | None:
-    """The least and the largest value in `LOOKED_AT` images, as a network takes them (bytes divided by 255).
+    """The smallest and the largest value in `LOOKED_AT` images, as a network takes them (bytes divided by 255).
 
-    None where there are no such images, or a value is not finite.
+    None if there are no such images, or a value is not finite.
     """
     low, high = float("inf"), float("-inf")
     for _, image in _some_images(dataset):
@@ -123,7 +124,7 @@ def _check_finite(data: Any, what: str) -> None:
 
 
 def _some_images(data: Any) -> Iterator[tuple[int, Tensor]]:
-    """Images, evenly spaced, and their indices; the caller's random numbers stay as they are."""
+    """Evenly spaced images and their indices. The caller's random state is left alone."""
     size = len(data)
     for index in torch.linspace(0, size - 1, min(size, LOOKED_AT)).long().tolist():
         with torch.random.fork_rng([]):

@@ -1,4 +1,4 @@
-"""What happens when a loss is no number any more: what is to blame, and what is kept of the fit."""
+"""A loss that is not finite, or explodes: what caused it, and what is kept of the fit."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from bayesdf.inference.objective import Objective
 from bayesdf.inference.problem import Problem, set_modes
 
 EXPLODED = 1e3
-"""A loss has exploded when it is so many times as large as the hundred before, and as 1."""
+"""A loss has exploded if it is more than this many times the largest of the hundred before, and this many times 1."""
 
 
 class Diverged(BayesdfError):
-    """The loss of a fit is no number any more, or has exploded.
+    """The loss of a fit is not finite any more, or has exploded.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Diverged(BayesdfError):
 
 @contextmanager
 def posterior_on_divergence(posterior: Callable[[History], Any]) -> Iterator[None]:
-    """Give a `Diverged` that passes the posterior made of the last good state."""
+    """If `Diverged` is raised within it, give the error the posterior of the last good state, and raise it again."""
     try:
         yield
     except Diverged as error:

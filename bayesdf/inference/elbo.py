@@ -35,7 +35,7 @@ class WeightNormal(dist.TorchDistribution):
 
 
 class AtItsMean(WeightNormal):
-    """Gives its mean where a sample is asked for: the noise is added later, to what the weights make of each image."""
+    """Returns its mean as a sample. The noise is added later, to the output of the layer for each image."""
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.loc
@@ -76,9 +76,9 @@ class MatrixDistribution(dist.TorchDistribution):
 class MeanFieldELBO:
     """``E_q[log p(observed | w)] - Σ KL(q(w_site) || p(w_site | its hyperpriors))``, one draw of q for the estimate.
 
-    Valid where the guide's sites are independent: then, given the hyperpriors drawn, each site's KL is its own. As
-    Pyro's TraceMeanField_ELBO, which however also evaluates both densities of every weight and drops the result: with
-    millions of random weights most of a step's time. The value differs from it by nothing but rounding.
+    Valid if the guide's sites are independent. Then each site has its own KL, given the drawn hyperpriors. Pyro's
+    TraceMeanField_ELBO does the same, but also evaluates both densities of every weight and drops the result. With
+    millions of random weights that takes most of a step's time. The values differ only by rounding.
     """
 
     def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any) -> Tensor:
@@ -99,7 +99,7 @@ class MeanFieldELBO:
 
 
 def divergence(q: Any, p: Any, value: Tensor) -> Tensor:
-    """``KL(q || p)``, a number; where no closed form is known its estimate ``log q(value) - log p(value)``."""
+    """``KL(q || p)``, a number. Without a closed form it is estimated by ``log q(value) - log p(value)``."""
     q_base, p_base = _base(q), _base(p)
     if isinstance(q_base, WeightNormal):
         if type(p_base) is dist.Normal and q_base.batch_shape == p_base.batch_shape:

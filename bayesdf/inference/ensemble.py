@@ -1,11 +1,11 @@
-"""Deep ensembles: how much do networks differ that were trained alike from different starts?
+"""Deep ensembles: how much do networks differ that were trained in the same way from different starts?
 
-M maxima a posteriori, each found from sites drawn from their prior and with batches in an order of its own
-(Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
-2017), are M draws of equal weight. Where the posterior has one mode they agree: their spread is of modes, not of the
-posterior around one. (Members anchored to different draws of the prior, and not only started there, would spread like
-the posterior of a linear model: Pearce, Leibfried and Brintrup, "Uncertainty in Neural Networks: Approximately Bayesian
-Ensembling", 2020.)
+M maxima a posteriori are M draws of equal weight. Each starts from sites drawn from their prior, and has its own order
+of batches (Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep
+Ensembles", 2017). If the posterior has one mode, the members agree: their spread is that of modes, not that of the
+posterior around one mode. (Members anchored to different draws of the prior, and not only started there, would spread
+like the posterior of a linear model: Pearce, Leibfried and Brintrup, "Uncertainty in Neural Networks: Approximately
+Bayesian Ensembling", 2020.)
 """
 
 from dataclasses import dataclass, replace
@@ -44,17 +44,17 @@ from bayesdf.models.detector import Detector
 class DeepEnsemble(Training):
     """Deep ensemble.
 
-    A draw is a member: all tensors in which members differ, so that each predicts exactly as it was trained. These are
-    the sites, the other weights that are trained, and the running statistics of batch normalisation. Weights without a
-    prior start where the detector's network has them; with ``freeze="all"`` members differ by their sites alone.
+    A draw is a member. It has all tensors in which members differ, so that each predicts exactly as it was trained:
+    the sites, the other trained weights, and the running statistics of batch normalisation. Weights without a prior
+    start at the detector's network. With ``freeze="all"`` members differ only by their sites.
 
     Parameters
     ----------
     members : int
-        M above; each costs as much as one `bayesdf.MAP`.
+        M above. Each member costs as much as one `bayesdf.MAP`.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for each member, which counts on from ``seed * members``; every
-        member has a checkpoint of its own.
+        As for `bayesdf.inference.settings.Training`, for each member. The seeds of members count up from
+        ``seed * members``. Every member has its own checkpoint.
 
     Examples
     --------
@@ -74,13 +74,13 @@ class DeepEnsemble(Training):
         Returns
         -------
         Posterior
-            Of as many draws as there are members, its network the first of them, with ``loss`` (member, step), the
-            negative log density an image, in ``sample_stats`` (not a number after a member's early stop).
+            With one draw for each member. Its network is the first member. ``sample_stats`` has ``loss``
+            (member, step), the negative log density per image, which is NaN after a member's early stop.
 
         Raises
         ------
         BayesdfError
-            As `bayesdf.SVI.fit`; a `Diverged` passes on the members up to the one that failed, in its last good state.
+            As `bayesdf.SVI.fit`. A `Diverged` holds the members up to the one that failed, in its last good state.
         """
         clock = Clock()
         problem = prepare(detector, self, train, validation)
@@ -132,7 +132,7 @@ def _prior_draw(joint: Joint, problem: Problem) -> dict[str, Tensor]:
 
 
 def _differing(problem: Problem, found: list[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """The sites, and whatever else of the networks is not the same in all: values (1, member, …)."""
+    """The sites, and all other tensors in which the networks differ: values (1, member, …)."""
     sites, first = found[0]
     own = state_names(problem.network)
     others = [
@@ -140,7 +140,7 @@ def _differing(problem: Problem, found: list[tuple[dict[str, Tensor], dict[str, 
         for name, value in first.items()
         if name in own
         and name not in sites
-        and value.is_floating_point()  # counters of batches decide nothing
+        and value.is_floating_point()  # counters of batches have no effect
         and not all(torch.equal(value, state[name]) for _, state in found[1:])
     ]
     members = [{**values, **{name: state[name] for name in others}} for values, state in found]
@@ -148,7 +148,7 @@ def _differing(problem: Problem, found: list[tuple[dict[str, Tensor], dict[str, 
 
 
 def _together(verdicts: list[Verdict]) -> Verdict:
-    """Of all members: that of the one which is worst off, and how many have converged."""
+    """The verdict on all members: that of the worst one, and how many have converged."""
     count = sum(verdict.converged for verdict in verdicts)
     worst = max(verdicts, key=lambda verdict: (not verdict.converged, verdict.figures.get("gain_nats", 0.0)))
     which = "all members have" if count == len(verdicts) else f"{count} of {len(verdicts)} members have"
@@ -156,7 +156,7 @@ def _together(verdicts: list[Verdict]) -> Verdict:
 
 
 def _stats(histories: list[History]) -> xr.Dataset:
-    """What the loop saw of every member, side by side."""
+    """The histories of all members, side by side."""
     each = []
     for history in histories:
         stats = history.to_dataset("loss")

@@ -1,8 +1,8 @@
-"""Estimators of the expected log-likelihood whose noise is each image's own.
+"""Estimators of the expected log-likelihood with independent noise for each image.
 
-A draw of the weights that a whole batch shares makes the gradients of its images correlated, which no larger batch
-cures. Both estimators below leave the ELBO as it is and give every image noise of its own, added to what a linear or
-convolutional layer makes of the mean weights ``M``; ``S`` are the standard deviations:
+If a whole batch shares one draw of the weights, the gradients of its images are correlated, and a larger batch does not
+help. Both estimators below leave the ELBO as it is. They give every image noise of its own, which is added to the
+output of a linear or convolutional layer at the mean weights ``M``. ``S`` are the standard deviations:
 
 - local reparameterisation (Kingma, Salimans and Welling, "Variational Dropout and the Local Reparameterization Trick",
   2015, equation 6): outputs are normal given the inputs, ``x M + sqrt(x² S²) ε``. For a convolution the variances are
@@ -25,13 +25,14 @@ from bayesdf.models.modes import evaluating, hooked
 
 Estimator = Literal["plain", "local", "flipout"]
 Parameters = Callable[[str], tuple[Tensor, Tensor]]
-"""Site to its locations and log scales."""
+"""Maps a site to its locations and log scales."""
 
 
 def eligible_layers(network: nn.Module, sites: list[str], images: Tensor) -> dict[str, nn.Module]:
-    """The sites that are the weight of one linear layer or plain convolution that runs once, and these layers.
+    """The sites that are the weight of one linear layer or plain convolution that runs once, with these layers.
 
-    Other sites (biases, gains, convolutions with a forward of their own) are sampled as ever: an estimate may mix both.
+    Other sites (biases, gains, convolutions with a forward of their own) are sampled as usual. An estimate may mix
+    both.
     """
     modules = dict(network.named_modules())
     owners = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
@@ -47,7 +48,7 @@ def eligible_layers(network: nn.Module, sites: list[str], images: Tensor) -> dic
 
 @torch.no_grad()
 def _run_once(network: nn.Module, layers: dict[str, nn.Module], images: Tensor) -> dict[str, nn.Module]:
-    """Those layers whose forward the network calls exactly once: the noise of others would be lacking, or another."""
+    """The layers whose forward the network calls exactly once. For others the noise would be missing or wrong."""
     calls = dict.fromkeys(layers, 0)
 
     def counting(site: str) -> Callable[..., None]:
@@ -64,7 +65,7 @@ def _run_once(network: nn.Module, layers: dict[str, nn.Module], images: Tensor) 
 
 @contextmanager
 def noise_of_each_image(estimator: Estimator, layers: dict[str, nn.Module], parameters: Parameters) -> Iterator[None]:
-    """While it lasts, those layers, run with their mean weights, add the estimator's noise to their outputs."""
+    """Within it, these layers run with their mean weights and add the estimator's noise to their outputs."""
     add = _local if estimator == "local" else _flipout
 
     def hook(site: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:

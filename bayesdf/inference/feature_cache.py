@@ -1,4 +1,4 @@
-"""The batches of a fit, epoch after epoch: of images, or of features that a frozen prefix has computed once."""
+"""The batches of each epoch: images, or features that a frozen prefix has computed once."""
 
 import math
 import shutil
@@ -15,13 +15,13 @@ from bayesdf.inference.problem import Problem, set_modes
 from bayesdf.inference.progress import Clock, ProgressReport
 
 CACHE_BYTES = 1 << 30
-"""Features of the training images that are kept in memory between epochs; beyond it they go to a file."""
+"""Bytes of features of training images that are kept in memory between epochs. Beyond it they go to a file."""
 
 
 class TrainingBatches:
-    """Shuffled batches for one epoch after another, from features kept in memory where these do not change.
+    """Shuffled batches of one epoch after another, made of cached features where these do not change.
 
-    What is kept is a list of views: without augmentation there is one, and with it as many as the settings say.
+    The cache is a list of views: one without augmentation, and as many as the settings say with it.
     """
 
     def __init__(self, problem: Problem, epochs: int, report: ProgressReport | None = None) -> None:
@@ -62,10 +62,10 @@ class TrainingBatches:
                 yield features, labels
 
     def _compute_features(self, views: int) -> list[tuple[Tensor, ...]] | None:
-        """The features of every training image in its order, a tuple a view; None where they take too much room.
+        """The features of all training images in their order, one tuple for each view; None where they are too large.
 
-        Beyond `CACHE_BYTES` they are in a temporary file, if the disk has twice the room; else the prefix runs again in
-        every epoch.
+        Beyond `CACHE_BYTES` they lie in a temporary file, if the disk has twice that space. Otherwise the prefix runs
+        again in every epoch.
         """
         problem, size = self.problem, self.problem.settings.batch_size
         assert self.prefix is not None
@@ -102,8 +102,10 @@ class TrainingBatches:
 
 
 def _empty_features(feature: Tensor, size: int, on_disk: bool) -> Tensor:
-    """An empty tensor for as many images, laid out as the feature (B, …) of a batch is; in memory, or in a file that is
-    gone with it."""
+    """An empty tensor for `size` images, with the memory layout of a batch's feature (B, …).
+
+    It lies in memory, or in a file that is deleted together with the tensor.
+    """
     shape = (size, *feature.shape[1:])
     last = feature.dim() == 4 and feature.is_contiguous(memory_format=torch.channels_last)
     if not on_disk:
@@ -117,7 +119,7 @@ def _empty_features(feature: Tensor, size: int, on_disk: bool) -> Tensor:
 
 
 class ValidationBatches:
-    """Features and labels of the validation images, kept between epochs where the prefix is frozen and they are few."""
+    """Features and labels of the validation images. They are cached where the prefix is frozen and they are few."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

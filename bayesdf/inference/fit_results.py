@@ -1,4 +1,4 @@
-"""What every fit does at its end: put the result into the network, say how it was fitted, and give the verdict."""
+"""The end of every fit: put the result into the network, record how it was fitted, and report the verdict."""
 
 import json
 import platform
@@ -24,7 +24,7 @@ from bayesdf.models.priors import describe
 
 @torch.no_grad()
 def load_values(network: nn.Module, point: dict[str, Tensor]) -> None:
-    """Put values into a network where it has tensors of these names."""
+    """Copy values into a network's tensors of the same names. Values without such a tensor are skipped."""
     known, state = state_names(network), network.state_dict()
     for name, value in point.items():
         if name in known:
@@ -32,7 +32,7 @@ def load_values(network: nn.Module, point: dict[str, Tensor]) -> None:
 
 
 def report_verdict(method: Training, posterior: Posterior, problem: Problem) -> Posterior:
-    """The posterior, held against guessing, and its verdict said on the screen."""
+    """Compare the posterior with guessing, report its verdict on the screen, and return it."""
     guessing = guessing_caution(posterior.network.to(problem.device), problem)
     posterior.network.cpu()
     if guessing is not None:
@@ -44,7 +44,7 @@ def report_verdict(method: Training, posterior: Posterior, problem: Problem) -> 
 
 
 def root_attrs(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:
-    """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
+    """The root attributes of a posterior: what was fitted, how, on which data, and with which versions."""
     recipe = getattr(detector.network, "recipe", None)
     image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
     common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")

@@ -1,11 +1,11 @@
-"""Convolutions that take the normalisation behind them into their own weights, for prediction.
+"""Fold batch normalisation into the weights of the convolution before it, for prediction.
 
 In evaluation mode batch normalisation multiplies and shifts each channel by numbers that do not depend on the image:
 
     BN(w ∗ x + b) = (g w) ∗ x + (β + g (b - μ)),    g = γ / sqrt(σ² + ε)
 
-so one pass over the activations is saved, for one over the weights, also where these differ from draw to draw; where
-there are fewer activations than weights, that stays as it was. The numbers are the same but for rounding.
+This saves one pass over the activations for one pass over the weights, even if the weights differ between draws. If
+there are fewer activations than weights, nothing is folded. The numbers differ only by rounding.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor, fx, nn
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A traced module whose plain convolutions followed by plain batch normalisation alone are one operation each.
+    """A traced module in which each plain convolution and the plain batch normalisation behind it are one operation.
 
-    Parameters and buffers keep their names and are shared. What was not traced comes back as it is. The result is for
-    evaluation mode; modules with hooks are left alone.
+    Parameters and buffers keep their names and are shared. A module that was not traced is returned as it is. The
+    result is for evaluation mode. Modules with hooks are left alone.
     """
     if not isinstance(module, fx.GraphModule):
         return module

@@ -1,8 +1,8 @@
 """The elementwise work of mean-field inference over weights, in few passes over the memory.
 
-A step over millions of random weights is bound by memory: noise, scale, sample, divergence and their gradients each
-read and write every number when autograd does them one after another. Here they run in pieces that stay in the cache,
-with their gradients written out.
+Memory limits the speed of a step over millions of random weights. Autograd computes noise, scale, sample, divergence
+and their gradients one after another, and each reads and writes every number. Here they run in pieces that stay in the
+cache, with explicit gradients.
 """
 
 import os
@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 CHUNK = 1 << 15
-"""Numbers at once: a handful of such pieces stay in a core's own cache, and torch runs them in one thread."""
+"""Numbers in a piece. A few such pieces stay in a core's own cache, and torch runs them in one thread."""
 
 
 def reparameterise(loc: Tensor, log_scale: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def reparameterise(loc: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def standard_normal(like: Tensor) -> Tensor:
-    """Standard normal numbers from torch's global state, shaped and laid out as `like`.
+    """Standard normal numbers from torch's global state, with the shape and memory layout of `like`.
 
     `torch.randn_like` takes eight times as long where channels are last.
     """
@@ -49,9 +49,9 @@ def normal(loc: Tensor, scale: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def _generators(numbers: int, noise: torch.Generator | None) -> Callable[[int], torch.Generator | None]:
-    """Where each piece of so many numbers has its noise from: that generator, or, of several pieces, one of its own.
+    """The source of noise for each piece: the given generator for a single piece, else one generator for each.
 
-    Pieces run side by side, and by how many threads shall change nothing.
+    Pieces run in parallel, and the number of threads must not change the result.
     """
     if numbers <= CHUNK:
         return lambda index: noise
@@ -62,8 +62,8 @@ def _generators(numbers: int, noise: torch.Generator | None) -> Callable[[int], 
 def normal_divergence(loc: Tensor, log_scale: Tensor, prior_loc: Tensor, prior_scale: Tensor) -> Tensor:
     """``Σ KL(N(loc, exp(log_scale)²) || N(prior_loc, prior_scale²))``, a number.
 
-    The prior's parameters may be expanded from a single number. Gradients flow to the guide and, where they ask for
-    it, to the prior.
+    The prior's parameters may be expanded from a single number. Gradients flow to the guide and, if its parameters
+    require them, to the prior.
     """
     return _Divergence.apply(loc, log_scale, prior_loc, prior_scale)
 
@@ -142,14 +142,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def _each(work: Callable[..., Any], *tensors: Tensor) -> list[Any]:
-    """``work(index, *piece)`` for all pieces: on a CPU by as many threads as torch has, each at its own run of them."""
+    """``work(index, *piece)`` for all pieces. On a CPU each of torch's threads does its share of the pieces."""
     pieces = list(enumerate(_pieces(*tensors)))
     threads = torch.get_num_threads()
     if threads == 1 or tensors[0].device.type != "cpu" or len(pieces) < 2 * threads:
         return [work(index, *piece) for index, piece in pieces]
 
     def run(share: list[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
-        with torch.no_grad():  # which a thread has to say for itself
+        with torch.no_grad():  # each thread has a mode of its own
             return [work(index, *piece) for index, piece in share]
 
     size = -(-len(pieces) // threads)
@@ -158,7 +158,7 @@ def _each(work: Callable[..., Any], *tensors: Tensor) -> list[Any]:
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors' numbers in the order in which they lie in memory, so many at a time; single numbers as they are."""
+    """The tensors' numbers in the order of the memory, `CHUNK` at a time. Single numbers stay as they are."""
     flat = [value.as_strided((value.numel(),), (1,)) if value.numel() > 1 else value.reshape(1) for value in tensors]
     size = flat[0].numel()
     chunk = CHUNK if flat[0].device.type == "cpu" else max(size, 1)  # a GPU would rather have one large piece
@@ -167,12 +167,12 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:
-    """The same numbers laid out in memory as `like`, whose layout has no holes."""
+    """The same numbers in the memory layout of `like`, which has no holes."""
     return value if value.stride() == like.stride() else torch.empty_like(like).copy_(value)
 
 
 def _like(value: Tensor, like: Tensor) -> Tensor:
-    """A parameter of the prior as `_pieces` takes it: one number, or all laid out as `like`."""
+    """A parameter of the prior as `_pieces` takes it: one number, or all in the layout of `like`."""
     if all(stride == 0 for stride, size in zip(value.stride(), value.shape, strict=True) if size > 1):
         return value.flatten()[:1]
     return _as(value, like)

@@ -1,11 +1,11 @@
-"""How the uncertainty of an image changes with its pixels: gradients through the predictive.
+"""How does the uncertainty of an image change with its pixels? Gradients through the predictive distribution.
 
-The prefix runs forward and backward once an image, the suffix once a draw, as in prediction. Entropies of the mean over
-draws are not means over draws, so the mean probability comes first, from a pass over the draws without gradients. Then
+The prefix runs forward and backward once an image, and the suffix once a draw, as in prediction. The entropy of the
+mean over draws is not a mean over draws. So the mean probability is computed first, without gradients. Then
 
     ∂H[p̄] = Σ_s ∂ (-Σ_c p_s,c log p̄_c) / S      (p̄ held fixed: Σ_c ∂p̄_c = 0)
 
-gives each draw's own part, and no more than one draw is in memory at a time.
+is the part of each draw, and only one draw is in memory at a time.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What may be predicted: labelled data, or images in any form, as one data set of (image, label)."""
+"""Turn what a user wants predicted (labelled data, or images in any form) into a data set of (image, label)."""
 
 import json
 import warnings
@@ -13,27 +13,33 @@ from bayesdf.data.unlabelled import UnlabelledImages, is_picture, unlabelled
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 FAR = 0.5
-"""Beyond the range of the training images, in widths of that range: X * 2 - 1 of [0, 1] reaches a whole one."""
+"""Values further than this beyond the range of training are far, in widths of that range.
+
+X * 2 - 1 of values in [0, 1] reaches one whole width beyond it.
+"""
 
 
 PIXELS = 9
-"""With fewer pixels it is no picture but a vector, whose numbers have no common scale."""
+"""An image with fewer pixels is not a picture but a vector, whose numbers have no common scale."""
 
 
 def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
-    """The data set of (image, label) that a posterior with these attributes is asked to predict.
+    """The data set of (image, label) that a posterior with these attributes shall predict.
 
     Parameters
     ----------
     images
-        A torch data set of (image, label), which comes back as it is, or whatever `bayesdf.data.unlabelled` takes.
+        A torch data set of (image, label), which is returned unchanged, or anything that `bayesdf.data.unlabelled`
+        takes.
     attrs : mapping
-        Of the posterior: ``image_shape`` and ``common_path`` of its training images, as JSON, where they are known.
+        Attributes of the posterior: ``image_shape`` and ``common_path`` of its training images, as JSON, if they are
+        known.
 
     Raises
     ------
     BayesdfError
-        This is neither; or these are pictures, and nobody knows how training images were prepared.
+        The argument is neither of these. Or it holds pictures, and the posterior does not know how its training images
+        were prepared.
 
     Warns
     -----
@@ -64,18 +70,18 @@ def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
 
 
 class ImageCheck:
-    """Looks at images as they are predicted, and says at the end what may spoil their predictions.
+    """Observes images while they are predicted, and warns at the end of what may spoil their predictions.
 
     Images on another scale than those of training (0 to 255, or -1 to 1, after a fit on [0, 1]) reach beyond the range
-    of training. More than `FAR` times that range beyond it is far; a tenth of the images must be, since single images
-    may be odd. What has fewer than `PIXELS` pixels is not judged. Images within [0, 1] are right for a posterior fitted
-    within it, whatever part of it training filled.
+    of training. An image is far if it reaches more than `FAR` times that range beyond it. A tenth of the images must be
+    far, since single images may be odd. Images with fewer than `PIXELS` pixels are not judged. Images within [0, 1] are
+    right for a posterior fitted within [0, 1], whatever part of it the training images filled.
 
     Parameters
     ----------
     attrs : mapping
-        Of the posterior: ``pixel_range``, the least and the largest value in its training images, as JSON, where it is
-        known.
+        Attributes of the posterior: ``pixel_range``, the smallest and the largest value in its training images, as
+        JSON, if it is known.
     """
 
     def __init__(self, attrs: Mapping[str, Any]) -> None:
@@ -84,14 +90,14 @@ class ImageCheck:
         self._pictures = True
 
     def observe(self, images: Tensor) -> None:
-        """Note the range of each image (B, …)."""
+        """Record the range of each image (B, …)."""
         if images[0].numel():
             flat = images.detach().flatten(1)
             self._ends.append(torch.stack([flat.amin(1), flat.amax(1)]).cpu())  # NaN where one is NaN
         self._pictures = self._pictures and images.dim() == 4 and images.shape[2] * images.shape[3] >= PIXELS
 
     def warn(self, dataset: Dataset[Any]) -> None:
-        """Warn, once for each, of images that are not finite, and of another scale."""
+        """Warn of images that are not finite, and of images on another scale: at most one warning of each kind."""
         if not self._ends:
             return
         low, high = torch.cat(self._ends, 1)
@@ -125,12 +131,12 @@ class ImageCheck:
 
 
 def is_labelled(dataset: Dataset[Any]) -> bool:
-    """Whether a data set knows what its images are."""
+    """Whether a data set has labels."""
     return not isinstance(dataset, UnlabelledImages)
 
 
 def _labelled(images: Any) -> bool:
-    """Whether this is a data set already, of pairs of an image and a label (or of `UNKNOWN`)."""
+    """Whether this is already a data set of pairs of an image and a label (or `UNKNOWN`)."""
     if not isinstance(images, Dataset) or not hasattr(images, "__len__"):
         if hasattr(images, "train") and hasattr(images, "test"):
             raise BayesdfError(f"a {type(images).__name__} is three data sets: pass one of them, as in data.test")
@@ -149,7 +155,7 @@ def _labelled(images: Any) -> bool:
 
 
 def json_attr(attrs: Mapping[str, Any], name: str) -> Any:
-    """What an attribute that holds JSON says; None where it is absent or no JSON."""
+    """The value of an attribute that holds JSON; None if it is absent or not JSON."""
     try:
         return json.loads(attrs.get(name, "null"))
     except (TypeError, ValueError):

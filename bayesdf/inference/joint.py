@@ -1,4 +1,4 @@
-"""The density that all methods but MC dropout work with: of labels and sites together, given images."""
+"""The joint density of labels and sites, given images. All methods except MC dropout work with it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,8 +27,8 @@ Example = tuple[Tensor, Tensor]
 class Joint:
     """``log p(labels, sites | images)`` as a function of the sites' unconstrained values ``z``.
 
-    Hyperpriors are sites like others. The likelihood of a batch is scaled to the whole data set, and its classes are
-    balanced where the method's settings say so.
+    Hyperpriors are sites like others. The likelihood of a batch is scaled to the whole data set. Its classes are
+    balanced if the method's settings say so.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class Joint:
     start : dict from site to Tensor
         The weights of the network, and the medians of hyperpriors, in unconstrained space.
     random : frozenset of str
-        The weights whose prior depends on hyperpriors; known where not `centred`.
+        The weights whose prior depends on hyperpriors. Known only if not `centred`.
     standard : frozenset of str
         Those of them whose coordinate is ε.
     support : dict from site to str
-        Where each site lives: ``real``, ``positive`` or ``unit_interval``.
+        The support of each site: ``real``, ``positive`` or ``unit_interval``.
     weights : frozenset of str
-        The sites that are weights of the network; the others are hyperpriors.
+        The sites that are weights of the network. The others are hyperpriors.
     prior : callable
         Samples every site.
     reach : dict from site to float
@@ -76,15 +76,15 @@ class Joint:
 
     @property
     def numbers(self) -> int:
-        """How many numbers all sites have together."""
+        """The number of numbers in all sites together."""
         return sum(value.numel() for value in self.start.values())
 
     def values(self, z: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """From unconstrained space to that of the priors."""
+        """Map values from unconstrained space to the space of the priors."""
         return self._values(z)[0]
 
     def _values(self, z: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | float]:
-        """The same, and the logarithm of what the scales of standard coordinates do to volumes."""
+        """The same, and the log determinant of the scales of standard coordinates."""
         if not self.standard:
             return {name: constrain(value, self.support[name]) for name, value in z.items()}, 0.0
         known = {name: constrain(value, self.support[name]) for name, value in z.items() if name not in self.standard}
@@ -95,7 +95,7 @@ class Joint:
 
     @torch.no_grad()
     def _standardise(self) -> None:
-        """Find the weights whose prior is random, and start those that have a location and a scale where they are."""
+        """Find the weights whose prior is random. Those with a location and a scale start at the network's weights."""
         own = {name: constrain(self.start[name], self.support[name]) for name in self.start}
         first, second = (self._priors() for _ in range(2))
         self.random = frozenset(
@@ -111,7 +111,7 @@ class Joint:
             self.reach[name] = min(1.0, self.reach[name] / float(base.scale.median()))
 
     def _priors(self, hyper: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-        """The prior of every weight under these hyperpriors, else under drawn ones."""
+        """The prior of every weight, given these hyperpriors, or drawn ones."""
         model = self.prior if hyper is None else pyro.poutine.condition(self.prior, data=dict(hyper))
         with pyro.poutine.block(), pyro.validation_enabled(False):
             trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace())
@@ -119,7 +119,7 @@ class Joint:
 
     @torch.no_grad()
     def prior_draws(self, count: int) -> dict[str, Tensor]:
-        """Every site from its prior (count, …), always the same draws."""
+        """Draws of every site from its prior (count, …). They are always the same draws."""
         devices = {value.device for value in self.start.values() if value.device.type == "cuda"}
         with torch.random.fork_rng(devices), pyro.poutine.block(), pyro.validation_enabled(False):
             torch.manual_seed(0)
@@ -135,7 +135,7 @@ class Joint:
         *,
         jacobian: bool,
     ) -> Tensor:
-        """A number to differentiate.
+        """The log density, a number to differentiate.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Joint:
     def log_density_at(
         self, values: Mapping[str, Tensor], module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor
     ) -> Tensor:
-        """The same of the sites' own values, as priors write them."""
+        """The same for the sites' own values, in the space of the priors."""
         images = inputs[0] if len(inputs) == 1 else inputs
         density = _Density(values)
         with pyro.validation_enabled(False), density:  # validation costs a pass over the weights for each distribution
@@ -167,7 +167,7 @@ class Joint:
 
 
 class _Density(ConditionMessenger):
-    """Adds up a model's log density with its sites at these values, as a trace would, for less."""
+    """Sums a model's log density with its sites at these values. It does what a trace does, but is cheaper."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__(dict(values))
@@ -198,14 +198,14 @@ class _Placed(Messenger):
 
 
 def scaled(distribution: Any) -> Any:
-    """The distribution of single numbers, if it is of a family with location and scale; else None."""
+    """The distribution of single numbers, if its family has a location and a scale; else None."""
     while isinstance(distribution, dist.Independent):
         distribution = distribution.base_dist
     return distribution if type(distribution) in (dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy) else None
 
 
 def start_from(start: Mapping[str, Tensor]) -> Callable[..., Any]:
-    """Pyro's ``init_loc_fn``: weights where they are given, hyperpriors at their median."""
+    """Pyro's ``init_loc_fn``: weights start at the given values, hyperpriors at their median."""
     return init_to_value(values=dict(start), fallback=init_to_median)
 
 
@@ -213,7 +213,7 @@ def start_from(start: Mapping[str, Tensor]) -> Callable[..., Any]:
 def unconstrained_start(
     model: Callable[..., Any], example: Example, start: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, str]]:
-    """Site name to where it starts, in unconstrained space, and the name of its support."""
+    """Site name to its start in unconstrained space, and the name of its support."""
     with pyro.poutine.block():
         trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace(*example))
     found, begin = {}, start_from(start)

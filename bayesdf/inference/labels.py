@@ -1,7 +1,7 @@
-"""What is the class of each image? One place that reads labels, and refuses what it would have to guess.
+"""What is the class of each image? All labels are read here, and nothing is guessed.
 
-A label that is read otherwise than it was meant spoils a fit without a word: labels (N, 1), for one, would be compared
-with logits (N, C) of every pair of images.
+A label that is misread spoils a fit without any message. For example, labels (N, 1) would be compared with logits
+(N, C) for every pair of images.
 """
 
 from collections.abc import Mapping, Sequence

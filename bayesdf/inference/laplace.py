@@ -4,8 +4,8 @@
 
 ŵ is the maximum a posteriori, J_i the Jacobian of image i's logits in the weights of the last linear layer, Λ_i the
 Hessian of its negative log-likelihood in the logits (raised to its class's power, where classes are balanced), S the
-covariance of the prior. The sum, over all training images, is the generalised Gauss-Newton matrix: where logits are
-linear in these weights, which they nearly always are, it is the Hessian itself.
+covariance of the prior. The sum over all training images is the generalised Gauss-Newton matrix. If logits are linear
+in these weights, as they nearly always are, it is the Hessian itself.
 
 References
 ----------
@@ -48,9 +48,9 @@ from bayesdf.models.features import classifier
 from bayesdf.models.modes import hooked
 from bayesdf.models.priors import describe
 
-NEWTON_STEPS, _NEAR = 20, 1e-3  # steps to the maximum at most, and the nats that are left to it
+NEWTON_STEPS, _NEAR = 20, 1e-3  # most steps to the maximum, and the distance in nats at which they end
 FULL_NUMBERS = 10_000
-"""The most weights of ``structure="full"``: their covariance takes 800 MB in the precision it is computed in."""
+"""The most weights of ``structure="full"``. Their covariance takes 800 MB in double precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ class Laplace(Training):
         one over its inputs and one over its outputs, ``P ≈ N E[Λ] ⊗ E[a aᵀ] + S⁻¹`` with the layer's inputs a; the
         bias is then independent of the weight matrix (and exact for itself), and the prior must have one scale a site.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for the search of the maximum. With 0 epochs it is taken to be
-        where the network is. The curvature is of the training images as they are, never augmented.
+        As for `bayesdf.inference.settings.Training`, for the search for the maximum. With 0 epochs the network itself
+        is taken for the maximum. The curvature is that of the training images without augmentation.
 
     Examples
     --------
@@ -83,18 +83,18 @@ class Laplace(Training):
             raise BayesdfError(f"Laplace: structure is {self.structure!r}, but must be 'full' or 'kron'")
 
     def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
-        """Find the maximum, and the curvature there.
+        """Find the maximum and the curvature there.
 
         Returns
         -------
         Posterior
-            With ``loss`` (step), the negative log density an image, in ``sample_stats``.
+            ``sample_stats`` has ``loss`` (step), the negative log density per image.
 
         Raises
         ------
         BayesdfError
-            A site is not of the last linear layer, a prior is not normal (or not of one scale, for ``kron``), there
-            are too many weights for ``full``; and as `bayesdf.SVI.fit`.
+            A site is not of the last linear layer, a prior is not normal (or has several scales, for ``kron``), or
+            there are too many weights for ``full``. Also as `bayesdf.SVI.fit`.
         """
         clock = Clock()
         problem = prepare(detector, self, train, validation)
@@ -131,7 +131,7 @@ class Laplace(Training):
 
 
 def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> tuple[dict[str, Tensor], float]:
-    """How the log density of all images climbs in the noise u of a draw, ``z = z(u)``, where u is 0; and its value."""
+    """The gradient of the log density of all images in the noise u of a draw, ``z = z(u)``, at u = 0; and its value."""
     at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in sampler.noise_shapes().items()}
     slopes, total = {name: torch.zeros_like(value) for name, value in at_mode.items()}, 0.0
     for inputs, labels in whitening.features(problem, problem.settings.batch_size):
@@ -144,7 +144,7 @@ def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler)
 
 
 def _gain(slopes: Mapping[str, Tensor]) -> float:
-    """Nats to the maximum, if the density is as curved as the normal says: the Newton decrement."""
+    """The Newton decrement: nats to the maximum, if the density has the curvature of the normal."""
     return sum(float(slope.square().sum()) for slope in slopes.values()) / 2
 
 
@@ -154,8 +154,8 @@ def _climb(
     mode: dict[str, Tensor],
     shape: Callable[[dict[str, Tensor]], FullSampler | MatrixSampler],
 ) -> FullSampler | MatrixSampler:
-    """The normal at the maximum: a few Newton steps (Boyd and Vandenberghe, "Convex Optimization", 2004, 9.5) from
-    where the search ended. A search on batches ends near it, and a spread is only as good as its centre."""
+    """The normal at the maximum, by a few Newton steps (Boyd and Vandenberghe, "Convex Optimization", 2004, 9.5) from
+    the end of the search. A search on batches only ends near the maximum, and a spread needs the right centre."""
     sampler = shape(mode)
     slopes, density = _slope(joint, problem, sampler)
     for _ in range(NEWTON_STEPS):
@@ -176,10 +176,10 @@ def _climb(
 
 
 def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> Verdict:
-    """Is the curvature that of the maximum, and is the posterior a normal?"""
+    """The verdict: is the curvature that of the maximum, and is the posterior normal?"""
     search = judge_search(history, "negative log density")
     if problem.settings.augment is not None:
-        return search  # the maximum is of images that nobody sees again
+        return search  # the maximum belongs to augmented images, which do not come again
     gain = _gain(_slope(joint, problem, sampler)[0])
     text, figures = f"{gain:.2g} nats from the maximum of the log density", {"newton_gain_nats": gain}
     if gain <= LEAST:
@@ -316,22 +316,22 @@ def _kron(
 
 
 def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batch by batch, what each image adds to the precision of the layer's weights.
+    """The contribution of each image to the precision of the layer's weights, batch by batch.
 
     Yields
     ------
     inputs : Tensor (B, I), float64
-        Of the layer.
+        The layer's inputs.
     curvature : Tensor (B, O, O), float64
-        ``Dᵀ Λ D``, where D (C, O) is the Jacobian of the logits in the layer's outputs: image i adds ``curvature_i ⊗
-        inputs_i inputs_iᵀ``. Λ is of the detector's own model, whose logits are taken apart at two hooks.
+        ``Dᵀ Λ D``, where D (C, O) is the Jacobian of the logits in the layer's outputs. Image i adds ``curvature_i ⊗
+        inputs_i inputs_iᵀ``. Λ comes from the detector's own model. Two hooks separate its derivatives.
     """
     suffix, module = problem.parts.suffix, problem.network.get_submodule(layer)
     seen: dict[str, Tensor] = {}
 
     def at_layer(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen["inputs"], seen["outputs"] = inputs[0].detach(), output.detach().requires_grad_()
-        return seen["outputs"].clone()  # what comes next may write into it
+        return seen["outputs"].clone()  # the next operation may write into it
 
     def at_end(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen["logits"], seen["given"] = output, output.detach().double().requires_grad_()

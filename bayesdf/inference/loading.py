@@ -1,4 +1,4 @@
-"""A posterior from its store: read without running any code of the file's author, and checked."""
+"""Read a posterior from its store, and check it. No code of the file's author runs."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ from bayesdf.store import open_tree
 
 
 def load_posterior(path: str | os.PathLike[str], detector: Detector | None = None) -> Posterior:
-    """Read a posterior that `Posterior.save` wrote; opening an untrusted one runs no code.
+    """Read a posterior that `Posterior.save` wrote. Opening an untrusted store runs no code.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     method = SAMPLERS.get(kind) if isinstance(kind, str) else None
     groups = {str(name): child.to_dataset(inherit=False) for name, child in tree.children.items()}
     if method is not None and method.group not in groups:
-        groups[method.group] = groups.get("variational", xr.Dataset())  # where stored draws lay once
+        groups[method.group] = groups.get("variational", xr.Dataset())  # where older versions kept stored draws
     if method is None or not {"network", "sample_stats"} <= set(groups) or not groups[method.group].variables:
         raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote{other_version}")
     own = {name: groups[name] for name in ("network", "sample_stats", method.group)}
@@ -111,7 +111,7 @@ def _other_version(attrs: Mapping[str, Any]) -> str:
 
 
 def _check_sampler(sampler: Sampler) -> None:
-    """A sampler from a store must have sites, and give finite draws of their shapes."""
+    """Check that a sampler from a store has sites, and gives finite draws of their shapes."""
     if not sampler.shapes:
         raise ValueError("there are no sites")
     for values in (sampler.draw(0, 0), sampler.point()):

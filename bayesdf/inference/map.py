@@ -1,10 +1,10 @@
 """Maximum a posteriori: the most probable weights under the priors, and no uncertainty about them.
 
-Where a comparison begins, and what Laplace, SWAG and the samplers begin from:
+It is the baseline of comparisons, and the start of Laplace, SWAG and the samplers:
 
     ŵ = argmax log p(labels | images, w) + log p(w)
 
-on mini-batches whose likelihood is scaled to the whole data set. Weights without a prior maximise the likelihood.
+on mini-batches, whose likelihood is scaled to the whole data set. Weights without a prior maximise the likelihood.
 """
 
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ from bayesdf.models.detector import Detector
 class MAP(Training):
     """Maximum a posteriori.
 
-    The maximum is of the density of the sites as the priors write them; hyperpriors are maximised too. A scale that
-    many weights share has no such maximum in general: it runs to 0 with them, which the verdict says.
+    The density is that of the sites in the space of the priors, and hyperpriors are maximised too. A scale that many
+    weights share has no maximum in general: it runs to 0 with them. The verdict says so.
 
     Parameters
     ----------
@@ -54,8 +54,7 @@ class MAP(Training):
         Returns
         -------
         Posterior
-            The same value in every draw, with ``loss`` (step), the negative log density an image, in
-            ``sample_stats``.
+            With the same value in every draw. ``sample_stats`` has ``loss`` (step), the negative log density per image.
 
         Raises
         ------
@@ -75,16 +74,16 @@ class MAP(Training):
 
 
 class Point(Objective):
-    """The negative log density an image, of one value of every site.
+    """The negative log density per image, at one value of every site.
 
     Parameters
     ----------
     start
-        In unconstrained space; by default the network's weights and the medians of hyperpriors.
+        In unconstrained space. Default: the network's weights and the medians of hyperpriors.
     coordinates
-        Maximise the density of the coordinates, not that of the values, for samplers to begin there. Where a scale and
-        the weights under it go to 0 together the density of both grows without end. That of standard coordinates does
-        not (see `Joint`); where these cannot be had, hyperpriors stay at their medians.
+        Maximise the density of the coordinates instead of that of the values, as a start for samplers. If a scale and
+        its weights go to 0 together, the density of the values grows without end. That of standard coordinates does
+        not (see `Joint`). If there are no standard coordinates, hyperpriors stay at their medians.
     """
 
     def __init__(
@@ -113,18 +112,18 @@ class Point(Objective):
         return {name: [value] for name, value in self.z.items()}
 
     def posterior(self, history: History, attrs: dict[str, Any]) -> Posterior:
-        """That has no other value."""
+        """The posterior in which every draw is this value."""
         sampler = DeltaSampler(self.values())
         load_values(self.problem.network, sampler.point())
         stats = self.verdict(history).add_to(history.to_dataset("loss"))
         return Posterior(self.problem.network, sampler, stats, attrs)
 
     def verdict(self, history: History) -> Verdict:
-        """Of the search, and of the scales that it ended at."""
+        """The verdict on the search, and on the scales at its end."""
         draws = {name: value[None] for name, value in self.values().items()}
         return judge_scales(judge_search(history, "negative log density"), self.joint, draws)
 
     @torch.no_grad()
     def values(self) -> dict[str, Tensor]:
-        """The sites as the priors write them."""
+        """The sites in the space of the priors."""
         return {name: value.detach().clone() for name, value in self.joint.values(self.z).items()}

@@ -1,8 +1,8 @@
-"""Monte Carlo dropout: a posterior over which channels of a network are there.
+"""Monte Carlo dropout: a posterior over which channels of a network are kept.
 
 Dropout that stays on at prediction time is variational inference with a guide of Bernoulli masks on the rows of the
-weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here a mask belongs to a channel and holds
-for every image of a draw, so that a draw is one function.
+weights (Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016). Here a mask belongs to a channel. It is
+the same for every image of a draw, so that a draw is one function.
 """
 
 import math
@@ -36,34 +36,36 @@ from bayesdf.models.detector import Detector
 class MCDropout(Training):
     """Monte Carlo dropout.
 
-    The detector's priors are not used: weight decay stands in for a prior N(0, prior_scale²) on all trained weights. A
-    loss has, for each image of N, ``|w|² / (2 N prior_scale²)`` of weights that no mask multiplies, and
+    The detector's priors are not used. Weight decay takes the place of a prior N(0, prior_scale²) on all trained
+    weights. For each of N images the loss has the term ``|w|² / (2 N prior_scale²)`` for weights that no mask
+    multiplies, and
 
         |w|² / (2 (1 - rate) N prior_scale²)
 
-    of those that a mask does: equation 7 of Gal and Ghahramani (2016) with the precision of a classifier, 1, for masks
-    that are divided by ``1 - rate`` (their M is ``w / (1 - rate)``). A mask multiplies the weights of the first layer
-    that runs after it.
+    for weights that a mask multiplies. This is equation 7 of Gal and Ghahramani (2016) with the precision of a
+    classifier, 1, for masks that are divided by ``1 - rate`` (their M is ``w / (1 - rate)``). A mask multiplies the
+    weights of the first layer that runs after it.
 
     Parameters
     ----------
     rate : float
         Probability that a channel is dropped, at least 0 and below 1.
     layers : str or sequence of str, optional
-        Globs over module names: dropout comes after each of these modules. Default: the network's own ``nn.Dropout``
-        modules (those of rate above 0) where it has any; else after each block of the last stage and before the
-        classifier (see `places`). Own dropout modules always take part, at the rate above.
+        Globs over module names. Dropout goes after each of these modules. Default: the network's own ``nn.Dropout``
+        modules of rate above 0, if it has any. Else dropout goes after each block of the last stage and before the
+        classifier (see `bayesdf.inference.channel_dropout.places`). The network's own dropout modules always take part,
+        with the rate above.
     prior_scale : float
         Standard deviation in the formula.
     concrete : bool
-        Learn a rate for each place, from `rate` on: concrete dropout (Gal, Hron and Kendall, "Concrete Dropout", 2017).
-        Masks are relaxed while training, and an image's loss has the term above, at the rates p of the places, and
-        that of their equation 3,
+        Learn a rate for each place, starting from `rate`: concrete dropout (Gal, Hron and Kendall, "Concrete Dropout",
+        2017). Masks are relaxed while training. The loss of an image has the term above, at the rates p of the places,
+        and that of their equation 3,
 
             - Σ_place channels H(p_place) / N,    H the entropy of a Bernoulli.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; the sites are the masks. With 0 epochs, or ``freeze="all"``,
-        dropout is put into the network as it is.
+        As for `bayesdf.inference.settings.Training`; the sites are the masks. With 0 epochs, or
+        ``freeze="all"``, dropout is put into the network without training.
 
     Examples
     --------
@@ -101,7 +103,7 @@ class MCDropout(Training):
         Returns
         -------
         Posterior
-            Over the sites ``<module>.mask`` (C,), with ``loss`` (step) in ``sample_stats``.
+            Over the sites ``<module>.mask`` (C,). ``sample_stats`` has ``loss`` (step).
 
         Raises
         ------
@@ -149,7 +151,7 @@ class _Objective(Objective):
         return (self.problem.class_weights[labels] * losses).mean() + self.penalty() / self.problem.size
 
     def penalty(self) -> Tensor:
-        """What stands in for minus the logarithm of the prior."""
+        """The weight decay, in place of minus the logarithm of the prior."""
         squares = [
             _squares(weights) / (1 - self.settings.rate) ** len(masks) for masks, weights in self.weights.items()
         ]
@@ -167,7 +169,7 @@ class _Objective(Objective):
         return self.sampler
 
     def forget(self) -> None:
-        """Leave nothing of the training in the network."""
+        """Remove what only training needs from the network."""
 
 
 def _squares(weights: dict[str, nn.Parameter]) -> Tensor:
@@ -175,7 +177,7 @@ def _squares(weights: dict[str, nn.Parameter]) -> Tensor:
 
 
 class _Concrete(_Objective):
-    """The same with rates that are learnt, one a place."""
+    """The same with learnt rates, one for each place."""
 
     def __init__(self, problem: Problem, settings: MCDropout, sampler: MaskSampler) -> None:
         super().__init__(problem, settings, sampler)

@@ -1,9 +1,10 @@
-"""The No-U-Turn Sampler: draws of the posterior itself, over a small set of sites, as a truth for other methods.
+"""The No-U-Turn Sampler: draws of the posterior itself, over a small set of sites, as the truth for other methods.
 
-Hamiltonian Monte Carlo that turns back by itself (Hoffman and Gelman, "The No-U-Turn Sampler", 2014, algorithm 6, in
-Pyro's version with multinomial draws from the trajectory), on the unconstrained numbers of all sites in coordinates in
-which the posterior is about as wide in every direction (see `bayesdf.inference.whitening`; by the Hessian at the
-maximum a posteriori), so that trees stay shallow where numbers are strongly correlated.
+Hamiltonian Monte Carlo that stops by itself when it turns back (Hoffman and Gelman, "The No-U-Turn Sampler", 2014,
+algorithm 6, in Pyro's version with multinomial draws from the trajectory). It runs on the unconstrained numbers of all
+sites, in coordinates in which the posterior is about equally wide in every direction (see
+`bayesdf.inference.whitening`; by the Hessian at the maximum a posteriori). So trees stay shallow even if numbers are
+strongly correlated.
 """
 
 from collections.abc import Callable
@@ -39,32 +40,33 @@ from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
 NUMBERS = 50_000
-"""More numbers than these are refused."""
+"""The most numbers in all sites. More are refused."""
 SPREAD = 1.5
-"""How far chains start from the mode, in standard deviations by that of the whitening."""
+"""The distance of the starts of chains from the mode, in standard deviations of the whitened coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NUTS(Training):
     """The No-U-Turn Sampler.
 
-    Every step looks at all training images: priors on the last layer are what this is for. Weights without a prior are
-    found by maximum a posteriori, together with the start, and then stay. Images are not augmented while sampling.
+    Every step uses all training images, so it is meant for priors on the last layer. Weights without a prior are found
+    by maximum a posteriori, together with the start, and then stay fixed. Images are not augmented while sampling.
 
     Parameters
     ----------
     chains : int
-        Run one after another, each from its own place around the mode. `bayesdf.analysis.convergence` compares them.
+        Chains run one after another, each from its own start around the mode. `bayesdf.analysis.convergence` compares
+        them.
     warmup, samples : int
-        Steps of each chain that adapt the step size and are forgotten, and draws that are stored.
+        Steps of each chain that adapt the step size and are discarded, and draws that are stored.
     target_accept : float
-        Mean acceptance that the step size is adapted to, above 0 and below 1. Nearer to 1: smaller steps, fewer
-        divergences.
+        Mean acceptance to which the step size is adapted, above 0 and below 1. Values nearer to 1 make smaller steps
+        and fewer divergences.
     max_tree_depth : int
-        A trajectory doubles at most so often: it has at most ``2^depth - 1`` steps.
+        A trajectory doubles at most this many times. It has at most ``2^depth - 1`` steps.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for the maximum a posteriori. With 0 epochs that is where the
-        network is. A fit that is stopped goes on with the chain that was not finished.
+        As for `bayesdf.inference.settings.Training`, for the maximum a posteriori. With 0 epochs the network
+        itself is taken for it. A stopped fit continues with the chain that was not finished.
 
     Examples
     --------
@@ -100,12 +102,12 @@ class NUTS(Training):
         Raises
         ------
         BayesdfError
-            There are more than 50,000 numbers, a site's support has no transform; and as `bayesdf.SVI.fit`.
+            There are more than 50,000 numbers, or a site's support has no transform. Also as `bayesdf.SVI.fit`.
 
         Warns
         -----
         ConvergenceWarning
-            Chains disagree, have few effective draws or little energy, or trajectories diverged: parts of the posterior
+            Chains disagree, have few effective draws or little energy, or trajectories diverged. Parts of the posterior
             may be missing.
         """
         clock = Clock()
@@ -135,7 +137,7 @@ class NUTS(Training):
 
 @dataclass
 class _Chain:
-    """What a chain leaves: sites (draw, *site) as the priors write them, and what happened on the way (draw,)."""
+    """The result of a chain: sites (draw, *site) in the space of the priors, and statistics of each step (draw,)."""
 
     values: dict[str, Tensor]
     stats: dict[str, Tensor]
@@ -165,7 +167,7 @@ class _Space(Whitening):
 
 
 class _Kernel(PyroNUTS):
-    """Pyro's sampler, which also notes what each step after the warm-up did."""
+    """Pyro's sampler, which also records what each step after the warm-up did."""
 
     def __init__(self, potential: Callable[[Tensor], Tensor], settings: NUTS) -> None:
         self.gradients = 0
@@ -200,7 +202,7 @@ class _Kernel(PyroNUTS):
 
     def _kinetic_energy(self, r_unscaled: dict[str, Tensor]) -> Tensor:
         energy = super()._kinetic_energy(r_unscaled)
-        if self.kinetic is None:  # of the momentum that a trajectory begins with
+        if self.kinetic is None:  # of the momentum at the start of a trajectory
             self.kinetic = float(energy)
         return energy
 
@@ -210,7 +212,7 @@ class _Kernel(PyroNUTS):
 
 
 def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> list[_Chain]:
-    """All chains, those of the checkpoint first."""
+    """All chains. Those of the checkpoint are read, the others are run."""
     paths: list[Path | None] = [None] * settings.chains
     if settings.checkpoint is not None:
         first = Path(settings.checkpoint)
@@ -234,7 +236,7 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
 
 
 def _run(space: _Space, settings: NUTS, number: int, report: Callable[[str, int], None]) -> _Chain:
-    """One chain, with random numbers of its own."""
+    """One chain, with its own random numbers."""
     torch.manual_seed(chain_seed(settings.seed, number))
     start = SPREAD * torch.randn_like(space.centre)
     kernel = _Kernel(space.potential, settings)
@@ -266,7 +268,7 @@ def _refuse_many(joint: Joint) -> None:
 def _verdict(
     settings: NUTS, history: History, joint: Joint, problem: Problem, draws: dict[str, Tensor], stats: xr.Dataset
 ) -> Verdict:
-    """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
+    """The verdict on the chains, on their scales, and on the search if it has found weights that stay fixed."""
     advice = f"raise warmup and samples, or target_accept above {settings.target_accept}; or change the prior"
     figures = {name: stats[name].values for name in ("diverging", "energy")}
     found = judge_chains({name: value.numpy() for name, value in draws.items()}, advice, figures)

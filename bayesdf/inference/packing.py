@@ -1,4 +1,4 @@
-"""How a posterior lies in a store: its network as a few arrays, and a digest by which changes are noticed."""
+"""The format of a posterior in a store: its network as a few arrays, and a digest that shows changes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def pack(state: Mapping[str, Tensor]) -> xr.Dataset:
-    """A network's state as one flat array a dtype: a store of a file a tensor takes seconds to write."""
+    """A network's state as one flat array for each dtype. One file for each tensor would take seconds to write."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     index = [(name, str(value.numpy().dtype), tuple(value.shape)) for name, value in tensors.items()]
     flat = {
@@ -25,7 +25,7 @@ def pack(state: Mapping[str, Tensor]) -> xr.Dataset:
 
 
 def unpack_state(dataset: xr.Dataset) -> dict[str, Tensor]:
-    """What `pack` packed."""
+    """The state that `pack` packed."""
     state, used = {}, dict.fromkeys(map(str, dataset.data_vars), 0)
     for name, kind, shape in json.loads(dataset.attrs["tensors"]):
         end = used[kind] + math.prod(shape)
@@ -51,7 +51,7 @@ def digest(attrs: Mapping[str, Any], groups: Mapping[str, xr.Dataset]) -> str:
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
-    """As JSON writes it, whatever the order of its keys; numbers of numpy are numbers."""
+    """As JSON, with sorted keys. Numbers of numpy are written as numbers."""
     return json.dumps(
         value, sort_keys=True, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one)
     ).encode()

@@ -1,4 +1,4 @@
-"""What every method's ``fit`` returns: draws, predictions in the ArviZ schema, and a store on disk."""
+"""The posterior, which every method's ``fit`` returns: draws, predictions in the ArviZ schema, and saving."""
 
 import copy
 import json
@@ -25,18 +25,18 @@ from bayesdf.models.one_logit import has_one_logit
 from bayesdf.store import write_tree
 
 POSTERIOR_NUMBERS = 2_000_000
-"""`Posterior.predict` keeps the draws themselves up to this many numbers."""
+"""`Posterior.predict` includes the draws of the sites up to this many numbers."""
 
-_UNBALANCED = 1.1  # classes that differ in size by more are no longer balanced
+_UNBALANCED = 1.1  # classes whose sizes differ by a larger factor are not balanced
 
 DRAWS = 50
-"""Draws where a caller does not say how many."""
+"""The default number of draws."""
 
 
 class Posterior:
     """A distribution over the sites of a detector, as some method found it.
 
-    Made by a method's ``fit`` or by `load_posterior`.
+    A method's ``fit`` and `load_posterior` return one.
 
     Attributes
     ----------
@@ -71,16 +71,16 @@ class Posterior:
         Parameters
         ----------
         draws : int, optional
-            In each chain, at least 1. The first ten of fifty draws are the ten draws of the same seed. Default: all, in
-            the order in which they were made, where a posterior is of stored draws (as Markov chains are, of which
-            R-hat and effective sample sizes ask the order); else 50.
+            In each chain, at least 1. The first ten of fifty draws are the ten draws of the same seed. Default: 50. A
+            posterior of stored draws, such as Markov chains, gives all of them by default, in the order in which they
+            were made: R-hat and effective sample sizes need that order.
         seed : int
             At least 0.
 
         Returns
         -------
         xr.DataTree
-            Groups ``posterior``, a variable a site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
+            Groups ``posterior``, with one variable for each site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
         """
         stored = self.sampler.values if draws is None and isinstance(self.sampler, StoredSampler) else None
         draws = self.check_draws(draws, seed)
@@ -99,44 +99,44 @@ class Posterior:
         penultimate: bool = False,
         log_likelihood: bool = False,
     ) -> xr.DataTree:
-        """Predict every image under every draw; one draw is the same function of all images.
+        """Predict every image under every draw. One draw is the same function for all images.
 
         Parameters
         ----------
         dataset : torch dataset of (image, label), or images
-            Image float (3, H, W) in [0, 1], or uint8. Where the data has a ``manifest`` (a row an image), its columns
-            become ``constant_data``; where it has ``classes``, they name the dimension ``class``. Images without labels
-            may be a tensor (B, 3, H, W) or (3, H, W), a ``TensorDataset`` of it, the path of a folder or a file, or an
-            iterable of tensors, arrays, PIL images or paths. Files and pictures are prepared as the training images
-            were; where the posterior does not know how, pass `bayesdf.data.unlabelled`.
+            Image float (3, H, W) in [0, 1], or uint8. If the data has a ``manifest`` (a row for each image), its
+            columns become ``constant_data``. If it has ``classes``, they name the dimension ``class``. Images without
+            labels may be a tensor (B, 3, H, W) or (3, H, W), a ``TensorDataset`` of it, the path of a folder or a file,
+            or an iterable of tensors, arrays, PIL images or paths. Files and pictures are prepared as the training
+            images were. If the posterior does not know how, pass `bayesdf.data.unlabelled`.
         draws : int, optional
-            In each chain, at least 1. Default 50, or as many as there are where a posterior holds fewer.
+            In each chain, at least 1. Default: 50, or all draws of a posterior that holds fewer.
         seed : int
-            At least 0. Together with the index of a draw it fixes that draw.
+            At least 0. The seed and the index of a draw determine that draw.
         batch_size : int
-            Images at once; only memory and speed depend on it.
+            Images at once. Only memory and speed depend on it.
         device : str
             ``auto``, ``cpu`` or ``cuda``.
         mixed_precision : bool
-            Run in half precision what bears it (float16 on a GPU, bfloat16 on a CPU): faster on GPUs, with logits good
-            to about three digits.
+            Run the operations that tolerate it in half precision (float16 on a GPU, bfloat16 on a CPU). This is faster
+            on GPUs, and logits are then accurate to about three digits.
         penultimate : bool
-            Keep what the network makes of each image before its classifier too, its sites at the posterior's centre
-            (see `bayesdf.models.penultimate`): nearly free here.
+            Also return the input of the network's classifier for each image, with the sites at the posterior's centre
+            (see `bayesdf.models.penultimate`). This costs almost nothing.
         log_likelihood : bool
-            Add the group ``log_likelihood`` with ``label`` (chain, draw, image), the log probability in nats of each
-            image's label under each draw, from which ``arviz.loo`` and ``arviz.compare`` estimate the predictive
-            density of images left out of the fit. For that, predict the training images, and fit with
-            ``class_balanced=False``: classes do not weigh here.
+            Add the group ``log_likelihood`` with ``label`` (chain, draw, image): the log probability in nats of each
+            image's label under each draw. From it ``arviz.loo`` and ``arviz.compare`` estimate the predictive density
+            of images left out of the fit. For that, predict the training images, and fit with
+            ``class_balanced=False``, because there are no class weights here.
 
         Returns
         -------
         xr.DataTree
             ``posterior_predictive`` with ``logits`` (chain, draw, image, class), ``observed_data`` with ``label``
-            (image) unless the images have none, ``constant_data`` (image), ``sample_stats``, ``variational`` where the
-            method has a formula for its draws, and ``posterior`` up to two million numbers (else ``posterior_left_out``
-            in the attributes); ``features`` with ``penultimate`` (image, feature), float32, and ``log_likelihood``
-            where they were asked for.
+            (image) if the images have labels, ``constant_data`` (image), ``sample_stats``, and ``variational`` if the
+            method has a formula for its draws. ``posterior`` has at most two million numbers; a larger one is left out,
+            and the attribute ``posterior_left_out`` says so. ``features`` with ``penultimate`` (image, feature),
+            float32, and ``log_likelihood`` are there on request.
 
         Raises
         ------
@@ -147,8 +147,8 @@ class Posterior:
         Warns
         -----
         BayesdfWarning
-            The images have another shape than those of training, or another scale of values, or hold NaN;
-            ``log_likelihood`` of classes that the fit weighed unlike this.
+            The images have another shape or another scale of values than those of training, or hold NaN. Or
+            ``log_likelihood`` is asked for, and the fit gave classes other weights.
         """
         draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
@@ -213,9 +213,9 @@ class Posterior:
         device: str = "auto",
         mixed_precision: bool = False,
     ) -> Iterator[xr.DataArray]:
-        """The logits that `predict` would return, piece by piece, for what need not keep them.
+        """The logits that `predict` would return, piece by piece.
 
-        `bayesdf.analysis.decompose` takes the pieces as they come, so that memory does not grow with the draws.
+        `bayesdf.analysis.decompose` takes the pieces one by one, so that memory does not grow with the draws.
 
         Parameters
         ----------
@@ -225,8 +225,8 @@ class Posterior:
         Yields
         ------
         xr.DataArray
-            Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates; the
-            manifest's columns, where the data has one, are coordinates of ``image``, and so are the labels. For each
+            Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates.
+            Labels and the columns of the data's manifest are coordinates of ``image``. For each
             chunk of images all draws come before the next chunk.
         """
         draws = self.check_draws(draws, seed)
@@ -247,7 +247,7 @@ class Posterior:
         return as_dataset(images, self.attrs)
 
     def _warn_of_weights(self, labels: np.ndarray) -> None:
-        """Say where the likelihood that was fitted is another one than that of these labels."""
+        """Warn if the likelihood that was fitted is not that of these labels."""
         counts = np.bincount(labels)
         counts = counts[counts > 0]
         fitted = json_attr(self.attrs, "settings")
@@ -275,7 +275,7 @@ class Posterior:
         check.warn(dataset)
 
     def predictor(self, device: str = "auto") -> Predictor:
-        """The network on a device, split into prefix and suffix; made once."""
+        """The network on a device, split into prefix and suffix. It is made once for each device."""
         where = resolve_device(device)
         if where not in self._predictors:
             network = self.network if where.type == "cpu" else copy.deepcopy(self.network)
@@ -283,10 +283,11 @@ class Posterior:
         return self._predictors[where]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write to a Zarr store, whole or not at all, without pickle; `load_posterior` reads it.
+        """Write to a Zarr store, whole or not at all, without pickle. `load_posterior` reads it.
 
-        The store has the groups ``network``, ``sample_stats`` and ``variational``; of stored draws instead of the last
-        ``posterior`` (chain, draw, …), in the order in which they were made, which ArviZ reads.
+        The store has the groups ``network``, ``sample_stats`` and ``variational``. A posterior of stored draws has the
+        group ``posterior`` (chain, draw, …) in place of ``variational``, in the order in which the draws were made.
+        ArviZ reads it.
 
         Raises
         ------
@@ -305,7 +306,7 @@ class Posterior:
         return write_tree(xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **below}), path, overwrite)
 
     def check_draws(self, draws: int | None, seed: int) -> int:
-        """How many draws there will be of those asked for; raises where there cannot be so many."""
+        """The number of draws for this request. Raises an error if there are not enough."""
         capacity = self.sampler.capacity
         if draws is None:
             draws = DRAWS if capacity is None else min(DRAWS, capacity)
@@ -324,7 +325,7 @@ class Posterior:
         return draws
 
     def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
-        """The names of the data's classes, of which there must be as many as logits; else those of the fit."""
+        """The names of the data's classes, else those of the fit. There must be as many as logits."""
         trained = json_attr(self.attrs, "classes")
         names = trained if isinstance(trained, list) and len(trained) == count else range(count)
         classes = [str(name) for name in getattr(dataset, "classes", None) or names]
@@ -371,7 +372,7 @@ def _log_likelihood(piece: Piece) -> np.ndarray:
 
 
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:
-    """The manifest's columns, a value an image."""
+    """The manifest's columns, one value for each image."""
     manifest = getattr(dataset, "manifest", None)
     if manifest is None:
         return xr.Dataset(coords={"image": image})

@@ -1,4 +1,4 @@
-"""The loop over draws: the prefix once an image, the suffix once a draw, in bounded memory."""
+"""Predict images under draws, in bounded memory: the prefix runs once an image, the suffix once a draw."""
 
 import tempfile
 import warnings
@@ -23,11 +23,11 @@ from bayesdf.inference.split import Split, split
 from bayesdf.models.features import classifier_inputs
 
 FEATURE_BYTES = 1 << 29
-"""Features kept at once; images beyond it are a second round, for which every draw is made again."""
+"""Bytes of features kept at once. More images make a second round, in which every draw is made again."""
 DRAW_BYTES = 1 << 26
-"""Of what runs at once where draws do."""
+"""Bytes of what runs at once, where several draws run together."""
 LOGIT_BYTES = 1 << 30
-"""Logits beyond it go to a temporary file."""
+"""Bytes of logits in memory. More go to a temporary file."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Piece:
     labels: np.ndarray
     """int64 (images,)."""
     features: list[tuple[Any, ...]]
-    """What the prefix made of the images, batch by batch."""
+    """The output of the prefix, batch by batch."""
 
 
 class Predictor:
-    """A network on a device, ready for the draws of a sampler: split once, at the first images it sees."""
+    """A network on a device, ready for the draws of a sampler. It is split once, at the first images."""
 
     def __init__(self, network: nn.Module, sampler: Sampler, device: torch.device) -> None:
         self.network = to_device(network, device).eval()
@@ -54,10 +54,10 @@ class Predictor:
         self.names = [name for name in sampler.shapes if name in own]
         self._parts: Split | None = None
         self._shapes: set[torch.Size] = set()
-        """Of images that the network has taken."""
+        """Shapes of images that the network has accepted."""
 
     def parts(self, images: Tensor) -> Split:
-        """The network's prefix and suffix; the first images of a shape are tried on the network."""
+        """The network's prefix and suffix. The first images of each shape are tried on the network."""
         if images.shape[1:] not in self._shapes:
             with torch.no_grad(), _naming(images):
                 self.network(images[:2])
@@ -71,12 +71,12 @@ class Predictor:
         return self._parts
 
     def values(self, index: int, seed: int) -> dict[str, Tensor]:
-        """A draw of the network's own tensors, on the device, laid out in memory as convolutions want them."""
+        """A draw of the network's own tensors, on the device, in the memory format that convolutions want."""
         drawn = self.sampler.draw(index, seed)
         return {name: in_memory_format(drawn[name].to(self.device)) for name in self.names}
 
     def logits_at(self, features: tuple[Any, ...], point: Mapping[str, Tensor]) -> Tensor:
-        """(N, C): what the suffix makes of features with these values in the random tensors."""
+        """Logits (N, C) of features, with these values in the random tensors."""
         assert self._parts is not None
         return _call(self._parts.suffix, features, {name: point[name].to(self.device) for name in self.names})
 
@@ -91,7 +91,7 @@ class Predictor:
     def features(
         self, dataset: Dataset[Any], batch_size: int, observe: Callable[[Tensor], None] | None = None
     ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
-        """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept.
+        """The output of the prefix, batch by batch, with labels (N,): as much at once as fits into `FEATURE_BYTES`.
 
         `observe` sees every batch of images once, in their order.
         """
@@ -118,7 +118,7 @@ class Predictor:
         mixed: bool = False,
         observe: Callable[[Tensor], None] | None = None,
     ) -> Iterator[Piece]:
-        """Every image under every draw: the prefix once an image, the suffix once a draw, in bounded memory.
+        """Logits of every image under every draw: the prefix runs once an image, the suffix once a draw.
 
         Images come in order. For each chunk of images all draws come in order. `observe` sees every batch of
         images once.
@@ -145,7 +145,7 @@ class Predictor:
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
     def _draw_chunks(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
-        """Which draws run at once: one, or, where all features are vectors, as many as fit.
+        """The draws that run at once: one, or as many as fit where all features are vectors.
 
         Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
         convolutions do not.
@@ -165,7 +165,7 @@ class Predictor:
 
 
 class _Sized(fx.Interpreter):
-    """Runs a traced module, and notes the largest tensor on the way."""
+    """Runs a traced module, and records the largest tensor on the way."""
 
     largest = 0
 
@@ -181,7 +181,7 @@ def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor
 
 
 def empty_logits(draws: int, images: int, classes: int) -> np.ndarray:
-    """An array float32 (draws, images, classes): in memory, or, where it is large, in a file that goes with it."""
+    """An array float32 (draws, images, classes): in memory, or in a temporary file if it is large."""
     if 4 * draws * images * classes <= LOGIT_BYTES:
         return np.empty((draws, images, classes), np.float32)
     with tempfile.TemporaryFile() as file:
@@ -190,14 +190,14 @@ def empty_logits(draws: int, images: int, classes: int) -> np.ndarray:
 
 @contextmanager
 def _precision(device: torch.device, mixed: bool) -> Iterator[None]:
-    """Without gradients, and in mixed precision where that is asked for."""
+    """Without gradients, and in mixed precision on request."""
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
     with torch.no_grad(), torch.autocast(device.type, half) if mixed else nullcontext():
         yield
 
 
 def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iterator[Any]:
-    """What an iterator makes, each made within `_precision`, which is left while others work with it."""
+    """The items of an iterator. Each is made within `_precision`, which is left before it is given out."""
     while True:
         try:
             with _precision(device, mixed):
@@ -209,7 +209,7 @@ def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iter
 
 @contextmanager
 def _naming(images: Tensor) -> Iterator[None]:
-    """What a network raises at images that do not fit it, in one line."""
+    """Turn what a network raises at images that do not fit it into one line."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -222,7 +222,7 @@ def _naming(images: Tensor) -> Iterator[None]:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` is the GPU where there is one."""
+    """The device of this name. ``auto`` is the GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -232,7 +232,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move to the device; convolutions in the memory format that is fastest (measured 1.4 to 1.8 times on CPU)."""
+    """Move a network to the device, convolutions in the fastest memory format (measured 1.4 to 1.8 times on CPU)."""
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(device)

@@ -1,4 +1,4 @@
-"""What a detector believes before it has seen data: draws from its priors, and what the network makes of them."""
+"""Draws from a detector's priors, and their predictions: what the detector believes before it has seen data."""
 
 import json
 from typing import Any, ClassVar
@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import pyro
 import torch
 import xarray as xr
-from scipy.special import softmax
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
@@ -76,6 +75,8 @@ def prior_predictive(
     posterior = Posterior(detector.copy(images), _PriorSampler(detector), xr.Dataset(), attrs)
     tree = posterior.predict(dataset, draws, seed, batch_size=batch_size, device=device)
     groups = {str(name): child.to_dataset(inherit=False) for name, child in tree.children.items()}
+    from scipy.special import softmax
+
     predictive = groups["posterior_predictive"]
     predictive["probability"] = xr.apply_ufunc(softmax, predictive["logits"], kwargs={"axis": -1})
     left_out = tree.attrs.pop("posterior_left_out", None)

@@ -1,4 +1,4 @@
-"""What is being fitted: the network, split at its random tensors, the data, and what tells both apart from others."""
+"""The problem that a method fits: a copy of the network, split at its random tensors, and the data."""
 
 import functools
 import hashlib
@@ -23,12 +23,12 @@ from bayesdf.inference.split import Split, depends_on_mode, split
 from bayesdf.models.detector import Detector
 from bayesdf.models.priors import describe
 
-_AUGMENTED = 64  # images by which augmentations are told apart
+_AUGMENTED = 64  # images by which augmentations are distinguished
 
 
 @dataclass
 class Problem:
-    """What is being fitted: a copy of the network, split at its random tensors, and the training data."""
+    """A copy of the network, split at its random tensors, and the data."""
 
     network: nn.Module
     parts: Split
@@ -41,9 +41,9 @@ class Problem:
     device: torch.device
     settings: Training
     identity: Callable[[], bytes]
-    """Tells images, priors and augmentation apart, by what they give."""
+    """A digest of images, priors and augmentation: other ones give another digest."""
     feature_cache: dict[tuple[int, int | None], list[tuple[Tensor, ...]] | None] = field(default_factory=dict)
-    """Features of the frozen prefix, by views and, where they are augmented, seed: phases and members share them."""
+    """Features of the frozen prefix, by views and (where images are augmented) seed. Phases and members share them."""
 
     @property
     def size(self) -> int:
@@ -52,7 +52,7 @@ class Problem:
 
     @property
     def module(self) -> nn.Module:
-        """What a batch runs through: the network, or its suffix where the prefix is frozen."""
+        """The module that a batch runs through: the network, or its suffix where the prefix is frozen."""
         return self.network if self.settings.freeze is None else self.parts.suffix
 
     def trained_parameters(self, exclude: set[str]) -> dict[str, nn.Parameter]:
@@ -74,8 +74,8 @@ def prepare(
     Parameters
     ----------
     random : callable, optional
-        Given the copy and an image (1, 3, H, W): prepares the copy, and names the tensors that differ between draws.
-        Default: the detector's sites, of which there must be some.
+        Takes the copy and an image (1, 3, H, W), prepares the copy, and returns the names of the tensors that differ
+        between draws. Default: the detector's sites, of which there must be at least one.
     """
     check_call(detector, train, validation)
     if random is None and not detector.sites:
@@ -105,7 +105,7 @@ def prepare(
     if settings.freeze == "prefix" and depends_on_mode(network):
         warnings.warn(
             "the network's forward itself asks whether it is in training mode (as in F.dropout(x, p, self.training)), "
-            "which freeze='prefix' settles as in evaluation: use modules (nn.Dropout), or another freeze",
+            "which freeze='prefix' fixes to evaluation mode: use modules (nn.Dropout), or another freeze",
             BayesdfWarning,
             stacklevel=3,
         )
@@ -128,8 +128,8 @@ def _identity(
 ) -> bytes:
     """A digest of all images and labels, of the network's modules and output, of the priors, and of augmentation.
 
-    Functions have no content that could be compared. Two priors, networks or augmentations of one name are told apart
-    by what they give for fixed seeds, and by their code.
+    The content of functions cannot be compared. Two priors, networks or augmentations of the same name are
+    distinguished by their values for fixed seeds, and by their code.
     """
     digest = hashlib.sha256()
 
@@ -163,7 +163,7 @@ def _identity(
 
 
 def _code(function: Any, depth: int = 3) -> Any:
-    """What a function of the user's does, as far as its code and what it closes over tell."""
+    """What a user's function does, as far as its code and its closure show."""
     function = getattr(function, "func", function) if isinstance(function, partial) else function
     code = getattr(function, "__code__", None)
     if code is None or depth == 0:
@@ -175,15 +175,14 @@ def _code(function: Any, depth: int = 3) -> Any:
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """``N / (K n_c)`` over the K classes present: all classes weigh the same, and the weights of all images add to
-    N."""
+    """``N / (K n_c)`` over the K classes present: all classes weigh the same, and the sum over images is N."""
     counts = torch.bincount(labels, minlength=classes).float()
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)
 
 
 def set_modes(problem: Problem, training: bool) -> None:
-    """Train mode for what is trained: all of the network, or its suffix; what is frozen stays in eval mode."""
+    """Put what is trained into train mode: all of the network, or its suffix. What is frozen stays in eval mode."""
     problem.network.eval()
     if training and problem.settings.freeze is None:
         problem.network.train()

@@ -21,13 +21,13 @@ class ProgressReport:
         self.said: set[str] = set()
 
     def __call__(self, state: str, steps: int) -> None:
-        """Show a state, and that so many more steps were made."""
+        """Show a state, and count `steps` more steps."""
         self.progress.update(self.task, advance=steps, state=state)
         if steps == 1 and not self.estimated:
             self._estimate()
 
     def resize(self, total: int) -> None:
-        """There will be so many steps in all."""
+        """Set the number of all steps."""
         if total != self.total:
             self.total = total
             self.progress.update(self.task, total=total)
@@ -43,7 +43,7 @@ class ProgressReport:
             self.announce(f"at most {self.total} steps", elapsed / (self.steps_made - _FIRST_STEPS) * self.total)
 
     def announce(self, what: str, seconds: float) -> None:
-        """Say once about how long something takes, if that is long."""
+        """Say once how long something takes, if that is long."""
         if what not in self.said and seconds >= _WORTH_SAYING and not self.progress.disable:
             about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
             self.progress.console.print(f"{self.method}: {what}, about {about}", highlight=False)
@@ -52,7 +52,7 @@ class ProgressReport:
 
 @contextmanager
 def progress_bar(settings: Training, total: int) -> Iterator[ProgressReport]:
-    """A progress bar of so many steps."""
+    """A progress bar of `total` steps."""
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),
@@ -65,7 +65,7 @@ def progress_bar(settings: Training, total: int) -> Iterator[ProgressReport]:
 
 
 class Clock:
-    """Seconds since it was made."""
+    """A stopwatch: a call returns the seconds since it was made."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()

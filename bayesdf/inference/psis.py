@@ -1,10 +1,10 @@
-"""How far is an approximation from the joint density it stands for? Pareto k̂ of importance weights.
+"""How far is an approximation from the joint density? Pareto k̂ of importance weights.
 
     w_s = p(labels, z_s | images) / q(z_s),    z_s ~ q
 
 The heavier the tail of w, the worse q covers the posterior; k̂ is the shape of a generalised Pareto distribution fitted
 to that tail (Yao, Vehtari, Simpson and Gelman, "Yes, but Did It Work?: Evaluating Variational Inference", 2018). It
-asks for `DRAWS` evaluations of all training images, so that it is taken where the model is small.
+needs `DRAWS` evaluations of all training images, so it is computed only for small models.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,15 +21,16 @@ from bayesdf.inference.whitening import Batch
 
 DRAWS = 500
 NUMBERS = 2_000
-"""More numbers than these in all sites are no small model; k̂ of so many says little but that they are many."""
+"""The most numbers in all sites of a small model. For more, k̂ says little but that they are many."""
 FEATURES = 4_000_000
-"""Neither are more numbers that cross into the suffix."""
+"""The most numbers that cross into the suffix of a small model."""
 
 
 def data_if_small(joint: Joint, problem: Problem) -> list[Batch] | None:
-    """All training images as the suffix takes them, where the model is small enough to be asked; else None.
+    """All training images as the suffix takes them, if the model is small enough; else None.
 
-    Images that were augmented, or that reach the random layers as pictures, are too many or not the same twice.
+    It is None for augmented images, which are never the same twice, and for images that reach the random layers as
+    feature maps, which are too large.
     """
     if joint.numbers > NUMBERS or problem.settings.augment is not None:
         return None
@@ -49,7 +50,7 @@ def k_hat_of_draws(
     Parameters
     ----------
     draw
-        Gives the sites, as priors write them, and the log density of the approximation there.
+        Returns the sites, in the space of the priors, and the log density of the approximation there.
     data
         From `data_if_small`.
     """

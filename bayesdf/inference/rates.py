@@ -5,8 +5,9 @@ the parameter, and one number cannot serve a weight of size 0.01 and one of size
 
     reach = min(spread of its prior, 1 / sqrt(fan-in)),
 
-the smaller one of where its prior lets it be, and of the change by which inputs of size 1 change an output by 1. Where
-a method is not given a rate, a parameter's rate is `SHARE` of its reach: it can cross the reach in fifty steps.
+the smaller one of two distances: how far its prior lets it go, and the change by which inputs of size 1 change an
+output by 1. If a method is given no rate, the rate of a parameter is `SHARE` of its reach. It can then cross the reach
+in fifty steps.
 """
 
 import math
@@ -25,7 +26,7 @@ from bayesdf.inference.samplers.sampler import CONSTRAINTS, support_name
 SHARE = 0.02
 """The rate of a step, as a share of the reach."""
 SCALE_RATE = 0.05
-"""Of the logarithms of a guide's scales, and of its factors, which have no unit."""
+"""The rate of the logarithms of a guide's scales, and of its factors. They have no unit."""
 NORMALISATION = 0.05
 """Reach of the gains and shifts of normalisation, which act on whole channels of size 1."""
 _PAIRS = 32
@@ -33,7 +34,7 @@ _NUMBERS = 10_000  # of a prior are enough to tell its spread
 
 
 def weight_reach(network: nn.Module) -> dict[str, float]:
-    """By the network alone: ``1 / sqrt(fan-in)`` of every parameter; a bias has that of its layer's weight."""
+    """The reach that follows from the network alone, ``1 / sqrt(fan-in)``. A bias has that of its layer's weight."""
     found: dict[str, float] = {}
     for path, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
@@ -47,7 +48,7 @@ def weight_reach(network: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def site_reach(sample: Callable[[], Any], network: nn.Module) -> dict[str, float]:
-    """The reach of every site, of hyperpriors too, in unconstrained space.
+    """The reach of every site, hyperpriors included, in unconstrained space.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ def site_reach(sample: Callable[[], Any], network: nn.Module) -> dict[str, float
     Returns
     -------
     dict from site to float
-        The spread of a prior is 1.48 times the median distance of two draws, over the square root of 2: the standard
-        deviation of a normal prior, and a number for a prior that has none (Cauchy).
+        The spread of a prior is 1.48 times the median distance of two draws, divided by the square root of 2. For a
+        normal prior this is the standard deviation. It also exists for priors that have none (Cauchy).
     """
     own = weight_reach(network)
     devices = {value.device for value in network.parameters() if value.device.type == "cuda"}
@@ -70,14 +71,14 @@ def site_reach(sample: Callable[[], Any], network: nn.Module) -> dict[str, float
 def parameter_groups(
     parameters: Mapping[str, Tensor], reach: Mapping[str, float], lr: float | None
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser: those of one rate together.
+    """Parameter groups for an optimiser: parameters of the same rate form a group.
 
     Parameters
     ----------
     parameters, reach
-        By the same names.
+        Both by the same names.
     lr
-        The rate of all; None: `SHARE` of each one's reach.
+        The rate of all parameters. None: `SHARE` of the reach of each.
     """
     groups: dict[float, dict[str, Any]] = {}
     for name, value in parameters.items():

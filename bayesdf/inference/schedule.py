@@ -2,19 +2,19 @@
 
 The rate rises, stays, and falls to zero along a cosine (Hägele et al., "Scaling Laws and Compute-Optimal Training
 Beyond Fixed Training Durations", 2024). While the rate stays, the objective of a search that has arrived has no slope.
-A falling rate would make a slope of its own. The slope is measured over the second half of the part in which the rate
+A falling rate would itself cause a slope. The slope is measured over the second half of the part in which the rate
 stays, in nats, against its noise:
 
-    gain = slope · reach of the search,    error = standard error of the gain,
+    gain = slope · reach of the search,    error = standard error of the gain.
 
-where the search reaches as far as the measured part, or as `CROSSINGS` times the reach of a parameter at this rate (see
-`bayesdf.inference.rates`), whichever is more: at a tiny rate anything is flat. The objective is flat when ``gain + 2
-error`` is at most
+The reach of the search is the length of the measured part, or `CROSSINGS` times the steps in which a parameter crosses
+its reach at this rate (see `bayesdf.inference.rates`), whichever is more. Without the second, anything would be flat at
+a tiny rate. The objective is flat when ``gain + 2 error`` is at most
 
     limit = max(LEAST, SHARE_OF_IMAGE · images)  nats.
 
-By Pinsker's inequality a gain of a hundredth of a nat an image goes with a mean change of probability of at most 0.07,
-where the gain is a divergence of predictions, as it is near the optimum of a convex problem. Of networks it is a guide.
+If the gain is a divergence of predictions, a gain of a hundredth of a nat an image means a mean change of probability
+of at most 0.07, by Pinsker's inequality. This is so near the optimum of a convex problem. For networks it is a guide.
 """
 
 import math
@@ -24,35 +24,35 @@ from typing import Any
 import numpy as np
 
 WARM = 0.05
-"""Share of the steps in which the rate rises, and most steps of it."""
+"""The share of the steps in which the rate rises, and the maximum of such steps."""
 WARM_STEPS = 100
 FALL = 0.3
-"""Share of the steps in which the rate falls."""
+"""The share of the steps in which the rate falls."""
 BUDGET_EPOCHS, BUDGET_STEPS = 10, 6_000
-"""Without a number of epochs: the larger one of these is the most that a search takes."""
+"""Without a number of epochs, a search takes at most the larger one of these."""
 LEAST_STEPS = 300
-"""Before the objective can be called flat."""
+"""The objective cannot be called flat before this step."""
 BLOCKS = 10
 CROSSINGS = 5.0
 LEAST, SHARE_OF_IMAGE = 0.5, 0.01
-_AGAIN = 1.15  # the next look for flatness is when so many times as many steps are made
+_AGAIN = 1.15  # flatness is checked again after this many times as many steps
 
 
 @dataclass(frozen=True)
 class Slope:
-    """What the objective would still gain, in nats, as far as can be told.
+    """An estimate of what the objective would still gain, in nats.
 
     Attributes
     ----------
     gain, error
-        See the formula above; NaN where there were too few steps to measure them.
+        See the formula above. NaN if there were too few steps to measure them.
     limit
-        What counts as flat.
+        The limit below which the objective counts as flat.
     steps
-        Of the search in all.
+        The steps of the whole search.
     end_gain, end_error
-        The fall over the last tenth of the steps, where the rate is near zero: what is left there, the rate could not
-        settle.
+        The fall over the last tenth of the steps, where the rate is near zero, and its error. What is left there, the
+        fall of the rate could not remove.
     """
 
     gain: float
@@ -64,7 +64,7 @@ class Slope:
 
     @property
     def flat(self) -> bool:
-        """Whether what is left is shown to be little, and the objective does not rise; false for NaN."""
+        """Whether the remaining gain is shown to be small, and the objective does not rise. False for NaN."""
         return self.most <= self.limit and not self.rises
 
     @property
@@ -74,12 +74,12 @@ class Slope:
 
     @property
     def most(self) -> float:
-        """The most nats that may be left, as far as noise lets tell."""
+        """The largest gain, in nats, that is compatible with the noise."""
         return self.gain + 2 * self.error
 
     @property
     def settled(self) -> bool:
-        """Whether the objective had stopped to fall when the rate had."""
+        """Whether the objective had stopped falling when the rate reached zero."""
         return not self.end_gain - 2 * self.end_error > self.limit
 
 
@@ -89,15 +89,15 @@ class Schedule:
     Parameters
     ----------
     epochs
-        None: until the objective is flat, within the budget.
+        None: as many as it takes until the objective is flat, within the budget.
     batches
-        Steps of an epoch.
+        The number of steps in an epoch.
     images
-        N, by which a loss per image becomes nats.
+        The number of images N. A loss per image times N is in nats.
     crossing
-        Steps in which a parameter crosses its reach at the full rate.
+        The number of steps in which a parameter crosses its reach at the full rate.
     free
-        Steps before which the objective is another one (while the KL is annealed), given the most steps there may be.
+        The number of first steps in which the objective still changes (while the KL is annealed).
     """
 
     def __init__(self, epochs: int | None, batches: int, images: int, crossing: float = 0.0, free: int = 0) -> None:
@@ -111,11 +111,11 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """Steps, the most there may be while that is open."""
+        """The number of steps. While it is open, the maximum."""
         return self.epochs * self.batches
 
     def share(self, step: int) -> float:
-        """Of the full rate, at a step."""
+        """The share of the full rate at a step."""
         if step < self.warm:
             return (step + 1) / self.warm
         if step < self.fall:
@@ -123,7 +123,7 @@ class Schedule:
         return 0.5 * (1 + math.cos(math.pi * (step - self.fall + 1) / (self.total - self.fall + 1)))
 
     def end_of_epoch(self, losses: list[float]) -> None:
-        """Let the rate fall from here on where the objective is flat. Called with the losses of all steps so far."""
+        """Let the rate fall from here on if the objective is flat. Takes the losses of all steps so far."""
         step = len(losses)
         if not self.open or step < self.look or step >= self.fall:
             return
@@ -134,7 +134,7 @@ class Schedule:
             self.epochs = math.ceil(step / (1 - FALL) / self.batches)
 
     def slope(self, losses: list[float], end: int | None = None) -> Slope:
-        """The slope of the objective before the rate fell, over the second half of these steps."""
+        """The slope of the objective over the second half of the steps before the rate fell."""
         end = min(self.fall, len(losses)) if end is None else end
         begin = max(self.warm, min(self.free, end))
         begin += (end - begin) // 2
@@ -147,7 +147,7 @@ class Schedule:
         return Slope(gain * further, error * further, limit, len(losses), *last)
 
     def _gain(self, losses: list[float], begin: int, end: int) -> tuple[float, float]:
-        """How far a line through the losses falls between two steps, in nats, and its standard error."""
+        """The fall of a line through the losses between two steps, in nats, and its standard error."""
         begin = min(end, math.ceil(begin / self.batches) * self.batches) if end - begin > self.batches else begin
         whole = (end - begin) // self.batches
         values = np.array(losses[begin:end], dtype=np.float64)
@@ -163,15 +163,15 @@ class Schedule:
         return -slope, math.sqrt(float(rest @ rest) / (BLOCKS - 2) / float(time @ time))
 
     def state_dict(self) -> dict[str, Any]:
-        """What `end_of_epoch` has decided, for a checkpoint."""
+        """The decisions of `end_of_epoch`, for a checkpoint."""
         return {name: getattr(self, name) for name in ("epochs", "open", "fall", "look")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
 
 def budget(batches: int) -> int:
-    """Epochs that a search takes at most, where it ends by itself."""
+    """The most epochs that a search takes, if it ends by itself."""
     return max(BUDGET_EPOCHS, math.ceil(BUDGET_STEPS / batches))

@@ -1,4 +1,4 @@
-"""The settings that every method has."""
+"""The settings that every method has, and their checks."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Settings of the loop, which every method has; the methods' classes extend it with their own.
+    """Settings of the training loop. Every method has them, and adds its own in a subclass.
 
     Parameters
     ----------
@@ -27,16 +27,17 @@ class Training:
         Passes over the training images. Default: until the objective is flat, and at most ten passes or 6,000 steps,
         whichever is more (see `bayesdf.inference.schedule`).
     lr : float, optional
-        Highest learning rate of Adam; it rises over the first twentieth of the steps, stays, and falls to zero along a
-        cosine over the last 30 %. Default: for each parameter a fiftieth of how far it may have to go (see
+        Highest learning rate of Adam. The rate rises over the first twentieth of the steps, stays, and falls to zero
+        along a cosine over the last 30 %. Default: for each parameter a fiftieth of how far it may have to go (see
         `bayesdf.inference.rates`).
     batch_size : int
-        Images a step; batches of an epoch differ by one image at most.
+        Images in a step. Batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"
-        What happens to weights without a prior. None: all are trained, together with the sites. ``prefix``: those
-        before the first random operation stay as they are, and where nothing is augmented (or `views` are kept) they
-        run only once (a view); those after are trained; batch normalisation keeps its running statistics everywhere, so
-        that the loss is of the function that predicts. ``all``: only the sites are trained.
+        What happens to weights without a prior. None: all are trained, together with the sites. ``prefix``: weights
+        before the first random operation stay as they are, and the others are trained. The frozen part runs once, or
+        once for each of the `views`, unless images are augmented anew in every epoch. Batch normalisation keeps its
+        running statistics everywhere, so that the loss is of the function that predicts. ``all``: only the sites are
+        trained.
     class_balanced : bool
         Raise each image's likelihood to the power ``N / (K n_class)``. The powers average 1, so the data weighs
         against the prior as before.
@@ -44,17 +45,19 @@ class Training:
         ``(images, torch.Generator) -> images`` on each batch of (B, 3, H, W), on the CPU.
     views : int, optional
         With `augment` and `freeze`: how many versions of each training image there are. Their features are computed
-        once and kept, in memory or, beyond a gigabyte, in a temporary file, and epochs take turns with them. Default:
-        every epoch sees new versions.
+        once. They are kept in memory or, beyond a gigabyte, in a temporary file. Epochs take turns with the versions.
+        Default: every epoch sees new versions.
     patience : int, optional
-        Stop after so many epochs without a lower validation NLL. With validation data the best epoch is restored in
+        Stop after this many epochs without a lower validation NLL. With validation data the best epoch is restored in
         any case.
     seed, device, progress
-        Seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; a bar.
+        The seed of everything random (the caller's generators are left alone); ``auto``, ``cpu`` or ``cuda``; whether
+        to show a progress bar.
     checkpoint : path, optional
-        File in which every finished epoch is noted (methods of several phases write others beside it). The same call
-        goes on from it, to the same posterior as if it had never been stopped; when all is done, the same call returns
-        at once. `forget` deletes it, when the posterior is saved.
+        File to which the state is written after every epoch. Methods of several phases write more files beside it. If
+        the fit is stopped, the same call continues from the file, and the posterior is the same as without the stop.
+        After the fit is finished, the same call returns at once. `forget` deletes the files, when the posterior is
+        saved.
     """
 
     epochs: int | None = None
@@ -94,7 +97,7 @@ class Training:
             raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0")
 
     def forget(self) -> None:
-        """Delete what `checkpoint` noted."""
+        """Delete the files of `checkpoint`."""
         if self.checkpoint is not None:
             path = Path(self.checkpoint)
             path.unlink(missing_ok=True)
@@ -103,7 +106,7 @@ class Training:
                     phase.unlink()
 
     def settings(self) -> dict[str, Any]:
-        """All settings that the result depends on, as JSON knows them; functions and classes by name."""
+        """All settings that the result depends on, as JSON values. Functions and classes are given by name."""
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "checkpoint"}
         return {name: value if _is_json(value) else name_of(value) for name, value in values.items()}
 
@@ -113,6 +116,7 @@ def _is_json(value: Any) -> bool:
 
 
 def name_of(value: Any) -> str:
+    """The name of a function or class, with its options where it is a ``functools.partial``."""
     if isinstance(value, partial):
         options = ", ".join(f"{name}={option!r}" for name, option in value.keywords.items())
         return f"{name_of(value.func)}({options})"

@@ -1,6 +1,6 @@
 """Stochastic gradient MCMC: draws of the posterior from mini-batches, by steps with noise of the right size.
 
-In coordinates u in which the posterior is about as wide in every direction, ``z = ẑ + L u / sqrt(κ)`` for the
+In coordinates u in which the posterior is about equally wide in every direction, ``z = ẑ + L u / sqrt(κ)`` for the
 unconstrained numbers z of all sites, with the potential ``U = -log p(labels, z | images)`` of the full data set, steps
 h and standard normal noise ξ:
 
@@ -16,23 +16,23 @@ u and gradients are of all images, the variance of the draws is
     sgld     1/λ · 1 / (1 - h² λ / 4): too wide, 7 % in the narrowest direction at h = 0.5
     sghmc    1/λ, exactly, while h sqrt(λ) < 2; elsewhere the error falls with h²
 
-L is fixed, and of Fisher's information at the maximum a posteriori ẑ (see `bayesdf.inference.whitening`): of all its
-entries where there are few numbers, else diagonal. κ is the largest curvature that is left, so that the narrowest
-direction has λ = 1 and h is a fraction of its standard deviation. Because L never changes, the draws are of the
-posterior as h goes to 0, whatever L is.
+L is fixed. It comes from the Fisher information at the maximum a posteriori ẑ (see `bayesdf.inference.whitening`): all
+entries for few numbers, else the diagonal. κ is the largest remaining curvature, so that the narrowest direction has
+λ = 1, and h is a fraction of its standard deviation. Because L never changes, the draws are of the posterior as h goes
+to 0, whatever L is.
 
-Of batches, ∇U is estimated with a control variate (Baker, Fearnhead, Fox and Nemeth, "Control Variates for Stochastic
+On batches, ∇U is estimated with a control variate (Baker, Fearnhead, Fox and Nemeth, "Control Variates for Stochastic
 Gradient MCMC", 2019),
 
-    ∇U(z) ≈ ∇U_batch(z) - ∇U_batch(ẑ) + mean over all batches so far of ∇U_batch(ẑ),
+    ∇U(z) ≈ ∇U_batch(z) - ∇U_batch(ẑ) + mean over all batches so far of ∇U_batch(ẑ).
 
-without which its noise, N / batch_size times the information, would make draws too wide by far. What noise remains is
-not taken off the noise added: it makes draws wider, by a share that falls with h.
+Without it the noise of the gradient, N / batch_size times the information, would make draws far too wide. The remaining
+noise is not subtracted from the added noise. It makes draws wider, by a share that falls with h.
 
 The step is cyclical (Zhang et al., "Cyclical Stochastic Gradient MCMC for Bayesian Deep Learning", 2020, equation 1):
 at step k of the K of a cycle ``h² = step_size² (1 + cos(π k / K)) / 2``. The first part of a cycle is burn-in, in which
-long steps look for other places; from the rest draws are taken at equal distances of the sum of h², which is what
-equation 11 of Welling and Teh, the mean weighted by step sizes, amounts to.
+long steps look for other modes. From the rest draws are taken at equal distances of the sum of h². This amounts to the
+mean weighted by step sizes, equation 11 of Welling and Teh.
 """
 
 import math
@@ -67,41 +67,42 @@ from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
 CURVATURE_IMAGES = 512
-"""So many training images stand for all where the largest curvature is looked for."""
+"""The number of training images on which the largest curvature is computed."""
 POWER_STEPS = 30
 STEPS, LEAST_EPOCHS = 4_000, 10
-"""Of a chain that is not told how long it is."""
+"""The default length of a chain: this many steps, and at least this many epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGMCMC(Training):
     """Stochastic gradient MCMC over any number of sites.
 
-    Weights without a prior are found by maximum a posteriori, together with the start, and then stay, as do the
+    Weights without a prior are found by maximum a posteriori, together with the start. Then they stay fixed, as do the
     statistics of batch normalisation.
 
     Parameters
     ----------
     dynamics : "sghmc" or "sgld"
-        With momentum, or without; see the formulas of this module.
+        With or without momentum. See the formulas of this module.
     chains : int
-        Each starts at the maximum a posteriori with other random numbers.
+        Each chain starts at the maximum a posteriori, with its own random numbers.
     sampling_epochs : int, optional
         Passes of each chain over the training images. Default: 4,000 steps, and at least ten passes.
     cycles : int
-        How often the step size falls from `step_size` to 0 in a chain.
+        How many times the step size falls from `step_size` to 0 in a chain.
     burn_in : float
-        Share of each cycle whose steps are forgotten, at least 0 and below 1.
+        Share of each cycle whose steps are discarded, at least 0 and below 1.
     step_size : float
-        h at the top of a cycle, in standard deviations of the narrowest direction; above 0 and below 2, beyond which
-        no step is stable.
+        h at the start of a cycle, in standard deviations of the narrowest direction. It is above 0 and below 2, beyond
+        which no step is stable.
     friction : float
-        γ of ``sghmc``, above 0. Small friction travels far in directions that are wide.
+        γ of ``sghmc``, above 0. With small friction a chain travels far in wide directions.
     stored_draws : int
-        Draws kept, of all chains together; each takes as much memory as the sites.
+        The number of draws stored, of all chains together. Each takes as much memory as the sites.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; `epochs`, `lr`, `freeze` and `patience` are of the maximum a
-        posteriori. With 0 epochs that is where the network is. While sampling, everything but the sites is frozen.
+        As for `bayesdf.inference.settings.Training`; `epochs`, `lr`, `freeze` and `patience` are for the maximum
+        a posteriori. With 0 epochs the network itself is taken for it. While sampling, everything but the sites is
+        frozen.
 
     Examples
     --------
@@ -175,7 +176,7 @@ class SGMCMC(Training):
                 return root_attrs(self, detector, train, clock())
 
             def posterior(count: int) -> Posterior:
-                """Of so many draws of each chain."""
+                """The posterior of the first `count` draws of each chain."""
                 sampler = StoredSampler(
                     {name: torch.stack([chain.draws[name][:count] for chain in chains]) for name in point.z}
                 )
@@ -186,7 +187,7 @@ class SGMCMC(Training):
                 return Posterior(problem.network, sampler, stats, attrs())
 
             def last_good(history: History) -> Posterior:
-                """Of the chains that were finished, else of what the first one gathered, else the maximum."""
+                """The posterior of the finished chains, else of the first chain's draws so far, else the maximum."""
                 found = len(stored_steps)
                 if len(chains) > 1:
                     chains.pop()
@@ -200,7 +201,7 @@ class SGMCMC(Training):
                 space = _space(joint, problem, point)
                 for number in range(self.chains):
                     torch.manual_seed(chain_seed(self.seed, number))
-                    # In the loop only the sites move, and nothing else may: everything else is as if frozen.
+                    # In the loop only the sites may move: everything else is treated as frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
                     minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
@@ -211,7 +212,7 @@ class SGMCMC(Training):
 
 
 def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Tensor]) -> Verdict:
-    """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
+    """The verdict on the chains, on their scales, and on the search if it has found weights that stay fixed."""
     advice = "raise sampling_epochs or chains, or take NUTS where there are few numbers"
     found = judge_chains({name: value.numpy() for name, value in draws.items()}, advice)
     found = judge_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
@@ -221,7 +222,7 @@ def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Ten
 
 
 class _Chain(Objective):
-    """The negative log density of z an image, with the slope at the anchor ẑ as control variate, and draws of z."""
+    """The negative log density of z per image, with the slope at the anchor ẑ as control variate, and draws of z."""
 
     def __init__(self, joint: Joint, problem: Problem, space: Whitening, settings: SGMCMC, steps: np.ndarray) -> None:
         self.joint, self.problem, self.space, self.settings, self.steps = joint, problem, space, settings, steps
@@ -280,7 +281,7 @@ class _Chain(Objective):
         return -self.joint.log_density(self.space.sites(u), *self.batch, jacobian=True) / self.problem.size
 
     def _controlled(self) -> Tensor:
-        """The loss at u, less what the batch is known to have more than all batches have."""
+        """The loss at u, minus the excess of this batch over all batches."""
         if not self.varied:
             return self._loss(self.u)
         level, slope = self.excess
@@ -288,12 +289,12 @@ class _Chain(Objective):
 
 
 class Langevin(Optimizer):
-    """Steps of ``sghmc``, or of ``sgld`` where there is no friction; `lr` is h, the noise is from torch's global state.
+    """Steps of ``sghmc``, or of ``sgld`` without friction. `lr` is h. The noise is from torch's global state.
 
     Parameters
     ----------
     size : int
-        N: the loss is an image's share of the potential.
+        N. The loss is the potential divided by N.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, size: int, friction: float | None) -> None:
@@ -320,7 +321,7 @@ class Langevin(Optimizer):
 
 
 def _space(joint: Joint, problem: Problem, point: Point) -> Whitening:
-    """Coordinates whose narrowest direction is 1 wide."""
+    """Coordinates whose narrowest direction has width 1."""
     centre = whitening.flatten(point.z)
     prior = whitening.prior_information(joint, problem, centre)
     images = whitening.image_information(joint, problem, centre)
@@ -333,7 +334,7 @@ def _space(joint: Joint, problem: Problem, point: Point) -> Whitening:
 
 
 def _largest_curvature(joint: Joint, problem: Problem, space: Whitening) -> float:
-    """Of the potential at the centre in coordinates u, by power iteration on some images."""
+    """The largest curvature of the potential at the centre in coordinates u, by power iteration on some images."""
     inputs, labels = next(
         whitening.features(problem, CURVATURE_IMAGES, torch.randperm(problem.size)[:CURVATURE_IMAGES])
     )
@@ -347,7 +348,7 @@ def _largest_curvature(joint: Joint, problem: Problem, space: Whitening) -> floa
 
 
 def _epochs(settings: SGMCMC, problem: Problem) -> int:
-    """Passes of a chain."""
+    """The number of passes of a chain over the images."""
     if settings.sampling_epochs is not None:
         return settings.sampling_epochs
     return max(LEAST_EPOCHS, math.ceil(STEPS / math.ceil(problem.size / settings.batch_size)))

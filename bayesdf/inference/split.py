@@ -1,7 +1,7 @@
 """Prefix and suffix: the part of a network that is the same in every draw, and the part that is not.
 
-S draws cost one run of the prefix and S of the suffix. The network is traced once by ``torch.fx``; an operation
-belongs to the suffix when it uses a random tensor or the result of an operation that does.
+S draws cost one run of the prefix and S runs of the suffix. ``torch.fx`` traces the network once. An operation belongs
+to the suffix if it uses a random tensor, or the result of an operation of the suffix.
 """
 
 import copy
@@ -24,16 +24,16 @@ _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 @dataclass(frozen=True)
 class Split:
-    """``network(images) == suffix(*prefix(images))``; both share the modules of that network.
+    """``network(images) == suffix(*prefix(images))``. Both share the modules of the network.
 
     Attributes
     ----------
     prefix : nn.Module
-        Images (B, 3, H, W) to a tuple of features.
+        Maps images (B, 3, H, W) to a tuple of features.
     suffix : nn.Module
-        Those features to logits (B, C). Its parameters and buffers have the names they have in the network.
+        Maps those features to logits (B, C). Its parameters and buffers have the names they have in the network.
     obstacle : str or None
-        Why the network could not be split: the prefix then passes the images on, and the suffix is the network.
+        Why the network could not be split. The prefix then passes the images on, and the suffix is the network.
     """
 
     prefix: nn.Module
@@ -53,8 +53,8 @@ class Split:
 def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
     """Split a network before the first operation that uses one of the named tensors.
 
-    The result is checked on the images against the network itself. A network that cannot be traced, or that does
-    something tracing cannot see, is not split (the result's `obstacle` says why): the same numbers, later.
+    The result is checked against the network itself on the images. A network that cannot be traced, or that does
+    something that tracing cannot see, is not split, and `obstacle` says why. The numbers are then the same, but slower.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def split(network: nn.Module, names: Iterable[str], images: Tensor) -> Split:
 
 
 def depends_on_mode(network: nn.Module) -> bool:
-    """Whether the forward of a network that can be traced is another one in training mode, but for its modules' own."""
+    """Whether the forward of a traceable network itself differs in training mode, apart from that of its modules."""
     with evaluating(network):
         forms = []
         for mode in (False, True):
@@ -96,8 +96,8 @@ class PassOn(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        # Norms stay modules although timm builds them of parts, linear layers although dropout may sit in one, and so
-        # do all modules without parts: their training mode is then read when they run, not when they are traced.
+        # Norms stay modules although timm builds them of parts, and linear layers although dropout may sit in one. So
+        # do all modules without parts. Their training mode is then read when they run, not when they are traced.
         one = isinstance(module, nn.modules.batchnorm._NormBase | nn.Linear)
         return one or super().is_leaf_module(module, path) or not any(True for _ in module.children())
 

@@ -4,9 +4,9 @@ Maximises the evidence lower bound over the parameters of a guide q, and over th
 
     ELBO = E_q[log p(labels | images, w)] - T KL(q(w) || p(w)),
 
-on mini-batches whose likelihood is scaled to the whole data set (Hoffman et al., "Stochastic Variational Inference",
-2013; for networks Blundell et al., "Weight Uncertainty in Neural Networks", 2015, equation 1). The hierarchy of a
-prior is part of w.
+on mini-batches, whose likelihood is scaled to the whole data set (Hoffman et al., "Stochastic Variational Inference",
+2013; for networks Blundell et al., "Weight Uncertainty in Neural Networks", 2015, equation 1). Hyperpriors are part of
+w.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -50,38 +50,39 @@ class SVI(Training):
     Parameters
     ----------
     guide : str or guide
-        ``normal``: independent normals (mean field), with the KL in closed form where there is one. ``lowrank``: one
-        normal over all sites with a covariance of rank `rank` plus a diagonal. ``full``: one with any covariance, for
-        up to five thousand numbers. ``matrix``: independent sites, each with covariances along the rows and the
-        columns of its weight matrix. Or any guide of Pyro: a class of automatic guides
-        (``pyro.infer.autoguide.AutoIAFNormal``, or
-        ``functools.partial(AutoIAFNormal, hidden_dim=[64])``), or a function of ``(images, labels)`` that samples
-        every site; its posterior is then a store of `stored_draws` draws.
+        ``normal``: independent normals (mean field), with the KL in closed form if there is one. ``lowrank``: one
+        normal over all sites with a covariance of rank `rank` plus a diagonal. ``full``: one normal with any
+        covariance, for up to five thousand numbers. ``matrix``: independent sites, each with covariances along the rows
+        and the columns of its weight matrix. Or any guide of Pyro: a class of automatic guides
+        (``pyro.infer.autoguide.AutoIAFNormal``, or ``functools.partial(AutoIAFNormal, hidden_dim=[64])``), or a
+        function of ``(images, labels)`` that samples every site. The posterior then stores `stored_draws` draws.
     estimator : "plain", "local" or "flipout"
-        With guide ``normal``, how the likelihood's expectation is estimated: by one draw of the weights a batch, or
-        with noise of each image's own behind linear and convolutional layers, by local reparameterisation or flipout
-        (see `bayesdf.inference.estimators`). The optimum is the same, the gradients are less noisy.
+        With guide ``normal``: how the expectation of the likelihood is estimated. ``plain``: by one draw of the weights
+        for each batch. ``local`` and ``flipout``: with independent noise for each image behind linear and convolutional
+        layers, by local reparameterisation or flipout (see `bayesdf.inference.estimators`). The optimum is the same,
+        and the gradients are less noisy.
     scale_lr : float, optional
-        Learning rate of all that is not a location (scales in logarithms, factors of covariances, hyperpriors), which
-        has further to go; default ``10 lr``, or 0.05 where `lr` is not given.
+        Learning rate of all that is not a location (logarithms of scales, factors of covariances, hyperpriors), which
+        has further to go. Default: ``10 lr``, or 0.05 if `lr` is not given.
     init_scale : float
-        Where the guide's scales start, relative to the root mean square of each site's start (at least 0.01).
+        The start of the guide's scales, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.
     moped : float, optional
-        Start the scales at this share of each weight's size (at least 0.01) instead: with locations at the weights of a
-        trained network the start of MOPED (Krishnan, Subedar and Tickoo, 2020; they use 0.1), to which
-        `bayesdf.models.priors.moped` is the prior.
+        Start the scales at this share of each weight's size (at least 0.01) instead. In a trained network this is the
+        start of MOPED (Krishnan, Subedar and Tickoo, 2020, who use 0.1). `bayesdf.models.priors.moped` is the prior
+        that goes with it.
     kl_annealing : float
-        Share of the steps, 0 to 1, in which the weight of the KL rises from nothing to T (Bowman et al., "Generating
-        Sentences from a Continuous Space", 2016). ``elbo`` is that of the weight of its step.
+        Share of the steps, 0 to 1, in which the weight of the KL rises from 0 to T (Bowman et al., "Generating
+        Sentences from a Continuous Space", 2016). ``elbo`` is computed with the weight of its step.
     temperature : float
-        T above; 1 is Bayes, below 1 a "cold" posterior (Wenzel et al., 2020).
+        T above. 1 is Bayes; below 1 the posterior is "cold" (Wenzel et al., 2020).
     rank : int
-        Of ``lowrank``.
+        The rank of ``lowrank``.
     stored_draws : int
-        Draws kept of a Pyro guide.
+        The number of draws stored of a Pyro guide.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; `lr` is of the guide's locations and of the point estimates.
+        As for `bayesdf.inference.settings.Training`; `lr` is the rate of the guide's locations and of
+        the point estimates.
 
     Examples
     --------
@@ -211,7 +212,7 @@ class _Objective(Objective):
         trained = self.problem.trained_parameters(exclude=self.network_sites)
         slow = {name: value for name, value in self.own.items() if not self.guide.has_scale_rate(name)}
         scales = [value for name, value in self.own.items() if self.guide.has_scale_rate(name)]
-        # What belongs to no single site moves as the site does that has the shortest way to go.
+        # Parameters of no single site move as the site with the shortest way to go.
         least = min(self.reach.values())
         reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
         return [
@@ -223,7 +224,7 @@ class _Objective(Objective):
         return self.guide.draw()
 
     def verdict(self, history: History) -> Verdict:
-        """Of the search, of scales in a hierarchy, and of the guide against the joint density of a small model."""
+        """The verdict on the search, on scales in a hierarchy and, for a small model, on the guide."""
         found = judge_search(history, "negative ELBO")
         try:
             joint = Joint(self.detector, self.problem)

@@ -1,12 +1,12 @@
-"""SWAG: a normal fitted to where stochastic gradient descent wanders around the maximum.
+"""SWAG: a normal fitted to the path of stochastic gradient descent around the maximum.
 
-Averages over T snapshots of the weights w, taken while SGD runs on at a constant rate, give
+Averages over T snapshots of the weights w, taken while SGD continues at a constant rate, give
 
     q(w) = N(w̄, ½ diag(mean(w²) - w̄²) + D Dᵀ / (2 (K - 1)))
 
-whose K columns D are the last K snapshots, each less the mean of those up to it (Maddox et al., "A Simple Baseline for
-Bayesian Uncertainty in Deep Learning", 2019, equation 1). Weights without a prior end at their average (SWA, Izmailov
-et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018).
+where the K columns of D are the last K snapshots, each minus the mean of all up to it (Maddox et al., "A Simple
+Baseline for Bayesian Uncertainty in Deep Learning", 2019, equation 1). Weights without a prior end at their average
+(SWA, Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018).
 """
 
 import math
@@ -57,31 +57,30 @@ class SWAG(Training):
 
         A Σ + Σ A = ε / ((1 - μ) S) C,
 
-    so the spread is proportional to the rate. It is not the posterior's: where the model is true (C = A) it is the same
-    in every direction, where the posterior's is ``A⁻¹ / N``; and where training images are fitted perfectly their
-    gradients agree and nothing spreads, however little the images say. Batches that go through all images before one
-    comes again, as here, make it narrower; directions so flat that `collect_epochs` do not cross them have not spread
-    yet.
+    so the spread is proportional to the rate. It is not the spread of the posterior. If the model is true (C = A), it
+    is the same in every direction, while that of the posterior is ``A⁻¹ / N``. If training images are fitted perfectly,
+    their gradients agree and nothing spreads, however little the images say. Here each epoch sees every image once,
+    which makes the spread narrower. Directions so flat that `collect_epochs` do not cross them have not spread yet.
 
     Parameters
     ----------
     collect_epochs : int, optional
-        Passes over the training images, after the search of the maximum, in which snapshots are taken. Default: ten
-        passes, and at least ten steps a snapshot.
+        Passes over the training images, after the search for the maximum, in which snapshots are taken. Default: ten
+        passes, and at least ten steps for each snapshot.
     swag_lr : float
-        Rate of these passes as a share, above 0 and below 1, of the largest at which no batch makes SGD unstable, ``2
-        (1 + μ) / λ`` with λ the largest curvature of the loss of a batch at the maximum: a number without a unit, so
-        that it means the same for every prior, network and size of data. The momentum is the paper's, 0.9. Weights
-        without a prior that are trained have a λ of their own, and the two rates are then half as large, with which
-        they are stable together: how stiff those weights are does not decide how far the sites spread.
+        Rate of these passes as a share, above 0 and below 1, of the largest rate at which no batch makes SGD unstable.
+        That is ``2 (1 + μ) / λ`` with λ the largest curvature of the loss of a batch at the maximum. The share has no
+        unit, so that it means the same for every prior, network and size of data. The momentum μ is 0.9, as in the
+        paper. Trained weights without a prior have their own λ. The two rates are then half as large, so that both
+        together are stable. The curvature of those weights so has no influence on the spread of the sites.
     snapshots : int
-        How many, spread evenly over these passes.
+        The number of snapshots, spread evenly over these passes.
     rank : int
         K above, at least 2.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        Where a batch would hold all images it holds a quarter of them. Else
-        as for `bayesdf.inference.settings.Training`, for the search of the maximum; all but `epochs`, `lr` and
-        `patience` hold for the collection too. It writes a checkpoint of its own.
+        As for `bayesdf.inference.settings.Training`, for the search for the maximum. If a batch would hold all images,
+        it holds a quarter of them. All but `epochs`, `lr` and `patience` hold for the collection too, which has its own
+        checkpoint.
 
     Examples
     --------
@@ -105,18 +104,18 @@ class SWAG(Training):
             )
 
     def fit(self, detector: Detector, train: Dataset[Any], validation: Dataset[Any] | None = None) -> Posterior:
-        """Find the maximum, then collect.
+        """Find the maximum, then collect snapshots.
 
         Returns
         -------
         Posterior
-            With ``loss`` (step), the negative log density an image, ``collect_loss`` (collect_step) and ``rate``, that
-            of SGD for the sites, in ``sample_stats``.
+            ``sample_stats`` has ``loss`` (step), the negative log density per image, ``collect_loss`` (collect_step)
+            and ``rate``, the rate of SGD for the sites.
 
         Raises
         ------
         BayesdfError
-            There are fewer steps than snapshots; and as `bayesdf.SVI.fit`.
+            There are fewer steps than snapshots. Also as `bayesdf.SVI.fit`.
         """
         clock = Clock()
         problem = prepare(detector, self, train, validation)
@@ -162,7 +161,7 @@ class SWAG(Training):
 
 
 def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSampler) -> Verdict:
-    """Of the search, and of the spread: SGD's is not the posterior's, and k̂ tells how far from it."""
+    """The verdict on the search and on the spread. k̂ says how far the spread of SGD is from the posterior's."""
     data = psis.data_if_small(joint, problem) if set(joint.support.values()) == {"real"} else None
     if data is None:
         return search
@@ -179,7 +178,7 @@ def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSa
 
 
 class _Walk(Point):
-    """SGD at a constant rate, and the moments of where it has been."""
+    """SGD at a constant rate, and the moments of its path."""
 
     def __init__(self, joint: Joint, problem: Problem, settings: SWAG, start: dict[str, Tensor]) -> None:
         super().__init__(joint, problem, start)
@@ -241,10 +240,10 @@ class _Walk(Point):
 def _largest_curvature(problem: Problem, objective: Point, values: list[Tensor]) -> float:
     """The largest eigenvalue, in size, of the Hessian H of a batch's loss in some of the weights, over a few batches.
 
-    By the power method, which each batch begins where the last one ended. ``H d`` is a difference of two gradients,
-    since not all operations of networks have second derivatives in torch. It is taken over a distance at which the loss
-    changes by about 0.005 nats, whatever the unit of the weights: so far that the kinks of ReLU, where the gradient
-    jumps, average out.
+    It uses the power method. Each batch starts with the direction where the last one ended. ``H d`` is a difference of
+    two gradients, since not all operations of networks have second derivatives in torch. The distance is such that the
+    loss changes by about 0.005 nats, whatever the unit of the weights. Over this distance the kinks of ReLU, where the
+    gradient jumps, average out.
     """
     here = [value.detach().clone() for value in values]
     buffers = [value.clone() for value in problem.network.buffers()]

@@ -22,20 +22,20 @@ VALIDATION_DRAWS = 8
 
 
 def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None) -> History:
-    """Take a method's steps, epoch after epoch; the best validated epoch is restored.
+    """Minimise a method's objective. At the end the epoch with the lowest validation NLL is restored.
 
     Parameters
     ----------
     phase : int
-        Where a method calls this several times: which of them this is, for the checkpoint.
+        The number of this call, where a method calls this several times. Each phase has its own checkpoint.
     epochs
-        In place of those of the settings. Validation belongs to the settings' own.
+        Replaces the epochs of the settings. There is then no validation.
 
     Raises
     ------
     Diverged
-        With the network and the method's parameters as they were after the last good epoch. What
-        `end_of_step` has gathered since then stays.
+        The network and the method's parameters are then as they were after the last good epoch. What `end_of_step`
+        has collected since then stays.
     """
     settings, history = problem.settings, History()
     validated = problem.validation is not None and epochs is None
@@ -111,7 +111,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
 
 
 def _advice(problem: Problem, objective: Objective) -> str:
-    """What to do where a search did not arrive, that was not done yet."""
+    """What to do where a search did not arrive: something that was not tried yet."""
     settings, sites = problem.settings, set(objective.sites())
     if settings.epochs is not None or settings.lr is not None:
         return "leave epochs and lr out, or raise epochs"

@@ -1,7 +1,8 @@
-"""Is what a fit returns the posterior that was asked for, and how far can that be told?
+"""Is the result of a fit the posterior that was asked for, as far as can be checked?
 
-Every fit ends with a verdict: converged, or not, by how much, and what to do about it. It stands in the attributes of
-``sample_stats``, in the posterior's ``repr``, on the screen and in every report. What is judged depends on the method:
+Every fit ends with a verdict: converged or not, by how much, and what to do about it. The verdict is in the attributes
+of ``sample_stats``, in the posterior's ``repr``, on the screen and in every report. What is judged depends on the
+method:
 
 - a search (MAP, SVI, dropout, members, the start of samplers): what its objective would still gain, in nats
   (`bayesdf.inference.schedule`);
@@ -34,32 +35,32 @@ from bayesdf.inference.problem import Problem
 from bayesdf.models.modes import evaluating
 
 K_HAT = 0.7
-"""Above it, importance weights have no usable mean (Vehtari et al., "Pareto Smoothed Importance Sampling", 2024)."""
+"""Above it importance weights have no usable mean (Vehtari et al., "Pareto Smoothed Importance Sampling", 2024)."""
 R_HAT, ESS, E_BFMI = 1.05, 100, 0.2
-"""Chains are refused with a larger R-hat, or with fewer effective draws or less energy in any number."""
+"""Limits for chains: the largest R-hat, the fewest effective draws of any number, the lowest E-BFMI."""
 NUMBERS = 1_000
-"""So many numbers of all sites, spread evenly, are looked at where chains have more."""
+"""The most numbers of all sites that are checked. They are spread evenly."""
 GUESSED, GUESS_NATS = 128, 0.005
-"""Training images on which a fit is held against guessing, and the nats an image by which it must be better."""
+"""A fit is compared with guessing on this many training images, and must be better by this many nats an image."""
 BOUNDARY = 0.02
 """A scale whose draws nearly all lie below this quantile of its prior has run to its boundary."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a fit says of itself.
+    """Whether a fit has converged, and why.
 
     Attributes
     ----------
     converged : bool
     text : str
-        One line, without the word converged: what was seen, and what to do.
+        One line without the word converged: what was observed, and what to do.
     figures : dict from name to float
-        The numbers behind it.
+        The numbers behind the verdict.
     cautions : tuple of str
-        What a reader must know though the fit has converged.
+        What a reader must know even if the fit has converged.
     early : bool
-        It has not converged because validation images stopped it early, and for no other reason.
+        The fit has not converged only because validation images stopped it early.
     """
 
     converged: bool
@@ -73,7 +74,7 @@ class Verdict:
         return "; ".join((line, *(f"but {caution}" for caution in self.cautions)))
 
     def __and__(self, other: "Verdict") -> "Verdict":
-        """Both: converged where both are, the one that is not coming first."""
+        """Both verdicts: converged if both are. One that is not comes first."""
         first, second = (self, other) if other.converged or not self.converged else (other, self)
         converged = self.converged and other.converged
         early = not converged and all(part.early for part in (self, other) if not part.converged)
@@ -81,12 +82,12 @@ class Verdict:
         return Verdict(converged, f"{first.text}; {second.text}", figures, self.cautions + other.cautions, early)
 
     def with_caution(self, caution: str | None, **figures: float) -> "Verdict":
-        """With something more to say; None says nothing."""
+        """The verdict with one more caution. None adds no caution."""
         cautions = self.cautions + ((caution,) if caution else ())
         return replace(self, cautions=cautions, figures={**self.figures, **figures})
 
     def about(self, what: str) -> "Verdict":
-        """The same, said of a part of the fit."""
+        """The same verdict, about a part of the fit."""
         return replace(self, text=f"{what}: {self.text}")
 
     def add_to(self, stats: xr.Dataset) -> xr.Dataset:
@@ -97,9 +98,9 @@ class Verdict:
 
 
 def announce(method: str, stats: xr.Dataset, progress: bool) -> None:
-    """A verdict on the screen: a line where there is a progress bar, a warning where the fit is not to be trusted.
+    """Show a verdict: as a line where there is a progress bar, as a warning if the fit is not to be trusted.
 
-    To stop early is what validation images are given for, and no reason to warn.
+    An early stop is what validation images are for, and is no reason to warn.
     """
     line, attrs = f"{method}: {stats.attrs['verdict']}", stats.attrs
     if (not attrs["converged"] and "early_stop" not in attrs) or "guessing" in attrs:
@@ -109,7 +110,7 @@ def announce(method: str, stats: xr.Dataset, progress: bool) -> None:
 
 
 def judge_search(history: History, objective: str) -> Verdict:
-    """Of a search for the optimum of an objective, named as what falls: "negative ELBO"."""
+    """The verdict on a search for an optimum. `objective` names what falls, as in "negative ELBO"."""
     slope, kept = history.slope, history.kept_epoch
     if slope is None:
         return Verdict(False, "no step was taken: raise epochs above 0, or leave epochs out")
@@ -145,16 +146,16 @@ def judge_search(history: History, objective: str) -> Verdict:
 def judge_chains(
     draws: Mapping[str, NDArray[np.floating]], what_to_do: str, stats: Mapping[str, NDArray[Any]] | None = None
 ) -> Verdict:
-    """Of Markov chains.
+    """The verdict on Markov chains.
 
     Parameters
     ----------
     draws
-        Site to values (chain, draw, …), in the order in which they were made.
+        Site to values (chain, draw, …), in the order in which the draws were made.
     what_to_do
-        Where they have not converged.
+        The advice if the chains have not converged.
     stats
-        ``diverging`` and ``energy`` (chain, draw), where the sampler has them.
+        ``diverging`` and ``energy`` (chain, draw), if the sampler has them.
     """
     stats = stats or {}
     chains = np.concatenate([value.reshape(*value.shape[:2], -1) for value in draws.values()], -1)
@@ -191,7 +192,7 @@ def judge_chains(
 def chain_figures(chains: NDArray[np.floating]) -> tuple[dict[str, float], int]:
     """The worst R-hat, bulk and tail ESS of numbers (chain, draw, number), and how many numbers never moved.
 
-    One chain is compared with itself, half with half.
+    A single chain is split into two halves, which are compared.
     """
     import arviz  # half a second, which only chains need
 
@@ -219,7 +220,7 @@ def e_bfmi(energy: NDArray[np.floating]) -> float:
 
 
 def k_hat(log_weights: NDArray[np.floating]) -> float:
-    """Pareto k̂ of importance weights whose logarithms these are (draw,): smoothed by ArviZ."""
+    """Pareto k̂ of importance weights, given their logarithms (draw,), computed by ArviZ."""
     import arviz
 
     if not np.isfinite(log_weights).all():
@@ -228,7 +229,7 @@ def k_hat(log_weights: NDArray[np.floating]) -> float:
 
 
 def k_hat_caution(value: float) -> str | None:
-    """What to say of it."""
+    """The caution for this Pareto k̂; None if it is low enough."""
     if value <= K_HAT:
         return None
     return (
@@ -239,9 +240,9 @@ def k_hat_caution(value: float) -> str | None:
 
 @torch.no_grad()
 def guessing_caution(network: nn.Module, problem: Problem) -> str | None:
-    """Whether a fit tells its own training images apart no better than their classes' shares do, as a caution.
+    """The caution if a fit separates its own training images no better than their class shares do; else None.
 
-    A dead layer, or a start from which no slope leads away, is flat too.
+    The objective is also flat if a layer is dead, or if no slope leads away from the start.
     """
     order = torch.randperm(problem.size, generator=torch.Generator().manual_seed(0))[:GUESSED]
     losses, weights = [], []
@@ -264,12 +265,12 @@ def guessing_caution(network: nn.Module, problem: Problem) -> str | None:
 
 @torch.no_grad()
 def judge_scales(verdict: Verdict, joint: Joint, draws: Mapping[str, Tensor]) -> Verdict:
-    """The verdict, or that scales in a hierarchy of priors have run to zero.
+    """The verdict, with a negative one added if scales in a hierarchy of priors have run to zero.
 
     Parameters
     ----------
     draws
-        Site to values (draw, …), as priors write them.
+        Site to values (draw, …), in the space of the priors.
     """
     scales = [name for name, kind in joint.support.items() if kind == "positive"]
     if not scales:

@@ -1,19 +1,19 @@
-"""Coordinates in which a posterior is about as wide in every direction, for samplers to walk in.
+"""Coordinates in which a posterior is about equally wide in every direction, for samplers.
 
     z = ẑ + L u,    L Lᵀ = (H + F)⁻¹
 
-z are the unconstrained numbers of all sites, ẑ where they are at the maximum a posteriori. H is how the negative
-log-likelihood is curved there: its Hessian, or Fisher's information as the images have it (the empirical one),
+z are the unconstrained numbers of all sites, and ẑ is the maximum a posteriori. H is the curvature of the negative
+log-likelihood there: its Hessian, or the empirical Fisher information,
 
     H = Σ_i s_i s_iᵀ,    s_i = ∂ log p(label_i | image_i, z) / ∂z,
 
-which needs a gradient an image, and is never negative. F is the information of the priors,
+which needs one gradient for each image, and is never negative. F is the information of the priors,
 
     F_j = E_prior[(∂ log p(z) / ∂z_j)²],
 
-for normal priors one over their variance. The parents in a hierarchy of priors are where they are, and their
-information is also that of their children. Up to `DENSE` numbers L has all its entries; beyond, H is its diagonal and
-so is L. A change of coordinates leaves a distribution as it is, so that L need not be exact.
+which is one over the variance for normal priors. The parents in a hierarchy of priors stay at ẑ, and their information
+includes that of their children. Up to `DENSE` numbers L has all its entries. Beyond, H and L are diagonal. A change of
+coordinates does not change the distribution, so that L need not be exact.
 """
 
 from collections.abc import Iterator
@@ -32,14 +32,14 @@ from bayesdf.inference.problem import Problem
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
 
 DENSE = 4_096
-"""Up to so many numbers coordinates are turned, not stretched alone."""
+"""Up to this many numbers, coordinates are rotated and stretched. Beyond, they are only stretched."""
 IMAGES = 4_096
-"""At most so many training images, drawn at random, stand for all where each is looked at alone; where L is diagonal,
-an eighth of them."""
+"""The most training images, drawn at random, of which each has a gradient of its own. An eighth of it if L is
+diagonal."""
 PRIOR_DRAWS = 128
-_TOGETHER = 256  # outer products of so many slopes are one product of matrices, which reads the sum once
-_ROWS = 16_384  # of the Hessian are made at once for one image, half as many for two
-_FLATTEST = 1e-6  # of the largest curvature: what is less is rounding
+_TOGETHER = 256  # gradients whose outer products are summed by one product of matrices, which reads the sum once
+_ROWS = 16_384  # of the Hessian computed at once for one image, half as many for two
+_FLATTEST = 1e-6  # of the largest curvature: less than this is rounding
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
 
@@ -77,22 +77,22 @@ class Whitening:
         return sites(self.joint, self.centre + (self.scale @ u if self.scale.dim() == 2 else self.scale * u))
 
     def values(self, u: Tensor) -> dict[str, Tensor]:
-        """The sites as the priors write them."""
+        """The sites in the space of the priors."""
         return self.joint.values(self.sites(u))
 
 
 def flatten(z: dict[str, Tensor]) -> Tensor:
-    """All sites one after another (D,)."""
+    """All sites one after another, as a vector (D,)."""
     return torch.cat([value.detach().flatten() for value in z.values()])
 
 
 def sites(joint: Joint, vector: Tensor) -> dict[str, Tensor]:
-    """What `flatten` did."""
+    """The unconstrained sites that lie one after another in a vector (D,): the inverse of `flatten`."""
     return unpack(vector, joint.shapes, dict.fromkeys(joint.shapes, "real"))
 
 
 def features(problem: Problem, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
-    """What the suffix takes, and the labels, of training images that are not augmented."""
+    """The input of the suffix and the labels, for training images without augmentation."""
     for images, labels in batches(problem.train, batch_size, problem.device, order):
         with torch.no_grad():
             inputs = problem.parts.prefix(images)
@@ -100,7 +100,7 @@ def features(problem: Problem, batch_size: int, order: Tensor | None = None) -> 
 
 
 def concatenate(batches: list[Batch]) -> list[Batch]:
-    """One batch of all, where what crosses into the suffix is a value an image."""
+    """One batch of all images, if all that crosses into the suffix has one value for each image."""
     if not all(isinstance(part, Tensor) and len(part) == len(labels) for inputs, labels in batches for part in inputs):
         return batches
     inputs = tuple(torch.cat(parts) for parts in zip(*(inputs for inputs, _ in batches), strict=True))
@@ -123,7 +123,7 @@ def hessian(joint: Joint, problem: Problem, centre: Tensor, data: list[Batch]) -
 
 
 def _add_rows_together(total: Tensor, slope: Tensor, centre: Tensor, count: int) -> bool:
-    """Add the derivatives of the slope, so many rows at once; False, and nothing added, where an operation cannot."""
+    """Add the derivatives of the slope, `count` rows at once. Returns False, and adds nothing, if that fails."""
     found: list[Tensor] = []
     for place in range(0, len(centre), count):
         which = torch.zeros_like(total[place : place + count])

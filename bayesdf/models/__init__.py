@@ -1,4 +1,4 @@
-"""Detectors as Pyro models: networks, priors over their weights, and the patterns that bring both together."""
+"""Detectors as Pyro models: networks, priors over their weights, and patterns that assign priors to weights."""
 
 from bayesdf.models import priors
 from bayesdf.models.blind import build

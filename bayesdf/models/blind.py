@@ -1,7 +1,7 @@
-"""Blind detectors: image networks that know nothing of faces, by name.
+"""Blind detectors: image networks without any knowledge of faces, by name.
 
-The four of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0) and
-``mobilenet`` (V3 small); any other name of torchvision or timm works too.
+The four networks of the reliability study (Kose et al., 2025) are ``resnet18``, ``xception``, ``efficientnet`` (B0) and
+``mobilenet`` (V3 small). Any other name of torchvision or timm works too.
 """
 
 import difflib
@@ -19,7 +19,7 @@ NAMES = {
     "efficientnet": "timm/efficientnet_b0",
     "mobilenet": "timm/mobilenetv3_small_100",
 }
-"""The four blind networks, and what torchvision or timm calls them."""
+"""The four blind networks, and their names in torchvision or timm."""
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,26 +37,26 @@ def build(
 ) -> nn.Module:
     """Build a network that maps images (B, 3, H, W) in [0, 1] to logits (B, `num_classes`).
 
-    The network keeps the parameter names of its library. Normalisation happens in a hook before the first
-    convolution, so any data that reaches the network is plain images.
+    The network keeps the parameter names of its library. A hook before the first convolution normalises the images, so
+    the network takes plain images.
 
     Parameters
     ----------
     name : str
-        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm; where
-        both have the name it is torchvision's, unless written ``timm/<name>``.
+        ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm. If both
+        have the name, it is torchvision's. ``timm/<name>`` is timm's.
     num_classes : int
-        Number of logits; 1 is for two classes, the logit of the second (see `bayesdf.Detector`).
+        Number of logits. 1 stands for two classes: it is the logit of the second (see `bayesdf.Detector`).
     pretrained : bool
-        ImageNet weights, downloaded by torchvision or timm; the classifier starts fresh.
+        Use ImageNet weights, which torchvision or timm download. The classifier starts fresh.
     high_pass : bool
-        Give the first convolution three more channels: the image less a small blur of itself. Traces of generators
-        and of blending sit in high frequencies, which networks learn late (Fridrich and Kodovsky, "Rich models for
+        Give the first convolution three more channels: the image minus a small blur of itself. Traces of generators and
+        of blending are in high frequencies, which networks learn late (Fridrich and Kodovsky, "Rich models for
         steganalysis of digital images", 2012; Luo et al., "Generalizing face forgery detection with high-frequency
         features", 2021). As in the former, residuals are truncated (at three standard deviations).
     small_stem : bool
-        For images up to about 96 pixels: the stem keeps the resolution. Networks with a max-pool at the root lose it;
-        others have the stride of their first convolution set to 1.
+        For images up to about 96 pixels: the stem keeps the resolution. If the network has a max-pool at its root, it
+        is removed. Otherwise the stride of the first convolution is set to 1.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def build(
     Raises
     ------
     BayesdfError
-        Unknown name, no classes, weights that cannot be downloaded, or a network without the stem that `small_stem` or
-        `high_pass` change.
+        The name is unknown, there are no classes, the weights cannot be downloaded, or the network does not have the
+        stem that `small_stem` or `high_pass` change.
     """
     if num_classes < 1:
         raise BayesdfError(f"build({name!r}): num_classes is {num_classes}, but a detector has at least one logit")
@@ -100,7 +100,7 @@ def build(
 
 
 def rebuild(recipe: dict[str, Any]) -> nn.Module:
-    """Build the architecture of a network's ``recipe`` with fresh weights; nothing is downloaded."""
+    """Build the architecture of a network's ``recipe`` with fresh weights. Nothing is downloaded."""
     try:
         return build(
             str(recipe["name"]),
@@ -113,9 +113,9 @@ def rebuild(recipe: dict[str, Any]) -> nn.Module:
 
 
 class Preprocess:
-    """Forward pre-hook of the first convolution: what `preprocess` does.
+    """Forward pre-hook of the first convolution: it does `preprocess`.
 
-    A hook, not a module around the network: parameter names stay those of the library.
+    It is a hook, and not a module around the network, so that parameters keep the names of the library.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> None:
@@ -126,13 +126,13 @@ class Preprocess:
 
 
 def preprocess(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], high_pass: bool) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1], normalised; with `high_pass` followed by their residual, (B, 6, H, W)."""
+    """Normalise images (B, 3, H, W) in [0, 1]. With `high_pass` their residual follows, (B, 6, H, W)."""
     normalised = (images - images.new_tensor(mean).view(-1, 1, 1)) / images.new_tensor(std).view(-1, 1, 1)
     return torch.cat([normalised, residual(images)], dim=1) if high_pass else normalised
 
 
 def residual(images: Tensor) -> Tensor:
-    """Image less its 3x3 binomial blur, of about unit variance on photographs, truncated; (B, C, H, W) both.
+    """The image minus its 3x3 binomial blur, truncated, (B, C, H, W). On photographs its variance is about 1.
 
     >>> residual(torch.full((1, 3, 8, 8), 0.5)).abs().max().item()
     0.0
@@ -145,8 +145,8 @@ def residual(images: Tensor) -> Tensor:
 
 
 def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
-    """The network of the library that knows the name, with the mean and deviation its weights expect."""
-    from bayesdf._torchvision import timm, torchvision  # a third of the time that importing bayesdf would take
+    """The network of the library that has the name, with the mean and standard deviation that its weights expect."""
+    from bayesdf._torchvision import timm, torchvision  # slow to import
 
     library, _, short = name.rpartition("/")
     if library in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
@@ -156,7 +156,7 @@ def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, t
         path, head = [(path, m) for path, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
         _set_module(network, path, nn.Linear(head.in_features, num_classes))
         return network, _IMAGENET_MEAN, _IMAGENET_STD
-    # is_model knows registered names alone: "hf-hub:..." would fetch a file of someone's choosing.
+    # is_model accepts registered names only: "hf-hub:..." would download any file.
     if library in ("", "timm") and timm.is_model(short):
         network = timm.create_model(short, pretrained=pretrained, num_classes=num_classes)
         config = network.pretrained_cfg
@@ -188,7 +188,7 @@ def _keep_resolution(network: nn.Module, path: str, name: str) -> None:
 
 
 def _widened(convolution: nn.Module, keep: bool) -> nn.Conv2d:
-    """The convolution with twice the input channels; the new weights are zero where the old are worth keeping."""
+    """The convolution with twice the input channels. The new weights are zero if the old ones are kept."""
     assert isinstance(convolution, nn.Conv2d)
     wide = nn.Conv2d(
         2 * convolution.in_channels,

@@ -26,25 +26,25 @@ class Detector:
     Parameters
     ----------
     network : nn.Module
-        Maps images (B, 3, H, W) to logits (B, C), or to one logit an image, (B, 1) or (B,), of class 1: z then stands
-        for the two logits (0, z), everywhere.
+        Maps images (B, 3, H, W) to logits (B, C), or to one logit z of class 1 for each image, (B, 1) or (B,). z then
+        stands for the two logits (0, z) everywhere.
     priors : mapping from pattern to prior
-        Globs over parameter and module names; the most specific wins (see `bayesdf.models.patterns.assign`). A prior
-        is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`); None leaves the
-        matched parameters without one, that is, to be point estimates.
+        Globs over parameter and module names. The most specific one wins (see `bayesdf.models.patterns.assign`). A
+        prior is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`). With None the
+        matched parameters have no prior, and are point estimates.
 
     Attributes
     ----------
     network : nn.Module
-        As given; methods work on copies.
+        The given network. Methods work on copies of it.
     priors : dict from pattern to prior
     sites : dict from parameter name to prior, in the order of ``network.named_parameters()``
 
     Raises
     ------
     BayesdfError
-        A pattern matches no parameter, a prior is no function of ``(name, parameter)``, its distribution does not have
-        the shape of its parameter, two priors sample a site of the same name, or the network is not in float32.
+        A pattern matches no parameter, a prior is not a function of ``(name, parameter)``, its distribution does not
+        have the shape of its parameter, two priors sample a site of the same name, or the network is not in float32.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Detector:
         self._start = {name: parameters[name].detach() for name in self.sites}
         devices = {value.device for value in self._start.values() if value.device.type == "cuda"}
         with torch.random.fork_rng(devices), pyro.poutine.block():
-            try:  # says at once what a prior gets wrong
+            try:  # finds mistakes in priors early
                 with pyro.poutine.trace():
                     self.sample()
             except RuntimeError as error:
@@ -82,7 +82,7 @@ class Detector:
         return f"Detector({type(self.network).__name__}, {{{priors}}})"
 
     def sample(self, device: torch.device | None = None) -> dict[str, Tensor]:
-        """Sample every site (and the hyperpriors behind them): parameter name to value. A part of `model`."""
+        """Sample every site and its hyperpriors. Returns parameter name to value. It is a part of `model`."""
         values = {}
         # Numbers in a user's prior, as in HalfCauchy(0.1), become tensors where the weights are.
         with one_run(), nullcontext() if device is None or device.type == "cpu" else device:
@@ -106,20 +106,20 @@ class Detector:
         Parameters
         ----------
         images : Tensor (B, 3, H, W)
-            Or the tuple of features that `network` takes, where that is the suffix of the network alone.
+            Or the tuple of features that `network` takes, if `network` is only the suffix.
         labels : Tensor (B,), int64, optional
-            Observed labels; sampled where absent.
+            Observed labels. If absent, labels are sampled.
         size : int, optional
-            Number of images in the whole data set: the likelihood of the batch is scaled by ``size / B``. Default B.
+            Number of images in the whole data set. The likelihood of the batch is scaled by ``size / B``. Default: B.
         class_weights : Tensor (C,), optional
-            Power to which the likelihood of an image of each class is raised.
+            The power to which the likelihood of an image is raised, by class.
         network : nn.Module, optional
-            Runs in place of ``self.network``, with the same parameter names; methods pass their copy.
+            Runs in place of ``self.network``, with the same parameter names. Methods pass their copy.
 
         Returns
         -------
         Tensor (B, C)
-            Logits; those of a network of one logit are (0, z).
+            Logits. Those of a network with one logit are (0, z).
         """
         inputs = images if isinstance(images, tuple) else (images,)
         weights = self.sample(inputs[0].device)
@@ -136,12 +136,12 @@ class Detector:
 
     @torch.no_grad()
     def copy(self, images: Tensor) -> nn.Module:
-        """A copy of the network that returns logits (B, C) also where the network returns one logit.
+        """A copy of the network that returns logits (B, C), even if the network returns one logit.
 
         Parameters
         ----------
         images : Tensor (B, 3, H, W)
-            A few images of the data, to see which it is.
+            A few images of the data, to find out how many logits there are.
         """
         network = copy.deepcopy(self.network)
         device = next((p.device for p in network.parameters()), images.device)
@@ -150,20 +150,20 @@ class Detector:
         return to_two_classes(network) if class_logits(output) is not output else network
 
     def check_output(self, classes: Sequence[str] | None, images: Tensor) -> None:
-        """Say what to change where the network's output does not fit the task.
+        """Check that the network's output fits the task. The error says what to change.
 
         Parameters
         ----------
         classes : sequence of str, or None
-            The names of the task's classes; None where nobody knows them.
+            The names of the task's classes, or None if they are unknown.
         images : Tensor (B, 3, H, W)
             A few images of the data.
 
         Raises
         ------
         BayesdfError
-            The network fails on the images, or its output is not of shape (B, number of classes), or (B, 1) or (B,)
-            where there are two, or it ends in a softmax or a sigmoid.
+            The network fails on the images. Its output is not of shape (B, number of classes), nor (B, 1) or (B,) for
+            two classes. Or it ends in a softmax or a sigmoid.
         """
         check_precision(self.network)
         ran: list[nn.Module] = []
@@ -202,7 +202,7 @@ class Detector:
 def _refuse_probabilities(output: Tensor, ran: Sequence[nn.Module]) -> None:
     """Refuse the output of a softmax, by its values, or of a sigmoid, by the last module that ran.
 
-    A log-softmax over several classes does no harm: a softmax of it is the same softmax.
+    A log-softmax over several classes is allowed: its softmax is the same softmax.
     """
     shares = output.dim() == 2 and output.shape[1] > 1 and len(output) > 0
     inside = bool(((output >= 0) & (output <= 1)).all())
@@ -217,7 +217,7 @@ def _refuse_probabilities(output: Tensor, ran: Sequence[nn.Module]) -> None:
 
 
 def _mapping(network: Any, priors: Any) -> dict[str, Prior | None]:
-    """The priors by pattern, if they and the network are what they must be."""
+    """The priors by pattern, after checks of the network and the priors."""
     if not isinstance(network, nn.Module):
         raise BayesdfError(f"the network is a {type(network).__name__}, but must be an nn.Module")
     example = "priors={'fc': bayesdf.models.priors.normal(0.1)}"
@@ -245,13 +245,13 @@ def _mapping(network: Any, priors: Any) -> dict[str, Prior | None]:
             inspect.signature(prior).bind("name", "parameter")
         except TypeError as error:
             raise BayesdfError(f"{who}, {describe(prior)}, must take (name, parameter): {error}") from error
-        except ValueError:  # a function that does not tell what it takes
+        except ValueError:  # a function without a signature
             continue
     return dict(priors)
 
 
 def _checked(distribution: Any, name: str, parameter: Tensor, prior: Prior) -> Any:
-    """The prior's distribution, if one event of it is one value of the parameter."""
+    """The prior's distribution, after a check that one event of it is one value of the parameter."""
     who = f"the prior {describe(prior)} of {name}"
     if not isinstance(distribution, dist.torch_distribution.TorchDistributionMixin):
         raise BayesdfError(f"{who} returns {type(distribution).__name__}, but must return one of pyro.distributions")

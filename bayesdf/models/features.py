@@ -1,4 +1,4 @@
-"""What does a network know of an image before it decides? The input of its classifier."""
+"""The penultimate features of a network: the input of its classifier."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def penultimate(network: nn.Module, images: Tensor) -> Tensor:
     Parameters
     ----------
     network : nn.Module
-        Its last linear layer is taken for the classifier.
+        Its last linear layer is taken as the classifier.
     images : Tensor (B, 3, H, W)
         Values in [0, 1].
 
@@ -46,7 +46,7 @@ def penultimate(network: nn.Module, images: Tensor) -> Tensor:
 
 @contextmanager
 def classifier_inputs(network: nn.Module) -> Iterator[list[Tensor]]:
-    """What goes into the network's classifier meanwhile, a tensor (B, F) each time it runs."""
+    """Collect the input of the network's classifier within it: a tensor (B, F) for each run."""
     seen: list[Tensor] = []
     module = network.get_submodule(classifier(network))
     with hooked([module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))]):

@@ -1,4 +1,4 @@
-"""Evaluation mode, and hooks, for a while; and the precision of a network."""
+"""Temporary evaluation mode, temporary hooks, and the check of a network's precision."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from bayesdf.errors import BayesdfError
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """The network in eval mode; afterwards every module has the mode it had."""
+    """The network in eval mode. Afterwards every module has its former mode again."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -24,7 +24,7 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Hooks that were registered; they are removed afterwards."""
+    """Remove these hooks afterwards."""
     try:
         yield
     finally:
@@ -33,12 +33,12 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def check_precision(network: nn.Module) -> None:
-    """Refuse what is not in single precision: posteriors are computed and stored in it.
+    """Refuse a network that is not in single precision, since posteriors are computed and stored in it.
 
     Raises
     ------
     BayesdfError
-        Torch's default dtype or a parameter of the network is of another one.
+        Torch's default dtype or a parameter of the network has another dtype.
     """
     default = torch.get_default_dtype()
     if default != torch.float32:

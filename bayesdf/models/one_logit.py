@@ -1,7 +1,7 @@
 """Networks that return one logit an image, ``z = log p(fake) - log p(real)``, as networks of two classes.
 
-The logits (0, z) have the same probabilities: ``softmax(0, z)[1] = sigmoid(z)``, so that a Bernoulli of z is a
-categorical of (0, z), and everything that knows classes stays as it is.
+The logits (0, z) have the same probabilities: ``softmax(0, z)[1] = sigmoid(z)``. So a Bernoulli with logit z is a
+categorical with logits (0, z), and all code for classes works unchanged.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def class_logits(output: Tensor) -> Tensor:
-    """Logits (B, C), where (B, 1) and (B,) become (0, z), (B, 2); others stay as they are.
+    """Logits (B, C). (B, 1) and (B,) become (0, z), (B, 2). Others stay as they are.
 
     >>> class_logits(torch.tensor([[1.5], [-2.0]])).tolist()
     [[0.0, 1.5], [0.0, -2.0]]
@@ -22,14 +22,14 @@ def class_logits(output: Tensor) -> Tensor:
 
 
 class TwoClasses:
-    """Forward hook of a network: what `class_logits` does. A hook, so that parameters keep their names."""
+    """Forward hook of a network: it does `class_logits`. It is a hook, so that parameters keep their names."""
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         return class_logits(output)
 
 
 def to_two_classes(network: nn.Module) -> nn.Module:
-    """Let a network of one logit return two, in place."""
+    """Make a network of one logit return two, in place."""
     if not has_one_logit(network):
         network.register_forward_hook(TwoClasses())
     return network

@@ -1,4 +1,4 @@
-"""Which parameters (or modules) a pattern means."""
+"""Which parameters or modules does a pattern match?"""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ def matches(pattern: str, name: str) -> bool:
 def assign(patterns: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     """Give each parameter the value of the most specific pattern that matches it.
 
-    The most specific pattern is the one that matches the fewest parameters of this network; among equals, the one
-    with more literal characters; then the one written last. So ``fc.bias`` beats ``fc``, ``fc`` beats ``*.weight``,
+    The most specific pattern matches the fewest parameters of this network. Among equals it is the one with more
+    literal characters, and then the one written last. So ``fc.bias`` beats ``fc``, ``fc`` beats ``*.weight``,
     and ``layer4.*.conv2`` beats ``layer4``.
 
     Parameters
@@ -60,7 +60,7 @@ def assign(patterns: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
 
 
 def select(patterns: str | Iterable[str], names: Sequence[str]) -> list[str]:
-    """The names that any of the globs matches in full, in the order of `names`; every glob must match one."""
+    """The names that any of the globs matches in full, in the order of `names`. Every glob must match one."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -69,7 +69,7 @@ def select(patterns: str | Iterable[str], names: Sequence[str]) -> list[str]:
 
 
 def nothing(pattern: str, names: Sequence[str], what: str) -> BayesdfError:
-    """The error for a pattern that matches no name, with the closest names there are."""
+    """The error for a pattern that matches no name. It lists the closest names."""
     candidates = {name: None for full in names for name in (full, full.rpartition(".")[0]) if name}
     close = difflib.get_close_matches(pattern, list(candidates), n=3, cutoff=0.3) or list(candidates)[-3:]
     hint = f"; the closest are {', '.join(close)}" if close else "; there are none"

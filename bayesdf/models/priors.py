@@ -1,4 +1,4 @@
-"""What is believed about a weight before the data: priors over parameters.
+"""Priors over parameters: what is believed about a weight before the data.
 
 A prior is a function ``(name, parameter) -> pyro distribution`` whose event shape is the parameter's shape. It may
 call ``pyro.sample`` itself for hyperpriors, which become sites of their own. The functions below make the usual ones:
@@ -27,7 +27,7 @@ from bayesdf.errors import BayesdfError
 Prior = Callable[[str, Tensor], Any]
 T = TypeVar("T")
 _RUN: ContextVar[dict[Callable[[], Any], Any] | None] = ContextVar("run", default=None)
-"""What `shared` functions have given in this run of a model."""
+"""The values of `shared` functions in this run of a model."""
 
 
 def normal(scale: float, loc: float = 0.0) -> Prior:
@@ -49,7 +49,7 @@ def normal(scale: float, loc: float = 0.0) -> Prior:
 
 
 def laplace(scale: float, loc: float = 0.0) -> Prior:
-    """Independent Laplace weights, ``p(w) = exp(-|w - loc| / scale) / (2 scale)``: most near `loc`, a few far.
+    """Independent Laplace weights, ``p(w) = exp(-|w - loc| / scale) / (2 scale)``: most are near `loc`, a few are far.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ def laplace(scale: float, loc: float = 0.0) -> Prior:
 
 
 def student_t(df: float, scale: float, loc: float = 0.0) -> Prior:
-    """Independent Student's t weights: heavier tails the smaller the degrees of freedom.
+    """Independent Student's t weights. The smaller the degrees of freedom, the heavier the tails.
 
     Trained convolutional weights look like this (Fortuin et al., "Bayesian Neural Network Priors Revisited", 2022).
 
     Parameters
     ----------
     df : float
-        Degrees of freedom, above 0; 1 is Cauchy, large is normal.
+        Degrees of freedom, above 0. 1 is Cauchy, and large values are normal.
     scale : float
         Scale, above 0; the standard deviation is ``scale sqrt(df / (df - 2))`` for `df` above 2.
     loc : float
@@ -113,9 +113,9 @@ def scale_mixture(pi: float, sigma1: float, sigma2: float) -> Prior:
 def he_normal() -> Prior:
     """Normal weights with the variance of He's initialisation, ``w ~ N(0, 2 / fan_in)``.
 
-    Keeps the variance of activations through ReLU layers (He et al., "Delving Deep into Rectifiers", 2015, equation
+    It keeps the variance of activations through ReLU layers (He et al., "Delving Deep into Rectifiers", 2015, equation
     10). `fan_in` is the number of inputs of one output. Parameters with one dimension (biases, the scales and shifts
-    of normalisation) have no fan-in and get ``N(0, 1)``.
+    of normalisation) have no fan-in, and their prior is ``N(0, 1)``.
     """
 
     def prior(name: str, parameter: Tensor) -> Any:
@@ -126,7 +126,7 @@ def he_normal() -> Prior:
 
 
 def horseshoe(scale: float) -> Prior:
-    """Hierarchical horseshoe: nearly all weights near zero, a few free.
+    """Hierarchical horseshoe: nearly all weights are near zero, a few are free.
 
     ``tau ~ C⁺(0, scale)`` for the tensor, ``lambda_i ~ C⁺(0, 1)`` for each weight, ``w_i ~ N(0, tau² lambda_i²)``
     (Carvalho, Polson and Scott, "The horseshoe estimator for sparse signals", 2010). Adds the sites
@@ -153,13 +153,12 @@ def moped(delta: float, floor: float = 0.01) -> Prior:
     floor))²)``.
 
     Krishnan, Subedar and Tickoo, "Specifying Weight Priors in Bayesian Deep Neural Networks with Empirical Bayes"
-    (MOPED), 2020. The floor is ours: without it a weight at zero (any fresh bias) has a prior of no
-    width.
+    (MOPED), 2020. The floor is ours. Without it a weight at zero (such as a fresh bias) has a prior of width 0.
 
     Parameters
     ----------
     delta : float
-        Relative standard deviation, above 0; the paper uses 0.1 and 0.2.
+        Relative standard deviation, above 0. The paper uses 0.1 and 0.2.
     floor : float
         Size, above 0, below which all weights get the same width.
     """
@@ -173,10 +172,10 @@ def moped(delta: float, floor: float = 0.01) -> Prior:
 
 
 def shared(function: Callable[[], T]) -> Callable[[], T]:
-    """Let several parameters share what a function samples: in each run of the model it runs once.
+    """Let several parameters share what a function samples. The function runs once in each run of the model.
 
-    A decorator for functions of no argument. Those who call it in the same run of a detector's model get the same
-    value, so that a hyperprior has one site however many parameters ask for it.
+    It is a decorator for functions without arguments. All calls in the same run of a detector's model return the same
+    value. So a hyperprior has one site, however many parameters use it.
 
     >>> @shared
     ... def scale():
@@ -199,7 +198,7 @@ def shared(function: Callable[[], T]) -> Callable[[], T]:
 
 @contextmanager
 def one_run() -> Iterator[None]:
-    """A run of the model, at whose beginning nothing has been shared."""
+    """A run of the model. At its beginning nothing has been shared."""
     token = _RUN.set({})
     try:
         yield
@@ -208,7 +207,7 @@ def one_run() -> Iterator[None]:
 
 
 def describe(prior: Prior | None) -> str:
-    """One line that names a prior: the call that made it, or the name of the user's function."""
+    """The name of a prior in one line: the call that made it, or the name of the user's function."""
     if prior is None:
         return "None"
     return getattr(prior, "description", None) or getattr(prior, "__name__", None) or type(prior).__name__
@@ -217,7 +216,7 @@ def describe(prior: Prior | None) -> str:
 class NormalScaleMixture(dist.TorchDistribution):
     """``pi N(0, sigma1²) + (1 - pi) N(0, sigma2²)``, elementwise, of the shape of `like`.
 
-    Pyro's MixtureSameFamily has the same density; this one keeps no number for each component of each weight.
+    Pyro's MixtureSameFamily has the same density. This class keeps no number for each component of each weight.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (the attribute torch looks for)

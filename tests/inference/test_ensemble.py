@@ -36,21 +36,20 @@ def test_members_agree_where_there_is_one_mode():
 
 
 def test_sites_start_from_a_draw_of_the_prior():
-    """Nothing is learnt in no epochs: 200 members are draws of the prior, hyperprior and all."""
+    """Nothing is learnt in no epochs: 60 members of 8 weights are draws of the prior, hyperpriors and all."""
 
     def prior(name, parameter):
-        scale = pyro.sample(f"{name}.scale", dist.LogNormal(-1.0, 0.5))
-        return dist.Normal(torch.full_like(parameter, 2.0), scale).to_event(parameter.dim())
+        each = dist.LogNormal(-torch.ones_like(parameter), 0.5).to_event(parameter.dim())
+        return dist.Normal(torch.full_like(parameter, 2.0), pyro.sample(f"{name}.scale", each)).to_event(2)
 
-    drawn = fit(prior={"7.weight": prior}, members=200, epochs=0).sampler.values
+    drawn = fit(prior={"7.weight": prior}, members=60, epochs=0).sampler.values
     log_scale = drawn["7.weight.scale"].log()
     assert float(log_scale.mean()) == pytest.approx(-1.0, abs=0.1) and float(log_scale.std()) == pytest.approx(
         0.5, rel=0.15
     )
-    standard = (drawn["7.weight"] - 2.0) / drawn["7.weight.scale"][..., None, None]
-    assert float(standard.mean()) == pytest.approx(0.0, abs=0.05) and float(standard.std()) == pytest.approx(
-        1.0, rel=0.05
-    )
+    standard = (drawn["7.weight"] - 2.0) / drawn["7.weight.scale"]
+    assert float(standard.mean()) == pytest.approx(0.0, abs=0.18)  # four standard errors
+    assert float(standard.std()) == pytest.approx(1.0, abs=0.13)
     assert set(drawn) == {"7.weight", "7.weight.scale"}
 
 

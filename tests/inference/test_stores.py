@@ -178,9 +178,7 @@ def test_a_store_of_another_version_is_read_or_names_the_version(saved, detector
     np.testing.assert_array_equal(found, expected)
     groups["/"].attrs["sampler"] = "of a later version"
     path = write_tree(xr.DataTree.from_dict(groups), tmp_path / "other.zarr")
-    with pytest.raises(
-        BayesdfError, match=r"written by bayesdf 9\.0\.0, but this is .*: open it with that version, or"
-    ) as error:
+    with pytest.raises(BayesdfError, match=r"written by bayesdf 9\.0\.0, but this is .*: open it with") as error:
         load_posterior(path, detector)
     assert "\n" not in str(error.value)
 

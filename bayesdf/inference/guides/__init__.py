@@ -1,8 +1,8 @@
-"""Guides: the families of distributions that SVI searches, and the samplers they become.
+"""Guides: the families of distributions that SVI searches.
 
-Each is a guide in Pyro's sense, a function of ``(images, labels)`` that samples every site, and knows the estimator
-of the ELBO that is valid for it. Sites live in unconstrained space, from where a transform takes them to their
-support.
+Each is a guide in Pyro's sense: a function of ``(images, labels)`` that samples every site. It knows the estimator of
+the ELBO that is valid for it, and becomes a sampler after the fit. Sites are in unconstrained space, and a transform
+maps them to their support.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ NAMED: dict[str, Callable[..., Guide]] = {
 def make_guide(
     guide: Any, model: Callable[..., Any], example: Example, start: Mapping[str, Tensor], options: Options
 ) -> Guide:
-    """The guide of that name, or the user's, at its start.
+    """Make the guide of that name, or the user's, at its start.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def make_guide(
     model : callable
         The Pyro model of ``(images, labels)``.
     example : (images, labels)
-        A few of them; the model and the guide are run on them.
+        A few images. The model and the guide run on them.
     start : mapping from site to Tensor
-        Where the weights start; hyperpriors start at their median.
+        The start of the weights. Hyperpriors start at their median.
     options : SVI
     """
     if isinstance(guide, str):

@@ -1,4 +1,4 @@
-"""What every guide is, and the small things they share."""
+"""The interface of guides, and the helpers that they share."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -38,17 +38,17 @@ class Guide(Protocol):
         """Sample every site by ``pyro.sample``."""
 
     def has_scale_rate(self, parameter: str) -> bool:
-        """Whether a parameter takes the larger learning rate."""
+        """Whether a parameter takes the rate of scales, which is larger."""
 
     def draw(self) -> dict[str, Tensor]:
         """The values of one draw, from torch's global random state."""
 
     def sampler(self) -> Sampler:
-        """What the posterior keeps."""
+        """The sampler that the posterior keeps."""
 
 
 class OneNormal:
-    """What guides have in common that are one of Pyro's normals over all numbers of all sites."""
+    """The base of guides that are one of Pyro's normals over all numbers of all sites."""
 
     def __init__(self, auto: AutoContinuous, example: Example, options: Options) -> None:
         self.elbo = Trace_ELBO()
@@ -74,7 +74,7 @@ class OneNormal:
 
 
 def start_scale(loc: Tensor, options: Options) -> Tensor:
-    """Standard deviations to start from: relative to each location (MOPED), or to their root mean square."""
+    """The standard deviations at the start: relative to each location (MOPED), or to their root mean square."""
     if options.moped is not None:
         return options.moped * loc.detach().abs().clamp_min(0.01)
     return (options.init_scale * rms(loc)).expand_as(loc).clone(memory_format=torch.preserve_format)
@@ -91,5 +91,5 @@ def draw_from(guide: Callable[..., Any], *args: Any) -> dict[str, Tensor]:
 
 
 def sites_of(trace: pyro.poutine.Trace) -> list[str]:
-    """The names of the sites in a guide's trace, without those that only serve it."""
+    """The names of the sites in a guide's trace, without auxiliary ones."""
     return [name for name, site in trace.iter_stochastic_nodes() if not site["infer"].get("is_auxiliary")]

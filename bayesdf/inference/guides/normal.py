@@ -44,7 +44,7 @@ class MeanField:
     def parameters(self, site: str) -> tuple[Tensor, Tensor]:
         """Location and log scale, in the shape of the site and laid out in memory as the network's own weight.
 
-        Pyro keeps parameters in C order, so that those of convolutions whose channels come last are kept permuted.
+        Pyro keeps parameters in C order. So the parameters of convolutions in channels-last format are kept permuted.
         """
         found = pyro.param(f"{site}.loc"), pyro.param(f"{site}.log_scale")
         return (found[0].permute(0, 3, 1, 2), found[1].permute(0, 3, 1, 2)) if site in self.last else found
@@ -63,7 +63,7 @@ class MeanField:
 
     @contextmanager
     def estimating(self, estimator: Estimator, layers: dict[str, nn.Module]) -> Iterator[None]:
-        """While it lasts, sites of these layers are given at their means, and the layers add the noise."""
+        """Within it, sites of these layers are at their means, and the layers add the noise."""
         self.at_mean = set(layers)
         try:
             with noise_of_each_image(estimator, layers, self.parameters):

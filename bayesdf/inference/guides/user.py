@@ -20,12 +20,12 @@ from bayesdf.inference.samplers import Sampler, StoredSampler
 
 
 class UserGuide:
-    """Any guide of Pyro: a class of automatic guides, or a function (or module) of its own; its draws are stored."""
+    """Any guide of Pyro: a class of automatic guides, or a function or module of the user's. Its draws are stored."""
 
     def __init__(
         self, guide: Any, model: Callable[..., Any], example: Example, start: Mapping[str, Tensor], options: Options
     ) -> None:
-        self.elbo = Trace_ELBO()  # of the two, the one that assumes nothing about the guide
+        self.elbo = Trace_ELBO()  # the estimator that assumes nothing about the guide
         self.example, self.stored_draws = example, options.stored_draws
         made_from = guide.func if isinstance(guide, partial) else guide
         name = getattr(made_from, "__name__", type(guide).__name__)

@@ -1,7 +1,7 @@
-"""What a posterior keeps of a method: the numbers from which its draws are made again.
+"""Samplers: what a posterior keeps of a method, and makes its draws from.
 
-A sampler turns ``(index, seed)`` into the values of all sites; draw 7 of seed 0 is the same wherever and whenever it
-is made, and whatever else is drawn. To disk and back goes an `xr.Dataset` of plain arrays (group ``variational``).
+A sampler turns ``(index, seed)`` into the values of all sites. Draw 7 of seed 0 is always the same, wherever it is made
+and whatever else is drawn. A store keeps a sampler as an `xr.Dataset` of plain arrays (group ``variational``).
 """
 
 from bayesdf.inference.samplers.delta import DeltaSampler
@@ -38,4 +38,4 @@ SAMPLERS: dict[str, type[Sampler]] = {
         MaskSampler,
     )
 }
-"""How stores name the samplers."""
+"""The samplers, by their names in stores."""

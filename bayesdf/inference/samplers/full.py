@@ -25,11 +25,11 @@ class FullSampler(Sampler):
         return self.draw_from_noise({"z": torch.randn(self.loc.shape, generator=generator(index, seed))})
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the standard normal numbers that a draw is made of."""
+        """The shapes of the standard normal numbers of a draw."""
         return {"z": tuple(self.loc.shape)}
 
     def draw_from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The draw that is made of these."""
+        """The draw that these numbers make."""
         return unpack(self.loc + self.factor @ noise["z"], self.shapes, self.support)
 
     def point(self) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ class Matrix:
     columns: Tensor | None
 
     def value(self, noise: Tensor) -> Tensor:
-        """What comes of standard normal noise, of the shape of `scale`."""
+        """The value for standard normal noise of the shape of `scale`."""
         return self.loc + transformed(self.scale * noise, self.rows, self.columns).view(self.loc.shape)
 
 
@@ -62,11 +62,11 @@ class MatrixSampler(Sampler):
         )
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the standard normal numbers that a draw is made of."""
+        """The shapes of the standard normal numbers of a draw."""
         return {name: tuple(site.scale.shape) for name, site in self.sites.items()}
 
     def draw_from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The draw that is made of these."""
+        """The draw that these numbers make."""
         return {name: constrain(site.value(noise[name]), self.support[name]) for name, site in self.sites.items()}
 
     def point(self) -> dict[str, Tensor]:

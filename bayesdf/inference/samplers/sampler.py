@@ -1,4 +1,4 @@
-"""What every sampler is, and the small things they share."""
+"""The interface of samplers, and the helpers that they share."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,34 +21,34 @@ CONSTRAINTS: dict[str, constraints.Constraint] = {
 
 @biject_to.register(constraints.MixtureSameFamilyConstraint)
 def _of_components(constraint: Any) -> Any:
-    """The transform of a mixture is that of its components; torch has none, so that no guide of Pyro could hold it."""
+    """The transform of a mixture is that of its components. Torch has none, and Pyro's guides need one."""
     return biject_to(constraint.base_constraint)
 
 
 class Sampler:
-    """What every method leaves behind: the numbers from which its draws are made again."""
+    """The numbers from which a posterior makes its draws."""
 
     kind: ClassVar[str]
     group: ClassVar[str] = "variational"
-    """Of a store, in which `to_dataset` lies."""
+    """The group of a store that holds `to_dataset`."""
     shapes: dict[str, tuple[int, ...]]
     """Site name to shape of one value."""
     capacity: int | None = None
-    """The most draws there are in a chain; None: any number."""
+    """The number of draws in a chain. None: any number."""
     chains: int = 1
-    """How many Markov chains the draws are of."""
+    """The number of Markov chains."""
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
-        """The values of all sites in one draw, on the CPU; the chains take turns: draw `index` is of chain ``index %
+        """The values of all sites in one draw, on the CPU. Chains take turns: draw `index` is of chain ``index %
         chains``."""
         raise NotImplementedError
 
     def point(self) -> dict[str, Tensor]:
-        """One value of every site that stands for them all: the network's point estimate."""
+        """The centre: one value of every site, the network's point estimate."""
         raise NotImplementedError
 
     def install(self, network: nn.Module) -> None:
-        """Give the network the modules that the sites belong to, where it lacks them."""
+        """Add the modules that the sites belong to, if the network lacks them."""
 
     def to_dataset(self) -> xr.Dataset:
         raise NotImplementedError
@@ -59,13 +59,13 @@ class Sampler:
 
 
 def generator(index: int, seed: int) -> torch.Generator:
-    """The random numbers of one draw: independent between indices and between seeds."""
+    """The random numbers of one draw. They are independent between indices and between seeds."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 def constrain(value: Tensor, support: str) -> Tensor:
-    """From unconstrained space to the support of that name."""
+    """Map a value from unconstrained space to the support of that name."""
     return value if support == "real" else biject_to(CONSTRAINTS[support])(value)
 
 
@@ -94,22 +94,22 @@ def known_support(name: str) -> str:
 
 
 def order_attrs(sites: Iterable[str]) -> dict[str, str]:
-    """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by name."""
+    """The attribute that keeps the order of sites, since stores sort by name. A draw uses its random numbers in it."""
     return {"sites": json.dumps(list(sites))}
 
 
 def read_order(dataset: xr.Dataset) -> list[str]:
-    """What `order_attrs` kept."""
+    """The order of sites that `order_attrs` kept."""
     return [str(name) for name in json.loads(dataset.attrs["sites"])]
 
 
 def layout_attrs(shapes: Mapping[str, tuple[int, ...]], support: Mapping[str, str]) -> dict[str, str]:
-    """The attributes that keep how sites lie in one flat vector."""
+    """The attributes that keep the layout of sites in one flat vector."""
     return {"shapes": json.dumps(dict(shapes)), "support": json.dumps(dict(support))}
 
 
 def read_layout(dataset: xr.Dataset) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """What `layout_attrs` kept: shapes and supports."""
+    """The shapes and supports that `layout_attrs` kept."""
     shapes = {name: tuple(int(side) for side in shape) for name, shape in json.loads(dataset.attrs["shapes"]).items()}
     return shapes, {name: known_support(value) for name, value in json.loads(dataset.attrs["support"]).items()}
 
@@ -133,10 +133,10 @@ def tensor(variable: xr.DataArray) -> Tensor:
 
 
 def cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that belong to the sampler alone, their channels last where they are weights of convolutions."""
+    """Copies for the sampler alone. Weights of convolutions have their channels last."""
     return {name: in_memory_format(value.detach().to("cpu", torch.float32)).clone() for name, value in values.items()}
 
 
 def in_memory_format(value: Tensor) -> Tensor:
-    """As convolutions want their weights in memory."""
+    """The same values in the memory format that convolutions want."""
     return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()

@@ -1,4 +1,4 @@
-"""Draws that were made once and kept."""
+"""Draws that were made once and stored."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -12,7 +12,7 @@ from bayesdf.inference.samplers.sampler import Sampler, dims, generator, order_a
 
 
 class StoredSampler(Sampler):
-    """Draws of one or several chains, given out in an order that depends on the seed; values (chain, draw, *site)."""
+    """Stored draws of one or several chains, with values (chain, draw, *site). The seed decides their order."""
 
     kind: ClassVar[str] = "stored"
     group: ClassVar[str] = "posterior"

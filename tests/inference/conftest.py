@@ -1,0 +1,19 @@
+"""What the tests of methods share: a cheap k̂ where nothing is said about it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bayesdf.inference import psis
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws_for_k_hat(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every fit of a small model ends with 500 evaluations for k̂, and these take longer than most fits here.
+
+    k̂ has random numbers of its own, so that nothing else depends on it. `test_verdict` holds its value.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__.rpartition(".")[2] != "test_verdict":
+            patch.setattr(psis, "DRAWS", 25)
+        yield
