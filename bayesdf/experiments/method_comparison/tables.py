@@ -86,7 +86,7 @@ def tables(tree: xr.DataTree, manifest: pd.DataFrame, unseen: pd.DataFrame) -> d
 
 
 def comparison(each: pd.DataFrame) -> pd.DataFrame:
-    """A row a method: the mean of every figure over seeds, with its interval over seeds. The number of draws.
+    """A row a method: the mean of every figure over seeds, with its interval over seeds, and the number of draws.
 
     Parameters
     ----------
