@@ -72,7 +72,7 @@ class MCDropout(Training):
     >>> posterior = MCDropout(rate=0.2, epochs=10).fit(detector, data.train)  # doctest: +SKIP
     """
 
-    rate: float = 0.1
+    rate: float = 0.05
     layers: str | tuple[str, ...] | list[str] | None = None
     prior_scale: float = 1.0
     concrete: bool = False

@@ -26,7 +26,7 @@ from bayesdf.inference.samplers.sampler import CONSTRAINTS, support_name
 SHARE = 0.02
 """The rate of a step, as a share of the reach."""
 SCALE_RATE = 0.05
-"""The rate of the logarithms of a guide's scales, and of its factors. They have no unit."""
+"""The rate of the logarithms of a guide's scales, as a share of their reach, and of the entries of its factors."""
 NORMALISATION = 0.05
 """Reach of the gains and shifts of normalisation, which act on whole channels of size 1."""
 _PAIRS = 32

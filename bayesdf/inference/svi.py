@@ -63,7 +63,8 @@ class SVI(Training):
         and the gradients are less noisy.
     scale_lr : float, optional
         Learning rate of all that is not a location (logarithms of scales, factors of covariances, hyperpriors), which
-        has further to go. Default: ``10 lr``, or 0.05 if `lr` is not given.
+        has further to go. Default: ``10 lr``. If `lr` is not given: 0.05 for logarithms of scales, and 0.05/√n for
+        entries of a factor with rows of n entries.
     init_scale : float
         The start of the guide's scales, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.
@@ -208,16 +209,24 @@ class _Objective(Objective):
 
     def groups(self) -> list[dict[str, Any]]:
         lr, scale_lr = self.settings.lr, self.settings.scale_lr
-        scale_lr = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
         trained = self.problem.trained_parameters(exclude=self.network_sites)
-        slow = {name: value for name, value in self.own.items() if not self.guide.has_scale_rate(name)}
-        scales = [value for name, value in self.own.items() if self.guide.has_scale_rate(name)]
+        locations: dict[str, Tensor] = {}
+        scales: dict[float, list[Tensor]] = {}
+        for name, value in self.own.items():
+            reach = self.guide.scale_reach(name)
+            if reach is None:
+                locations[name] = value
+            elif scale_lr is None and lr is None:
+                scales.setdefault(reach, []).append(value)
+            else:
+                scales.setdefault(1.0, []).append(value)
         # Parameters of no single site move as the site with the shortest way to go.
         least = min(self.reach.values())
-        reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
+        reaches = {name: self.reach.get(name.removesuffix(".loc"), least) for name in locations}
+        scale_rate = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
         return [
-            *parameter_groups({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
-            {"params": scales, "lr": scale_lr, "reach": 1.0},  # logarithms, whose reach is one
+            *parameter_groups({**locations, **trained}, {**weight_reach(self.problem.network), **reaches}, lr),
+            *({"params": values, "lr": scale_rate * reach, "reach": reach} for reach, values in scales.items()),
         ]
 
     def draw(self) -> dict[str, Tensor]:

@@ -37,8 +37,12 @@ class Guide(Protocol):
     def __call__(self, *args: Any) -> Any:
         """Sample every site by ``pyro.sample``."""
 
-    def has_scale_rate(self, parameter: str) -> bool:
-        """Whether a parameter takes the rate of scales, which is larger."""
+    def scale_reach(self, parameter: str) -> float | None:
+        """How far a scale or an entry of a factor may have to go; None for a location.
+
+        The logarithm of a scale may have to go 1. A row of a factor is about as long as 1, so that each of its n
+        entries may have to go 1/√n. At the rate of a scale, the noise of so many entries would add up.
+        """
 
     def draw(self) -> dict[str, Tensor]:
         """The values of one draw, from torch's global random state."""
@@ -60,8 +64,11 @@ class OneNormal:
     def __call__(self, *args: Any) -> Any:
         return self.auto(*args)
 
-    def has_scale_rate(self, parameter: str) -> bool:
-        return not parameter.endswith("Normal.loc")
+    def scale_reach(self, parameter: str) -> float | None:
+        if parameter.endswith("Normal.loc"):
+            return None
+        name = parameter.rpartition(".")[2]
+        return getattr(self.auto, name).shape[-1] ** -0.5 if name in ("scale_tril", "cov_factor") else 1.0
 
     def draw(self) -> dict[str, Tensor]:
         return draw_from(self, *self.example)

@@ -59,8 +59,10 @@ class MatrixNormal:
                 base = dist.TransformedDistribution(base, [biject_to(CONSTRAINTS[support])])
             pyro.sample(name, base)
 
-    def has_scale_rate(self, parameter: str) -> bool:
-        return parameter not in self.locations
+    def scale_reach(self, parameter: str) -> float | None:
+        if parameter in self.locations:
+            return None
+        return 1.0 if parameter.endswith(".log_scale") else len(pyro.param(parameter)) ** -0.5
 
     def draw(self) -> dict[str, Tensor]:
         return draw_from(self)

@@ -58,8 +58,8 @@ class MeanField:
                 base = dist.TransformedDistribution(base, [biject_to(CONSTRAINTS[support])])
             pyro.sample(name, base.to_event(loc.dim()))
 
-    def has_scale_rate(self, parameter: str) -> bool:
-        return parameter not in self.locations
+    def scale_reach(self, parameter: str) -> float | None:
+        return None if parameter in self.locations else 1.0
 
     @contextmanager
     def estimating(self, estimator: Estimator, layers: dict[str, nn.Module]) -> Iterator[None]:

@@ -71,8 +71,8 @@ class UserGuide:
     def __call__(self, *args: Any) -> Any:
         return self.guide(*args)
 
-    def has_scale_rate(self, parameter: str) -> bool:
-        return False
+    def scale_reach(self, parameter: str) -> float | None:
+        return None
 
     def draw(self) -> dict[str, Tensor]:
         return draw_from(self.guide, *self.example)
