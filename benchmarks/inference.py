@@ -33,13 +33,13 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.cli import console, run_cli
 from bayesdf.inference import SVI, MCDropout, Posterior
-from bayesdf.inference.batches import batches
-from bayesdf.inference.feature_cache import TrainingBatches
-from bayesdf.inference.prediction import to_device
-from bayesdf.inference.problem import prepare, set_modes
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.samplers import NormalSampler
-from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
+from bayesdf.inference.training.feature_cache import TrainingBatches
+from bayesdf.inference.training.problem import prepare, set_modes
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.models import Detector, build, classifier, priors
 
 PARTS = ("last layer", "last block", "full")

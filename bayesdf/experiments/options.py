@@ -8,7 +8,7 @@ import torch
 import typer
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.prediction import resolve_device
+from bayesdf.inference.prediction.predictor import resolve_device
 from bayesdf.models import build
 
 Data = Annotated[

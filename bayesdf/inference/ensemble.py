@@ -22,20 +22,20 @@ from torch.distributions import biject_to
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction import state_names
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
+from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.samplers.sampler import CONSTRAINTS
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import Verdict
 from bayesdf.models.detector import Detector
 
@@ -53,7 +53,7 @@ class DeepEnsemble(Training):
     members : int
         M above. Each member costs as much as one `bayesdf.MAP`.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for each member. The seeds of members count up from
+        As for `bayesdf.inference.training.Training`, for each member. The seeds of members count up from
         ``seed * members``. Every member has its own checkpoint.
 
     Examples

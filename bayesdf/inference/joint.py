@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.problem import Problem
-from bayesdf.inference.rates import site_reach
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, constrain, support_name
+from bayesdf.inference.training.problem import Problem
+from bayesdf.inference.training.rates import site_reach
 from bayesdf.models.detector import Detector
 
 Example = tuple[Tensor, Tensor]
@@ -54,7 +54,7 @@ class Joint:
     prior : callable
         Samples every site.
     reach : dict from site to float
-        See `bayesdf.inference.rates`.
+        See `bayesdf.inference.training.rates`.
     """
 
     def __init__(self, detector: Detector, problem: Problem, *, centred: bool = True) -> None:

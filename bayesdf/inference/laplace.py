@@ -28,20 +28,20 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis, whitening
-from bayesdf.inference.batches import batches
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
+from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler
-from bayesdf.inference.schedule import LEAST
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.schedule import LEAST
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import Verdict, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier
@@ -67,7 +67,7 @@ class Laplace(Training):
         one over its inputs and one over its outputs, ``P ≈ N E[Λ] ⊗ E[a aᵀ] + S⁻¹`` with the layer's inputs a; the
         bias is then independent of the weight matrix (and exact for itself), and the prior must have one scale a site.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for the search for the maximum. With 0 epochs the network itself
+        As for `bayesdf.inference.training.Training`, for the search for the maximum. With 0 epochs the network itself
         is taken for the maximum. The curvature is that of the training images without augmentation.
 
     Examples

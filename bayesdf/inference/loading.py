@@ -12,9 +12,9 @@ import xarray as xr
 
 from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.packing import digest, unpack_state
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction import state_names
+from bayesdf.inference.prediction.packing import digest, unpack_state
+from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import SAMPLERS, Sampler
 from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector

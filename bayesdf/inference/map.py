@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.objective import Objective
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
-from bayesdf.inference.rates import parameter_groups, weight_reach
 from bayesdf.inference.samplers import DeltaSampler
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.rates import parameter_groups, weight_reach
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import Verdict, judge_scales, judge_search
 from bayesdf.models.detector import Detector
 
@@ -41,7 +41,7 @@ class MAP(Training):
     Parameters
     ----------
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`.
+        As for `bayesdf.inference.training.Training`.
 
     Examples
     --------

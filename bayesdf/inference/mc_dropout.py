@@ -16,18 +16,18 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.channel_dropout import ChannelDropout, insert, masks_before
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import report_verdict, root_attrs
-from bayesdf.inference.history import History
-from bayesdf.inference.objective import Objective
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
-from bayesdf.inference.rates import SCALE_RATE, parameter_groups, weight_reach
 from bayesdf.inference.samplers import MaskSampler
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.rates import SCALE_RATE, parameter_groups, weight_reach
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import judge_search
 from bayesdf.models.detector import Detector
 
@@ -64,7 +64,7 @@ class MCDropout(Training):
 
             - Σ_place channels H(p_place) / N,    H the entropy of a Bernoulli.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; the sites are the masks. With 0 epochs, or
+        As for `bayesdf.inference.training.Training`; the sites are the masks. With 0 epochs, or
         ``freeze="all"``, dropout is put into the network without training.
 
     Examples

@@ -22,19 +22,19 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
-from bayesdf.inference.checkpoint import checkpoint_key, read_checkpoint, write_checkpoint
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock, progress_bar
 from bayesdf.inference.samplers import StoredSampler
-from bayesdf.inference.seeds import chain_seed, seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.checkpoint import checkpoint_key, read_checkpoint, write_checkpoint
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock, progress_bar
+from bayesdf.inference.training.seeds import chain_seed, seeded
 from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
@@ -65,7 +65,7 @@ class NUTS(Training):
     max_tree_depth : int
         A trajectory doubles at most this many times. It has at most ``2^depth - 1`` steps.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for the maximum a posteriori. With 0 epochs the network
+        As for `bayesdf.inference.training.Training`, for the maximum a posteriori. With 0 epochs the network
         itself is taken for it. A stopped fit continues with the chain that was not finished.
 
     Examples

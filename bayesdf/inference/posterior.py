@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.inputs import ImageCheck, as_dataset, is_labelled, json_attr
-from bayesdf.inference.packing import digest, pack
-from bayesdf.inference.prediction import Piece, Predictor, empty_logits, resolve_device
+from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset, is_labelled, json_attr
+from bayesdf.inference.prediction.packing import digest, pack
+from bayesdf.inference.prediction.predictor import Piece, Predictor, empty_logits, resolve_device
 from bayesdf.inference.samplers import Sampler, StoredSampler
 from bayesdf.models.modes import check_precision
 from bayesdf.models.one_logit import has_one_logit

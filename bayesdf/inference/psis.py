@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.problem import Problem
+from bayesdf.inference.training.problem import Problem
 from bayesdf.inference.verdict import k_hat
 from bayesdf.inference.whitening import Batch
 

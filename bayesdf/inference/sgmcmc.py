@@ -48,20 +48,20 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.objective import Objective
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import StoredSampler
-from bayesdf.inference.schedule import Schedule
-from bayesdf.inference.seeds import chain_seed, seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.schedule import Schedule
+from bayesdf.inference.training.seeds import chain_seed, seeded
 from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
@@ -100,7 +100,7 @@ class SGMCMC(Training):
     stored_draws : int
         The number of draws stored, of all chains together. Each takes as much memory as the sites.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; `epochs`, `lr`, `freeze` and `patience` are for the maximum
+        As for `bayesdf.inference.training.Training`; `epochs`, `lr`, `freeze` and `patience` are for the maximum
         a posteriori. With 0 epochs the network itself is taken for it. While sampling, everything but the sites is
         frozen.
 

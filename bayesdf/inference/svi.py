@@ -22,21 +22,21 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.estimators import Estimator, eligible_layers
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.guides import NAMED, MeanField, make_guide
 from bayesdf.inference.guides.guide import sites_of
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.objective import Objective
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare
-from bayesdf.inference.progress import Clock
-from bayesdf.inference.rates import SCALE_RATE, parameter_groups, site_reach, weight_reach
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, prepare
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.rates import SCALE_RATE, parameter_groups, site_reach, weight_reach
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import Verdict, judge_scales, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
 
@@ -82,7 +82,7 @@ class SVI(Training):
     stored_draws : int
         The number of draws stored of a Pyro guide.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`; `lr` is the rate of the guide's locations and of
+        As for `bayesdf.inference.training.Training`; `lr` is the rate of the guide's locations and of
         the point estimates.
 
     Examples

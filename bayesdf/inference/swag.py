@@ -25,20 +25,20 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
-from bayesdf.inference.batches import batches
-from bayesdf.inference.divergence import posterior_on_divergence
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
-from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.problem import Problem, prepare, set_modes
-from bayesdf.inference.progress import Clock
+from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers import DeltaSampler, LowRankSampler, Sampler
-from bayesdf.inference.schedule import Schedule
-from bayesdf.inference.seeds import seeded
-from bayesdf.inference.settings import Training
-from bayesdf.inference.training import minimise
+from bayesdf.inference.training import Training
+from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.loop import minimise
+from bayesdf.inference.training.problem import Problem, prepare, set_modes
+from bayesdf.inference.training.progress import Clock
+from bayesdf.inference.training.schedule import Schedule
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.inference.verdict import Verdict, k_hat_caution
 from bayesdf.inference.whitening import flatten
 from bayesdf.models.detector import Detector
@@ -78,7 +78,7 @@ class SWAG(Training):
     rank : int
         K above, at least 2.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.settings.Training`, for the search for the maximum. If a batch would hold all images,
+        As for `bayesdf.inference.training.Training`, for the search for the maximum. If a batch would hold all images,
         it holds a quarter of them. All but `epochs`, `lr` and `patience` hold for the collection too, which has its own
         checkpoint.
 

@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.batches import batches
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.problem import Problem
+from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
+from bayesdf.inference.training.problem import Problem
 
 DENSE = 4_096
 """Up to this many numbers, coordinates are rotated and stretched. Beyond, they are only stretched."""

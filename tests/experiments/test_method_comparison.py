@@ -18,7 +18,7 @@ from bayesdf.cli import run_cli
 from bayesdf.experiments import experiment, warm_start
 from bayesdf.experiments.method_comparison import figures, methods, study
 from bayesdf.experiments.method_comparison.__main__ import main
-from bayesdf.inference.settings import Training
+from bayesdf.inference.training import Training
 from bayesdf.report.methods import METHODS
 
 TINY = ["--size", "32", "--warm-epochs", "0", "--left-out", "blur", "--quick", "--draws", "4", "--device", "cpu"]

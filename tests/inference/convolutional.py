@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bayesdf.inference import SVI, training
+from bayesdf.inference import SVI
+from bayesdf.inference.training import loop
 
 
 def convolutional():
@@ -36,6 +37,6 @@ def stop(method, model, train, validation=None, step=11):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "check_value", check)
+        patch.setattr(loop, "check_value", check)
         with pytest.raises(KeyboardInterrupt):
             method.fit(model, train, validation)

@@ -8,7 +8,8 @@ import torch
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP, DeepEnsemble, Diverged, ensemble, load_posterior, training
+from bayesdf.inference import MAP, DeepEnsemble, Diverged, ensemble, load_posterior
+from bayesdf.inference.training import loop
 from bayesdf.models import Detector, priors
 from tests.inference.convolutional import convolutional, noisy, pictures
 from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, separate, simulate
@@ -56,7 +57,7 @@ def test_sites_start_from_a_draw_of_the_prior():
 @pytest.mark.parametrize("freeze", [None, "prefix", "all"])
 def test_each_member_predicts_exactly_as_it_was_trained(monkeypatch, freeze):
     """Running statistics of batch normalisation included: against the networks as they were left, in one piece."""
-    left, minimise = [], training.minimise
+    left, minimise = [], loop.minimise
 
     def watched(problem, point, **settings):
         history = minimise(problem, point, **settings)
@@ -154,7 +155,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "check_value", check)
+        patch.setattr(loop, "check_value", check)
         with pytest.raises(KeyboardInterrupt):
             fit(checkpoint=tmp_path / "fit.pt", **settings)
     again = fit(checkpoint=tmp_path / "fit.pt", **settings)
@@ -168,7 +169,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
 
 
 def test_a_member_that_diverges_passes_on_those_before_it(monkeypatch):
-    minimise = training.minimise
+    minimise = loop.minimise
 
     def failing(problem, point, *, phase):
         if phase == 2:

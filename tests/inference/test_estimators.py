@@ -8,9 +8,9 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SVI
 from bayesdf.inference.estimators import eligible_layers, noise_of_each_image
-from bayesdf.inference.problem import prepare
-from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
+from bayesdf.inference.training.problem import prepare
+from bayesdf.inference.training.seeds import seeded
 from bayesdf.models import Detector, priors
 
 LAYERS = {

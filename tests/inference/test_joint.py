@@ -7,7 +7,7 @@ import torch
 
 from bayesdf.inference import MAP
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.problem import prepare
+from bayesdf.inference.training.problem import prepare
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, separate, simulate
 

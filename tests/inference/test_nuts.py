@@ -16,7 +16,7 @@ from bayesdf.analysis import convergence
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference import NUTS, load_posterior, nuts, whitening
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.problem import prepare
+from bayesdf.inference.training.problem import prepare
 from bayesdf.models import Detector, priors
 from tests.inference.linear import (
     NOISE,

@@ -13,11 +13,12 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.analysis import convergence
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import SGMCMC, Diverged, sgmcmc, training
+from bayesdf.inference import SGMCMC, Diverged, sgmcmc
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.problem import prepare
 from bayesdf.inference.sgmcmc import Langevin
+from bayesdf.inference.training import loop
+from bayesdf.inference.training.problem import prepare
 from bayesdf.models import Detector, priors
 from tests.inference.linear import NOISE, PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, separate, simulate
 
@@ -244,7 +245,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, monkeypatch, dyna
     settings = {**QUICK, "dynamics": dynamics, "chains": 2, "augment": noisy}
     whole = SGMCMC(**settings).fit(model, train)
     resumable = SGMCMC(**settings, checkpoint=tmp_path / "fit.pt")
-    sound, seen = training.check_value, []
+    sound, seen = loop.check_value, []
 
     def stop(value, name, history):
         seen.append(name)
@@ -253,7 +254,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, monkeypatch, dyna
         sound(value, name, history)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "check_value", stop)
+        patch.setattr(loop, "check_value", stop)
         with pytest.raises(KeyboardInterrupt):
             resumable.fit(model, train)
     again = resumable.fit(model, train)
@@ -273,7 +274,7 @@ def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, k
     model, train = detector(), simulate(separate(40), WEIGHTS, seed=0)
     settings = {**CLOSE, "epochs": 50, "chains": 2, "sampling_epochs": 40, "stored_draws": 8}
     whole = SGMCMC(**settings).fit(model, train)
-    sound, steps = training.check_value, []
+    sound, steps = loop.check_value, []
 
     def burst(value, name, history):
         if name == "loss":
@@ -282,7 +283,7 @@ def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, k
         sound(math.nan if late else value, name, history)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "check_value", burst)
+        patch.setattr(loop, "check_value", burst)
         with pytest.raises(Diverged, match=f"SGMCMC: the loss is nan at step {step} ") as caught:
             SGMCMC(**settings).fit(model, train)
     found = caught.value.posterior

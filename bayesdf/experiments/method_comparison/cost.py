@@ -1,7 +1,7 @@
 """What does a draw cost, beside one run of the network?
 
-A prediction by S draws runs the prefix once and the suffix S times (`bayesdf.inference.split`). Measured here
-is the suffix, as `Posterior.predict` runs it, and the time that it takes to make the draws.
+A prediction by S draws runs the prefix once and the suffix S times (`bayesdf.inference.prediction.split`). Measured
+here is the suffix, as `Posterior.predict` runs it, and the time that it takes to make the draws.
 """
 
 import time
@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, Subset
 
 from bayesdf.data import ImageDataset
 from bayesdf.inference import Posterior
-from bayesdf.inference.batches import batches
-from bayesdf.inference.prediction import Predictor, resolve_device
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.prediction.predictor import Predictor, resolve_device
 
 IMAGES = 128
 """As many as `Posterior.predict` takes at once."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
-from bayesdf.inference.settings import Training
+from bayesdf.inference.training import Training
 from bayesdf.models import classifier, priors
 from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.priors import Prior

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.batches import batches
-from bayesdf.inference.checks import check_call
-from bayesdf.inference.labels import all_labels, class_names
-from bayesdf.inference.prediction import resolve_device, to_device
-from bayesdf.inference.settings import Training, name_of
-from bayesdf.inference.split import Split, depends_on_mode, split
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.prediction.predictor import resolve_device, to_device
+from bayesdf.inference.prediction.split import Split, depends_on_mode, split
+from bayesdf.inference.training.checks import check_call
+from bayesdf.inference.training.labels import all_labels, class_names
+from bayesdf.inference.training.settings import Training, name_of
 from bayesdf.models.detector import Detector
 from bayesdf.models.priors import describe
 

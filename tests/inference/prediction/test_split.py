@@ -11,8 +11,8 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MAP
-from bayesdf.inference.prediction import to_device
-from bayesdf.inference.split import depends_on_mode, split
+from bayesdf.inference.prediction.predictor import to_device
+from bayesdf.inference.prediction.split import depends_on_mode, split
 from bayesdf.models import Detector, build, priors
 from bayesdf.models.blind import NAMES
 

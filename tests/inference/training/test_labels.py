@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MAP, SVI, Laplace, MCDropout
-from bayesdf.inference.labels import all_labels, class_numbers
+from bayesdf.inference.training.labels import all_labels, class_numbers
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference import feature_cache
+from bayesdf.inference.training import feature_cache
 from bayesdf.models import Detector, priors
 from tests.inference.convolutional import convolutional, noisy, pictures, short
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bayesdf.inference.schedule import FALL, Schedule, budget
+from bayesdf.inference.training.schedule import FALL, Schedule, budget
 
 
 def losses(steps, start, time, noise, images, seed=0):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.checks import check_numbers
+from bayesdf.inference.training.checks import check_numbers
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -25,11 +25,11 @@ class Training:
     ----------
     epochs : int, optional
         Passes over the training images. Default: until the objective is flat, and at most ten passes or 6,000 steps,
-        whichever is more (see `bayesdf.inference.schedule`).
+        whichever is more (see `bayesdf.inference.training.schedule`).
     lr : float, optional
         Highest learning rate of Adam. The rate rises over the first twentieth of the steps, stays, and falls to zero
         along a cosine over the last 30 %. Default: for each parameter a fiftieth of how far it may have to go (see
-        `bayesdf.inference.rates`).
+        `bayesdf.inference.training.rates`).
     batch_size : int
         Images in a step. Batches of an epoch differ by one image at most.
     freeze : None, "prefix" or "all"

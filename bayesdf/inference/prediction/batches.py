@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.labels import check_item, class_numbers
+from bayesdf.inference.training.labels import check_item, class_numbers
 
 
 def batches(

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.checkpoint import EpochState
-from bayesdf.inference.history import History
-from bayesdf.inference.objective import Objective
-from bayesdf.inference.problem import Problem, set_modes
+from bayesdf.inference.training.checkpoint import EpochState
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, set_modes
 
 EXPLODED = 1e3
 """A loss has exploded if it is more than this many times the largest of the hundred before, and this many times 1."""

@@ -15,11 +15,11 @@ from torch.func import functional_call, vmap
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.batches import batches
-from bayesdf.inference.folding import fold_batch_norm
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.prediction.folding import fold_batch_norm
+from bayesdf.inference.prediction.split import Split, split
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import in_memory_format
-from bayesdf.inference.split import Split, split
 from bayesdf.models.features import classifier_inputs
 
 FEATURE_BYTES = 1 << 29

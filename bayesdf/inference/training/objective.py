@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from bayesdf.inference.schedule import Schedule
+from bayesdf.inference.training.schedule import Schedule
 
 
 class Objective:
@@ -20,7 +20,8 @@ class Objective:
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser: those of the method and those of the network, each with its ``lr``.
 
-        A group whose ``lr`` has the unit of its parameters also has their ``reach`` (see `bayesdf.inference.rates`).
+        A group whose ``lr`` has the unit of its parameters also has their ``reach`` (see
+        `bayesdf.inference.training.rates`).
         """
         raise NotImplementedError
 

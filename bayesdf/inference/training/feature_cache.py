@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bayesdf.errors import BayesdfWarning
-from bayesdf.inference.batches import batches
-from bayesdf.inference.problem import Problem, set_modes
-from bayesdf.inference.progress import Clock, ProgressReport
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.training.problem import Problem, set_modes
+from bayesdf.inference.training.progress import Clock, ProgressReport
 
 CACHE_BYTES = 1 << 30
 """Bytes of features of training images that are kept in memory between epochs. Beyond it they go to a file."""

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from bayesdf.inference.folding import fold_batch_norm
-from bayesdf.inference.split import split
+from bayesdf.inference.prediction.folding import fold_batch_norm
+from bayesdf.inference.prediction.split import split
 from bayesdf.models import build
 from bayesdf.models.blind import NAMES
 

@@ -8,8 +8,8 @@ stays, in nats, against its noise:
     gain = slope · reach of the search,    error = standard error of the gain.
 
 The reach of the search is the length of the measured part, or `CROSSINGS` times the steps in which a parameter crosses
-its reach at this rate (see `bayesdf.inference.rates`), whichever is more. Without the second, anything would be flat at
-a tiny rate. The objective is flat when ``gain + 2 error`` is at most
+its reach at this rate (see `bayesdf.inference.training.rates`), whichever is more. Without the second, anything would
+be flat at a tiny rate. The objective is flat when ``gain + 2 error`` is at most
 
     limit = max(LEAST, SHARE_OF_IMAGE · images)  nats.
 
@@ -34,6 +34,8 @@ LEAST_STEPS = 300
 """The objective cannot be called flat before this step."""
 BLOCKS = 10
 CROSSINGS = 5.0
+SURE = 3.4
+"""Student's t with `BLOCKS` - 2 degrees of freedom is larger in one of 200 cases."""
 LEAST, SHARE_OF_IMAGE = 0.5, 0.01
 _AGAIN = 1.15  # flatness is checked again after this many times as many steps
 
@@ -80,7 +82,7 @@ class Slope:
     @property
     def settled(self) -> bool:
         """Whether the objective had stopped falling when the rate reached zero."""
-        return not self.end_gain - 2 * self.end_error > self.limit
+        return not self.end_gain - SURE * self.end_error > self.limit
 
 
 class Schedule:

@@ -15,11 +15,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
 from bayesdf.files import clear_leftovers, replacing
-from bayesdf.inference.feature_cache import TrainingBatches
-from bayesdf.inference.history import History
-from bayesdf.inference.objective import Objective
-from bayesdf.inference.problem import Problem
-from bayesdf.inference.schedule import Schedule
+from bayesdf.inference.training.feature_cache import TrainingBatches
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem
+from bayesdf.inference.training.schedule import Schedule
 
 
 @dataclass

@@ -14,8 +14,8 @@ import xarray as xr
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.inputs import as_dataset
 from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.prediction.inputs import as_dataset
 from bayesdf.inference.samplers import (
     DeltaSampler,
     FullSampler,

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch.func import functional_call
 
-from bayesdf.inference.checkpoint import Checkpoint, EpochState
-from bayesdf.inference.divergence import LastGoodEpoch, UnusableValue, check_value, sum_of_weights
-from bayesdf.inference.feature_cache import TrainingBatches, ValidationBatches
-from bayesdf.inference.history import History
-from bayesdf.inference.objective import Objective
-from bayesdf.inference.problem import Problem, class_weights, set_modes
-from bayesdf.inference.progress import progress_bar
-from bayesdf.inference.schedule import Schedule
+from bayesdf.inference.training.checkpoint import Checkpoint, EpochState
+from bayesdf.inference.training.divergence import LastGoodEpoch, UnusableValue, check_value, sum_of_weights
+from bayesdf.inference.training.feature_cache import TrainingBatches, ValidationBatches
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.objective import Objective
+from bayesdf.inference.training.problem import Problem, class_weights, set_modes
+from bayesdf.inference.training.progress import progress_bar
+from bayesdf.inference.training.schedule import Schedule
 
 VALIDATION_DRAWS = 8
 

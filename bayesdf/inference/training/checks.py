@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.labels import check_item
+from bayesdf.inference.training.labels import check_item
 from bayesdf.models.detector import Detector
 
 LOOKED_AT = 64

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bayesdf.inference.settings import Training
+from bayesdf.inference.training.settings import Training
 
 _FIRST_STEPS, _WORTH_SAYING = 5, 10.0  # seconds that are said beforehand
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP, SVI, checkpoint
+from bayesdf.inference import MAP, SVI
+from bayesdf.inference.training import checkpoint
 from bayesdf.models import Detector, priors
 from tests.inference.convolutional import convolutional, noisy, pictures, short, stop
 

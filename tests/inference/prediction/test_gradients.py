@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from tests.inference.test_prediction import images, samplers
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import Posterior
-from bayesdf.inference.gradients import input_gradients
-from bayesdf.inference.prediction import to_device
+from bayesdf.inference.prediction.gradients import input_gradients
+from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.models import build
-from tests.inference.test_prediction import images, samplers
 
 
 @pytest.mark.parametrize("sites", [["fc.weight"], ["layer4.1.conv2.weight", "fc.bias"], ["conv1.weight"]])
