@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from bayesdf.inference.predictor.batches import batches
-from bayesdf.inference.predictor.predictor import to_device
 from torch import nn
 from torch.func import functional_call
 from torch.utils.data import TensorDataset
@@ -14,6 +12,8 @@ import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MCDropout, Posterior
 from bayesdf.inference.prediction import predictor
+from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.samplers import (
     DeltaSampler,
     FullSampler,
