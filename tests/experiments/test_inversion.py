@@ -20,13 +20,15 @@ from bayesdf.cli import run_cli
 from bayesdf.data import stored
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
+from bayesdf.experiments.experiment import Study
 from bayesdf.experiments.inversion import __main__ as command
 from bayesdf.experiments.inversion import attribute
-from bayesdf.experiments.inversion.attacks import deceive, mislead
+from bayesdf.experiments.inversion.attacks import adaptive_round, pgd_attack
 from bayesdf.experiments.inversion.classifier import classify, train
-from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw
+from bayesdf.experiments.inversion.pictures import ROLES, Pictures, make_pictures
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.study import study
+from bayesdf.experiments.inversion.study import work
+from bayesdf.experiments.inversion.tables import metrics, open_set, tables
 from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
 from bayesdf.generators import GENERATORS, Generator
@@ -35,7 +37,6 @@ from bayesdf.inversion import evidence_model, perturb
 from bayesdf.inversion import invert as search
 from bayesdf.inversion.attribution import NONE, load_attribution
 from bayesdf.inversion.invert import invert
-from bayesdf.report import inversion as presentation
 
 PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=6, epochs=8)
 
@@ -84,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree(hasty: pytest.MonkeyPatch, folder: Path) -> xr.DataTree:
-    return study(folder, SOURCES, CANDIDATES, PLAN)
+    return work(SOURCES, CANDIDATES, PLAN, folder)
 
 
 def test_it_names_the_planes(tree: xr.DataTree) -> None:
@@ -104,7 +105,7 @@ def test_it_names_the_planes(tree: xr.DataTree) -> None:
 
 
 def test_a_plane_left_out_is_none_of_these(tree: xr.DataTree) -> None:
-    assert (presentation.open_set(tree)["auc"] > 0.7).all()
+    assert (open_set(tree)["auc"] > 0.7).all()
 
 
 def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
@@ -123,7 +124,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(
     monkeypatch.setattr(evidence_model, "WARMUP", 20)
     monkeypatch.setattr(evidence_model, "THINNING", 1)
     plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1, forgiving=False)
-    tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
+    tree = work(SOURCES, CANDIDATES, plan, tmp_path / "whole")
     calls: list[str] = []
 
     def counted(images: np.ndarray, generator: Generator, **options: object) -> object:
@@ -133,17 +134,17 @@ def test_a_stopped_study_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return invert(images, generator, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(inversion.explanation, "invert", counted)
+    monkeypatch.setattr(inversion.evidence, "invert", counted)
     stopped: list[bool] = []
     with pytest.raises(KeyboardInterrupt):
-        study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
+        work(SOURCES, CANDIDATES, plan, tmp_path / "stopped")
     stopped.append(True)
     trained: list[bool] = []
     monkeypatch.setattr(inversion.classifier, "train", lambda *a, **k: trained.append(True))
-    monkeypatch.setattr(inversion.pictures, "draw", lambda *a, **k: trained.append(True))
-    again = study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
+    monkeypatch.setattr(inversion.pictures, "make_pictures", lambda *a, **k: trained.append(True))
+    again = work(SOURCES, CANDIDATES, plan, tmp_path / "stopped")
     assert not trained
-    first, second = (presentation.metrics(each, presentation.tables(each)) for each in (tree, again))
+    first, second = (metrics(each, tables(each)) for each in (tree, again))
     assert first == second
 
 
@@ -236,8 +237,10 @@ def test_an_attack_stays_within_its_budget() -> None:
     whole = np.ones((count, 64, 64), np.float32)
     others = images[::-1].copy()
     for budget in (1.0, 8.0):
-        made = [deceive(network, images, np.arange(count) % 3, budget)]
-        made.append(mislead(images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole)))
+        made = [pgd_attack(network, images, np.arange(count) % 3, budget)]
+        made.append(
+            adaptive_round(images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole))
+        )
         for changed in made:
             assert np.abs(changed - images).max() <= budget / 255 + 1e-6
             assert changed.min() >= 0.0 and changed.max() <= 1.0
@@ -250,7 +253,7 @@ def test_an_attack_raises_the_loss() -> None:
     images = stored(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
-    changed = deceive(network, images, label, 4.0)
+    changed = pgd_attack(network, images, label, 4.0)
     losses = [
         F.cross_entropy(network(torch.from_numpy(x)[:, None]), torch.from_numpy(label)) for x in (images, changed)
     ]
@@ -262,7 +265,7 @@ def test_misleading_brings_the_rival_nearer() -> None:
     images = stored(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
-    changed = mislead(
+    changed = adaptive_round(
         images, images, np.full(4, 8.0), own.reconstruction, rival.reconstruction, np.ones(4, bool), (whole, whole)
     )
     after = [invert(changed, one, steps=30) for one in generators]
@@ -271,7 +274,7 @@ def test_misleading_brings_the_rival_nearer() -> None:
 
 
 def test_a_classifier_learns_and_repeats() -> None:
-    pictures = draw(CANDIDATES, "train", 24, 0)
+    pictures = make_pictures(CANDIDATES, "train", 24, 0)
     names = ["ann", "bob", "cid", "real"]
     learnt = train(pictures, names, augment=True, epochs=8, seed=1)
     answer = classify(learnt, names, pictures)
@@ -282,7 +285,7 @@ def test_a_classifier_learns_and_repeats() -> None:
 
 
 def test_pictures_of_the_roles_share_no_person() -> None:
-    drawn = {role: draw(SOURCES, role, 5, 0) for role in ROLES}
+    drawn = {role: make_pictures(SOURCES, role, 5, 0) for role in ROLES}
     for role, pictures in drawn.items():
         assert isinstance(pictures, Pictures) and len(pictures) == 5 * 5
         for other in set(drawn) - {role}:
@@ -354,7 +357,7 @@ def test_a_quick_look_inverts_three_candidates_unless_they_are_named(
 ) -> None:
     asked: list[tuple[list[str], Plan]] = []
 
-    def seen(folder: Path, sources: object, candidates: dict[str, Generator], plan: Plan) -> None:
+    def seen(sources: object, candidates: dict[str, Generator], plan: Plan, quick: bool) -> Study:
         asked.append((list(candidates), plan))
         raise BayesdfError("enough")
 
@@ -383,9 +386,9 @@ def test_a_run_folder_is_complete(
     tree = bdf.open_run(out)
     assert tree["attribution/inversion/probability"].dims == ("image", "source")
     assert "cid" not in tree["attribution/inversion"]["source"]
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert 0.0 <= metrics["inversion.accuracy.low"] <= metrics["inversion.accuracy"] <= 1.0
-    assert {"open_set.ann.auc", "attack.classifier.8.inversion", "robustness.blur.2.classifier"} <= set(metrics)
+    flat = json.loads((out / "metrics.json").read_text())
+    assert 0.0 <= flat["inversion.accuracy.low"] <= flat["inversion.accuracy"] <= 1.0
+    assert {"open_set.ann.auc", "attack.classifier.8.inversion", "robustness.blur.2.classifier"} <= set(flat)
     assert len(list((out / "figures").iterdir())) == 9
     assert (out / "tables" / "throughput.csv").stat().st_size > 100
     page = (out / "report.html").read_text()

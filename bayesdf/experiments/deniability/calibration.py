@@ -8,7 +8,7 @@ import pandas as pd
 
 from bayesdf.data import stored
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
-from bayesdf.experiments.deniability.framing import Search, explained
+from bayesdf.experiments.deniability.framing import Search, likely_reconstruction
 from bayesdf.experiments.deniability.pictures import alter
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
@@ -32,7 +32,7 @@ class Calibration:
     tails
         The tail of distances, for each kind of innocent image.
     genuine, innocents
-        As in `bayesdf.report.deniability.Results`.
+        As in `bayesdf.experiments.deniability.results.Results`.
     """
 
     threshold: float
@@ -56,7 +56,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
     faces = faces[np.sort(rng_of(seed, "calibration faces").permutation(len(faces))[:count])]
     inverted = search("calibration", np.concatenate([stored(genuine), faces]))
-    searched = explained(generator, inverted.take(slice(count, None)), faces)
+    searched = likely_reconstruction(generator, inverted.take(slice(count, None)), faces)
     kinds = {"second copy": stored(genuine), "searched": stored(searched), "photograph": stored(faces)}
     others = generator.pictures(generator.entropy(samples, seed_of(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}

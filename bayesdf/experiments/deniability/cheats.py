@@ -10,9 +10,9 @@ import pandas as pd
 
 from bayesdf import ledger
 from bayesdf.data import stored
-from bayesdf.experiments.deniability.developer import HEADS, Kept
-from bayesdf.experiments.deniability.party import Party, opened_entropy
+from bayesdf.experiments.deniability.developer import HEADS, Developer
 from bayesdf.experiments.deniability.pictures import Images
+from bayesdf.experiments.deniability.third_party import ThirdParty, opened_entropy
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.ledger import Evidence, Head, Verdict
 from bayesdf.ledger.entropy import commit, record_key
@@ -28,15 +28,15 @@ class Cheat:
     attempt: Callable[[], Verdict | None]
 
 
-def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -> pd.DataFrame:
+def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold: float, seed: int) -> pd.DataFrame:
     """What a guilty developer may do to a ledger, done to a copy of it, and what the third party then gets.
 
     All of it happens under an earlier head, which ends within an epoch, so that its samples are made again quickly.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    generator, key, secret = third.generator, third.key, kept.secret
-    head = kept.heads[HEADS // 3 - 1]
-    honest = ledger.gather(kept.path, secret, head)
+    generator, key, secret = third.generator, third.key, developer.secret
+    head = developer.heads[HEADS // 3 - 1]
+    honest = ledger.gather(developer.path, secret, head)
     text = list(honest.records)
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
@@ -117,7 +117,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         return judge(evidence, signed, stored(generator.pictures(opened_entropy(honest, [late])))[0])
 
     stranger = hashlib.sha256(b"another" + secret).digest()
-    old = kept.heads[0]
+    old = developer.heads[0]
     other_key = dict(honest.epochs) | {1: (own_key.hex(), honest.epochs[1][1])}
     all_but_one = [record for record in range(1, head.size) if record != guilty]
     cheats = [
@@ -141,7 +141,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         Cheat(
             "evidence under a head from before the image",
             "ReplayedError",
-            lambda: judge(ledger.gather(kept.path, secret, old)),
+            lambda: judge(ledger.gather(developer.path, secret, old)),
         ),
         Cheat(
             "an old head shown as the current one",
@@ -156,7 +156,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         Cheat(
             "every record opened but the image's",
             "IncompleteError",
-            lambda: judge(ledger.gather(kept.path, secret, head, only=all_but_one)),
+            lambda: judge(ledger.gather(developer.path, secret, head, only=all_but_one)),
         ),
         Cheat("another key given for the epoch", "TamperedError", lambda: judge(replace(honest, epochs=other_key))),
         Cheat(

@@ -1,13 +1,28 @@
-"""What does the page say?"""
+"""What does the page of a run say, and what the screen?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+import xarray as xr
 
-from bayesdf.report.deniability.results import Results
-from bayesdf.report.deniability.shares import answer, at_most, independent, innocent, percents, searched, share
+from bayesdf.analysis import Estimate
+from bayesdf.experiments.deniability.figures import figures
+from bayesdf.experiments.deniability.results import Results
+from bayesdf.experiments.deniability.tables import (
+    at_most,
+    denial,
+    framing,
+    independent,
+    innocent,
+    metrics,
+    percents,
+    searched,
+    share,
+    tables,
+)
+from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.faces import CREDIT
 from bayesdf.report.page import Drawing, Picture, Section, Table, of_quick, write_page
 
 GLOSSARY = {
@@ -29,16 +44,65 @@ GLOSSARY = {
 }
 
 
-def page(
-    path: Path,
-    results: Results,
-    figures: Mapping[str, Drawing],
-    tables: Mapping[str, pd.DataFrame],
-    settings: Mapping[str, Any],
-    credit: str,
-) -> None:
+SETTINGS = ("bayesdf", "generator", "weights", "rival", "samples", "images", "steps", "seed", "quick")
+"""Attributes of a run that the page shows as its settings."""
+
+
+def present(tree: xr.DataTree) -> Presentation:
+    """What a run shows, from its DataTree."""
+    results = Results.from_tree(tree)
+    made = tables(results)
+    return Presentation(
+        metrics=metrics(results),
+        tables=made,
+        figures=figures(results),
+        page=lambda path, pictures: page(path, results, pictures, made),
+        summary=Summary(
+            title="Share of images (95 % intervals over people, or samples)",
+            columns=("", "inversion convicts", "ledger says made"),
+            rows=verdicts(results),
+            answer=answer(results),
+        ),
+    )
+
+
+def verdicts(results: Results) -> list[tuple[str, str, str]]:
+    """A row an attack, as printed: inversion's verdict and the ledger's."""
+    table = framing(results)
+    shares = [
+        [percents(Estimate(*ends)) for ends in table[[column, f"{column}.low", f"{column}.high"]].to_numpy()]
+        for column in ("convicted", "made")
+    ]
+    return list(zip(map(str, table.index), *shares, strict=True))
+
+
+def answer(results: Results) -> str:
+    """What the run found, in two sentences."""
+    part = searched(results)
+    convicted, false = share(part, "convicted"), share(part, "made")
+    kinds = innocent(results)
+    photographs, generated = kinds["photographs"], kinds["generated"]
+    bounds = {origin: share(of, "made") for origin, of in kinds.items()}
+    table = denial(results)
+    mild = table[(table["alteration"] == "jpeg") & (table["strength"] == 90)].iloc[0]
+    denied = Estimate(mild["denied"], mild["denied.low"], mild["denied.high"])
+    refused = int((results.cheats["outcome"] == "refused").sum())
+    return (
+        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
+        f"entropy an adversary searched for photographs; the ledger calls {percents(false)} of them made. Of all "
+        f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
+        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other entropy "
+        f"{at_most(bounds['generated'])}. A guilty "
+        f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
+        f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
+        "recorded is not seen at all."
+    )
+
+
+def page(path: Path, results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> None:
     """Write the report."""
     facts = results.facts
+    settings = {name: facts[name] for name in SETTINGS}
     write_page(
         path,
         "Framed, or guilty? Plausible deniability by a ledger of entropy",
@@ -60,7 +124,7 @@ def page(
         },
         settings=settings,
         credits=[
-            f"Photographs: {credit}.",
+            f"Photographs: {CREDIT}.",
             "After Zhang, Zhou, Shumailov and Papernot 2020, On attribution of deepfakes, arXiv 2008.09194.",
         ],
         glossary=GLOSSARY,

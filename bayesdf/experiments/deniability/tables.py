@@ -1,4 +1,4 @@
-"""How often was who convicted, cleared or found? As tables, flat metrics and a sentence."""
+"""What does a run show as numbers: tables, and metrics by flat names?"""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdf.analysis import Estimate, clustered_share
-from bayesdf.report.deniability.results import Results
+from bayesdf.experiments.deniability.results import Results
 
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
@@ -57,38 +57,6 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     flat |= {"cheats": len(refused) - 1, "cheats.refused": int(refused.sum())}
     flat["cheats.as_documented"] = int(results.cheats["as_expected"].sum())
     return {name.replace(" ", "_"): value for name, value in flat.items()}
-
-
-def verdicts(results: Results) -> list[tuple[str, str, str]]:
-    """A row an attack, as printed: inversion's verdict and the ledger's."""
-    table = framing(results)
-    shares = [
-        [percents(Estimate(*ends)) for ends in table[[column, f"{column}.low", f"{column}.high"]].to_numpy()]
-        for column in ("convicted", "made")
-    ]
-    return list(zip(map(str, table.index), *shares, strict=True))
-
-
-def answer(results: Results) -> str:
-    part = searched(results)
-    convicted, false = share(part, "convicted"), share(part, "made")
-    kinds = innocent(results)
-    photographs, generated = kinds["photographs"], kinds["generated"]
-    bounds = {origin: share(of, "made") for origin, of in kinds.items()}
-    table = denial(results)
-    mild = table[(table["alteration"] == "jpeg") & (table["strength"] == 90)].iloc[0]
-    denied = Estimate(mild["denied"], mild["denied.low"], mild["denied.high"])
-    refused = int((results.cheats["outcome"] == "refused").sum())
-    return (
-        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
-        f"entropy an adversary searched for photographs; the ledger calls {percents(false)} of them made. Of all "
-        f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
-        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other entropy "
-        f"{at_most(bounds['generated'])}. A guilty "
-        f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
-        f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
-        "recorded is not seen at all."
-    )
 
 
 def framing(results: Results) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The figures of a run, each readable alone."""
+"""What does a run show as figures?"""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from bayesdf.report.deniability.results import Results
-from bayesdf.report.deniability.shares import attack_name, attacks, denial, framing
+from bayesdf.experiments.deniability.results import Results
+from bayesdf.experiments.deniability.tables import attack_name, attacks, denial, framing
 from bayesdf.report.figures import face_sheet
 from bayesdf.report.style import ALERT, FAINT, GENERATORS, INK, MUTED, head, percent, plain, styled
 

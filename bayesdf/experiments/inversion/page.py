@@ -1,14 +1,19 @@
-"""What does the page say?"""
+"""What does the page of a run say, and what the screen?"""
 
+from ast import literal_eval
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.experiments.inversion.figures import figures
+from bayesdf.experiments.inversion.names import BY_INVERSION, COUNTERPARTS, METHODS, estimate, group_of
+from bayesdf.experiments.inversion.plan import Plan
+from bayesdf.experiments.inversion.tables import metrics, tables
 from bayesdf.faces import CREDIT
-from bayesdf.report.inversion.names import estimate, part_of
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
 from bayesdf.report.style import in_order
 
@@ -27,15 +32,43 @@ WORDS = {
     ),
 }
 
+TEXTS = ("bayesdf", "candidates", "weights")
+SETTINGS = (*TEXTS[:2], *(field.name for field in fields(Plan)), TEXTS[2], "quick")
+"""Attributes of a run that the page shows as its settings. All but the `TEXTS` are numbers, lists and booleans."""
+
+
+def present(tree: xr.DataTree) -> Presentation:
+    """What a run shows, from its DataTree."""
+    made = tables(tree)
+    return Presentation(
+        metrics=metrics(tree, made),
+        tables=made,
+        figures=figures(tree, made),
+        page=lambda path, pictures: page(path, tree, pictures, made),
+        summary=Summary(
+            title="Sources named rightly (95 % intervals)",
+            columns=("", "candidates' samples", "all sources"),
+            rows=[(label, *cells) for label, cells in headline(tree).items()],
+        ),
+    )
+
+
+def headline(tree: xr.DataTree) -> dict[str, list[str]]:
+    """Label of a method -> accuracy of the candidates' samples, and over all sources: text as printed."""
+    rows = {}
+    for method in ("clean", *BY_INVERSION, *COUNTERPARTS.values()):
+        rows[METHODS[method]] = [str(estimate(tree, method, key)) for key in ("accuracy_candidates", "accuracy")]
+    return rows
+
 
 def page(
     path: Path,
     tree: xr.DataTree,
     figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
-    settings: Mapping[str, Any],
 ) -> None:
     """Write the report."""
+    settings = {name: tree.attrs[name] if name in TEXTS else literal_eval(tree.attrs[name]) for name in SETTINGS}
     write_page(
         path,
         "Who made this picture? Attribution by inversion",
@@ -103,13 +136,13 @@ def _answer(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> str:
         plain_ = frame[frame["method"] == "inversion"]
         parts.append(
             f"Under {int(plain_['falls_further'].sum())} of {len(plain_)} {word} it falls further than the classifier "
-            f"({int(plain_['told'].sum())} told from chance, all tested together)."
+            f"({int(plain_['significant'].sum())} significantly, all tested together)."
         )
     return " ".join(parts)
 
 
 def _pictures(tree: xr.DataTree, figures: Mapping[str, Drawing]) -> Section:
-    evidence = part_of(tree, "evidence")
+    evidence = group_of(tree, "evidence")
     candidates = [str(name) for name in evidence["candidate"].values]
     others = [name for name in in_order(evidence["source"].values.astype(str)) if name not in candidates]
     return Section(
@@ -170,7 +203,7 @@ def _comparison(title: str, text: str, pictures: list[Picture], compared: pd.Dat
             Table(
                 worse,
                 f"Where inversion falls further than the classifier that saw as much: {number}. "
-                "The intervals hold for all comparisons at once; told: the interval is above 0.",
+                "The intervals hold for all comparisons at once; significant: the interval is above 0.",
                 index=False,
             )
         ]
