@@ -56,7 +56,7 @@ def results(folder: Path) -> Results:
     return Results.from_tree(work(TOY, RIVAL, folder, samples=60, images=4, steps=40, seed=1))
 
 
-def test_searched_entropy_convicts_by_inversion_and_is_cleared_by_the_ledger(results: Results) -> None:
+def test_searched_latents_convict_by_inversion_and_is_cleared_by_the_ledger(results: Results) -> None:
     frame = results.accused.groupby("attack")
     convicted, made = frame["convicted"].mean(), frame["made"].mean()
     assert min(convicted[attack] for attack in ("searched", "second copy", "guilty")) >= 0.5
@@ -86,7 +86,7 @@ def test_bounds_count_people_and_not_alterations(results: Results) -> None:
     assert flat["innocent.photographs.made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
     assert flat["innocent.generated.made.high"] == pytest.approx(1.0 - 0.025 ** (1.0 / len(generated)))
     assert f"of {people} people" in answer(results)
-    searched = tables(results)["framing"].loc["entropy searched for photographs"]
+    searched = tables(results)["framing"].loc["latents searched for photographs"]
     assert searched["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
     own = results.growth[results.growth["kind"] != "second copy"].dropna(subset="made")
     assert (own["images"] == 4).all() and (own["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9).all()
@@ -105,7 +105,7 @@ def test_the_same_image_is_made_and_a_far_one_is_not(results: Results) -> None:
     ("cheat", "expected"),
     [
         ("none: an honest ledger", "made"),
-        ("entropy from outside the ledger", "not made"),
+        ("a latent from outside the ledger", "not made"),
         ("records after the image's cut off", "TruncatedError"),
         ("the image's record taken out", "TruncatedError"),
         ("taken out, the rest numbered and chained anew", "TruncatedError"),
@@ -198,7 +198,7 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
     assert tree["accused/published"].dtype == np.uint8 and tree.attrs["generator"] == "toy"
     assert set(tree["calibration"].children) == {"genuine", "innocents", "tails"}
     assert {path.stem for path in (out / "figures").iterdir()} == {
-        *("framed", "verdicts", "entropy", "distances", "false_made", "deniability")
+        *("framed", "verdicts", "latents", "distances", "false_made", "deniability")
     }
     assert set(pd.read_csv(out / "tables" / "cheats.csv")["outcome"]) == {
         *("made", "not made", "not made, flagged", "refused")

@@ -21,7 +21,7 @@ LIKELY = 0.975
 
 @dataclass(frozen=True)
 class Calibration:
-    """What everyone is judged by, and what it was measured on.
+    """The thresholds that everyone is judged by, and what they were measured on.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Calibration:
 
 
 def calibrate(search: Search, samples: int, images: int) -> Calibration:
-    """Thresholds, from samples, photographs and people that are used for nothing else."""
+    """Measure the thresholds on samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
     genuine = generator.pictures(generator.entropy(count, seed_of(seed, "calibration samples")))

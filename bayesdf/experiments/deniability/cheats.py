@@ -21,7 +21,7 @@ from bayesdf.ledger.records import seal
 
 @dataclass(frozen=True)
 class Cheat:
-    """What a developer tries, the outcome or error that the documentation promises, and the attempt itself."""
+    """What a developer tries, the outcome or error that the documentation promises, and a function that tries it."""
 
     name: str
     expected: str
@@ -29,9 +29,9 @@ class Cheat:
 
 
 def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold: float, seed: int) -> pd.DataFrame:
-    """What a guilty developer may do to a ledger, done to a copy of it, and what the third party then gets.
+    """Try each cheat on a copy of the ledger: a row a cheat, with what the third party then gets.
 
-    All of it happens under an earlier head, which ends within an epoch, so that its samples are made again quickly.
+    All happens under an earlier head, which ends within an epoch, so that its samples are made again quickly.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator, key, secret = third.generator, third.key, developer.secret
@@ -51,12 +51,12 @@ def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold:
         return replace(honest, records=tuple(lines))
 
     def edited(at: int) -> list[str]:
-        """The commitment of a record replaced, and all digests from there on left as they were."""
+        """The lines with the commitment of a record replaced, and all digests left as they were."""
         record = json.loads(text[at]) | {"commitment": commit(own_key).hex()}
         return [*text[:at], json.dumps(record, sort_keys=True, separators=(",", ":")), *text[at + 1 :]]
 
     def forged(at: int) -> list[str]:
-        """The same, all digests made right again: sound in itself."""
+        """The same, with all digests made right again, so that the log is sound in itself."""
         return _rechained(edited(at), at)
 
     def exchanged() -> list[str]:
@@ -122,7 +122,7 @@ def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold:
     all_but_one = [record for record in range(1, head.size) if record != guilty]
     cheats = [
         Cheat("none: an honest ledger", "made", lambda: judge(honest)),
-        Cheat("entropy from outside the ledger", "not made", outside),
+        Cheat("a latent from outside the ledger", "not made", outside),
         Cheat("records after the image's cut off", "TruncatedError", lambda: judge(records(text[:guilty]))),
         Cheat("the image's record taken out", "TruncatedError", lambda: judge(records(without(guilty)))),
         Cheat(

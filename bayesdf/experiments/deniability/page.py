@@ -26,21 +26,21 @@ from bayesdf.faces import CREDIT
 from bayesdf.report.page import Drawing, Picture, Section, Table, of_quick, write_page
 
 GLOSSARY = {
-    "ledger": "The developer's append-only log: a record for each sample, written before the sample's entropy is used.",
-    "entropy": "The random values that a generator makes an image of (its latent).",
+    "ledger": "The developer's append-only log: a record for each sample, written before the sample's latent is used.",
+    "latent": "The random values that a generator makes an image of.",
     "head": "A signed digest of the ledger so far, published where it can be neither changed nor withdrawn.",
     "evidence": "The public records under a head, and the keys that open their samples.",
     "made, not made": "What evidence says of an image: a recorded sample is the image up to the threshold, or none is.",
-    "inversion": "Searching the entropy from which a generator would have made an image.",
-    "convicted": "Inversion alone says that the generator made the image: what it leaves unexplained, and how unlikely "
-    "the entropy is, are no more than for nearly all of the generator's own samples.",
+    "inversion": "The search for the latent from which a generator would have made an image.",
+    "convicted": "Inversion alone says that the generator made the image. What it leaves unexplained, and how unlikely "
+    "the latent is, are no more than for nearly all of the generator's own samples.",
     "error": "Root mean square over pixels between an image and what inversion finds, grey values in [0, 1].",
     "distance": "Root mean square over pixels between an image and a recorded sample, grey values in [0, 1].",
     "epoch": "Samples whose keys come from one key; record 0 commits to the keys of all epochs.",
     "unbound": "Samples of the epoch in progress: their keys fit their records, but nothing ties them to record 0 yet.",
-    "95 % interval": "Of a share of images: Clopper and Pearson's, with people as trials where images began as "
-    "photographs, however many images of each there are, and images where each has entropy of its own. It holds "
-    "however alike the images of one person are. It is for this generator and this ledger.",
+    "95 % interval": "Of a share of images: that of Clopper and Pearson. Where images began as photographs the trials "
+    "are people, however many images of each there are. Where each image has a latent of its own the trials are "
+    "images. The interval holds however alike the images of one person are. It is for this generator and this ledger.",
 }
 
 
@@ -77,7 +77,7 @@ def verdicts(results: Results) -> list[tuple[str, str, str]]:
 
 
 def answer(results: Results) -> str:
-    """What the run found, in two sentences."""
+    """What the run found, in a few sentences."""
     part = searched(results)
     convicted, false = share(part, "convicted"), share(part, "made")
     kinds = innocent(results)
@@ -89,13 +89,12 @@ def answer(results: Results) -> str:
     refused = int((results.cheats["outcome"] == "refused").sum())
     return (
         f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
-        f"entropy an adversary searched for photographs; the ledger calls {percents(false)} of them made. Of all "
+        f"latents an adversary searched for photographs. The ledger calls {percents(false)} of them made. Of all "
         f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
-        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other entropy "
-        f"{at_most(bounds['generated'])}. A guilty "
-        f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
-        f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
-        "recorded is not seen at all."
+        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other latents "
+        f"{at_most(bounds['generated'])}. A guilty developer with an honest ledger can deny {percents(denied)} of "
+        f"images that went through JPEG of quality 90. Of {len(results.cheats) - 1} ways to cheat {refused} are "
+        "refused with an error. A latent that was never recorded is not seen at all."
     )
 
 
@@ -105,7 +104,7 @@ def page(path: Path, results: Results, figures: Mapping[str, Drawing], tables: M
     settings = {name: facts[name] for name in SETTINGS}
     write_page(
         path,
-        "Framed, or guilty? Plausible deniability by a ledger of entropy",
+        "Framed, or guilty? Plausible deniability by a ledger of latents",
         [
             _model(results),
             _threshold(results, figures, tables),
@@ -118,8 +117,8 @@ def page(path: Path, results: Results, figures: Mapping[str, Drawing], tables: M
         answer=answer(results),
         cautions=of_quick(settings),
         highlights={
-            "searched entropy: inversion convicts": share(searched(results), "convicted"),
-            "searched entropy: ledger says made": share(searched(results), "made"),
+            "searched latents: inversion convicts": share(searched(results), "convicted"),
+            "searched latents: ledger says made": share(searched(results), "made"),
             "second copy of the weights: ledger says made": share(results.fresh, "made"),
         },
         settings=settings,
@@ -136,22 +135,22 @@ def _model(results: Results) -> Section:
     return Section(
         "Who can do what",
         [
-            f"The developer of {facts['generator']} draws all entropy from a ledger: {facts['samples']:,} samples, "
-            f"{facts['heads']} signed heads published on the way. The last, with root {facts['root'][:16]}…, precedes "
-            "every accusation. The third party holds the generator with its weights, the developer's public key and "
-            "that head, from where they were published, and the evidence, which it does not trust. Nothing else of the "
-            "developer's was used for the verdicts below.",
+            f"The developer of {facts['generator']} draws all latents from a ledger of {facts['samples']:,} samples "
+            f"and published {facts['heads']} signed heads on the way. The last head, with root {facts['root'][:16]}…, "
+            "precedes every accusation. The third party holds the generator with its weights, and the developer's "
+            "public key and that head from where they were published. It also holds the evidence, which it does not "
+            "trust. The verdicts below use nothing else of the developer's.",
             "The adversary holds a copy of the weights, knows how ledgers work and how accusers invert, and may "
-            "publish any picture. It does not know the secret, and cannot add records under a head that is out. The "
+            "publish any picture. It does not know the secret, and cannot add records under a published head. The "
             "guilty developer may do anything: alter its images, write any log, sign any head, keep keys back. "
             "SHA-256, AES, HKDF and Ed25519 are taken to be sound.",
-            "The accuser by inversion convicts if what the search leaves unexplained, and the energy of the entropy "
-            f"found, are each no more than for {100 * facts['likely']:.1f} % of calibration samples that took the "
-            f"same way: error at most {facts['error']:.4f}, energy at most {facts['energy']:.2f}. Every picture, "
-            "unless a table says otherwise, arrives with 8 bits and through JPEG of quality 90.",
+            "The accuser by inversion convicts by two figures: the error that the search leaves, and the energy of the "
+            f"latent found. Each may be no more than for {100 * facts['likely']:.1f} % of calibration samples that "
+            f"took the same path: error at most {facts['error']:.4f}, energy at most {facts['energy']:.2f}. Every "
+            "picture arrives with 8 bits and through JPEG of quality 90, unless a table says otherwise.",
             "The secret of this run was derived from its seed, so that the run can be repeated. It is a toy: anybody "
-            "can make it again, and sign by it. It is not in the run folder; the ledger, its heads, the public key and "
-            "the evidence are.",
+            "can make it again, and sign with it. It is not in the run folder. The ledger, its heads, the public key "
+            "and the evidence are.",
         ],
     )
 
@@ -167,20 +166,22 @@ def _threshold(results: Results, figures: Mapping[str, Drawing], tables: Mapping
     return Section(
         "The threshold",
         [
-            "The rule: the largest distance at which, by prediction, at most "
-            f"{100 * facts['false_made']:g} % of innocent images would have a sample so near, were the ledger to grow "
-            f"{facts['growth']:,}-fold from its {facts['samples']:,}, for "
-            "whichever kind of innocent image is nearest to samples. It is fixed on photographs of people and samples "
-            "that are used for nothing else, before anyone is judged. The prediction is that of extreme values: the "
-            "share of distances below t falls as a power of t, estimated from the smallest of them, and the chance of "
-            f"a near one grows with the number of samples. Here it gives {facts['threshold']:.4f}. {note}",
-            Picture(figures["distances"], "How far images are from their own sample, and innocent ones from any."),
+            f"The threshold is the largest distance at which at most {100 * facts['false_made']:g} % of innocent "
+            f"images are predicted to have a sample so near, if the ledger grew to {facts['growth']:,} times its "
+            f"{facts['samples']:,} samples. The kind of innocent image that is nearest to samples decides. The "
+            "threshold is set on photographs of people and samples that are used for nothing else, before anyone is "
+            "judged. The prediction is that of extreme values: the share of distances below t falls as a power of t, "
+            "estimated from the smallest of them, and the chance of a near one grows with the number of samples. The "
+            f"threshold here is {facts['threshold']:.4f}. {note}",
+            Picture(
+                figures["distances"], "How far images are from their own sample, and innocent ones from any sample."
+            ),
             Table(tables["deliveries"], "Genuine calibration images within the threshold, by way of delivery."),
             Table(tables["threshold"], "What each kind of innocent image allows: the tail of its distances."),
             Picture(
                 figures["false_made"],
-                "To the right of the ledger's own size only the prediction goes on. It takes all images of a kind to "
-                "be like the calibration images; the points show how far that holds.",
+                "To the right of the ledger's own size there is only the prediction. It takes all images of a kind to "
+                "be like the calibration images. The points show how far that holds.",
             ),
         ],
     )
@@ -193,30 +194,30 @@ def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping
     return Section(
         "Framing the innocent",
         [
-            "Searched entropy: the adversary inverts a target by its own copy of the generator, makes the entropy "
-            "likely, and publishes what the generator makes of it. That picture is a sample like any other; inversion "
-            "has nothing to tell it from the guilty by. Changed photographs: each pixel is moved "
-            "towards what the generator can make, by no more than a budget, in two rounds of search. A second copy: "
-            "anybody who has the weights runs the generator on new entropy.",
+            "Searched latents: the adversary inverts a target with its own copy of the generator, makes the latent "
+            "likely, and publishes what the generator makes of it. That picture is a sample like any other. Inversion "
+            "cannot tell it from a guilty one. Changed photographs: each pixel is moved towards what the generator "
+            "can make, by no more than a budget, in two rounds of search. A second copy: anybody who has the weights "
+            "runs the generator on a new latent.",
             Picture(figures["framed"], "The first of each attack, not chosen."),
             Picture(figures["verdicts"], "Orange: the innocent convicted by inversion alone. Blue: by the ledger."),
             Table(
                 tables["framing"],
-                "All attacks. Entropy distance: from the entropy inversion finds to the nearest recorded one.",
+                "All attacks. Latent distance: from the latent that inversion finds to the nearest recorded one.",
             ),
-            Picture(figures["entropy"], "Whose entropy is recorded lies low; whose picture is recorded lies left."),
+            Picture(figures["latents"], "Low: the latent is recorded. Left: the picture is recorded."),
             f"Of {len(photographs)} pictures that began as photographs of {independent(photographs)} people, "
-            f"{at_most(share(photographs, 'made'))} were called made; of {len(generated)} that were made of other "
-            f"entropy, {at_most(share(generated, 'made'))}. So often an innocent developer fails to be cleared. The "
+            f"{at_most(share(photographs, 'made'))} were called made. Of {len(generated)} pictures of other latents "
+            f"{at_most(share(generated, 'made'))} were. This is how often an innocent developer is not cleared. The "
             "bound for photographs is over people, since alterations of one photograph, and photographs of one "
-            "person, need not be independent: only more people would lower it.",
-            "The worst case: an adversary to whom the evidence was shown. Whoever holds it can make every opened "
+            "person, need not be independent. Only more people would lower it.",
+            "The worst case is an adversary to whom the evidence was shown. Whoever holds it can make every opened "
             f"sample again ({100 * float(results.facts['copies_identical']):.0f} % of those tried were the "
-            "developer's, bit for bit) and publish it. The ledger says made, rightly: it is the developer's image, "
-            "though the developer did not publish it. The verdict tells who made an image, not who spread it. Such a "
-            f"copy may also be changed up to the threshold: moved {100 * results.copied['share'].median():.0f} % of "
-            f"the way towards another face, {percents(copied)} of copies were still called made. "
-            "Look at the sample beside the image.",
+            "developer's, bit for bit) and publish it. The ledger then says made, and is right: it is the developer's "
+            "image, though the developer did not publish it. The verdict says who made an image, not who spread it. "
+            "Such a copy may also be changed up to the threshold: moved "
+            f"{100 * results.copied['share'].median():.0f} % of the way towards another face, {percents(copied)} of "
+            "copies were still called made. Look at the sample beside the image.",
         ],
     )
 
@@ -231,11 +232,11 @@ def _guilt(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str
     return Section(
         "A guilty developer, an honest ledger",
         [
-            "The developer's own samples, altered before they were found. Where no sample is within the threshold the "
-            "developer can deny with a ledger that hides nothing. The dashed line shows how often another sample is "
-            f"nearer than the right one; {nearest} the right one is still the nearest: the ledger has a suspect then, "
-            "but at a distance at which an innocent image might have one too. Evidence does not undo a crop or a "
-            "change of brightness; a third party who can align the image first should.",
+            "These are the developer's own samples, altered before they were found. Where no sample is within the "
+            "threshold the developer can deny with a ledger that hides nothing. The dashed line shows how often "
+            f"another sample is nearer than the right one. The right one is still the nearest {nearest}. The ledger "
+            "then has a suspect, but at a distance at which an innocent image might have one too. Evidence does not "
+            "undo a crop or a change of brightness. A third party who can align the image first should do so.",
             Picture(figures["deniability"], "Stronger alterations to the right."),
             Table(
                 tables["deniability"],
@@ -251,10 +252,10 @@ def _cheating(tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section(
         "Cheating ledgers",
         [
-            "Each was done to a copy of the ledger, with the developer's secret at hand, and brought to the third "
-            "party. Refused: there is no verdict, and the error says what was wrong; a developer who brings such "
-            "evidence has not cleared itself. Flagged: a verdict, with samples whose keys cannot be tied to record 0 "
-            "until their epoch is full, so that the third party waits for a later head.",
+            "Each cheat was done to a copy of the ledger, with the developer's secret at hand, and brought to the "
+            "third party. Refused: there is no verdict, and the error says what was wrong. A developer who brings such "
+            "evidence has not cleared itself. Flagged: there is a verdict, but the keys of some samples cannot be tied "
+            "to record 0 until their epoch is full. The third party then waits for a later head.",
             Table(frame, "What was done, and what the third party gets."),
         ],
     )
@@ -262,21 +263,21 @@ def _cheating(tables: Mapping[str, pd.DataFrame]) -> Section:
 
 def _proof(results: Results) -> Section:
     lines: Sequence[str] = [
-        "Made proves that entropy to which the developer had committed before the accusation gives the image, up to "
+        "Made proves that a latent to which the developer had committed before the accusation gives the image, up to "
         "the threshold. Not made proves that every sample recorded under the head was made again, and none is the "
         "image, up to the threshold. Both rest on a head that was public before the accusation, and on a generator "
         "that is the accused one. No record under a published head can be changed, removed, moved, repeated or added "
         "unnoticed.",
-        "It cannot prove that all entropy was recorded. A developer who runs the generator on any other entropy gets "
-        "not made, unless a recorded sample is near by chance; the table of cheats has it, and no ledger can see it. "
-        "Only control of the place where the generator runs closes this. It cannot tell one copy of the weights from "
-        "another: not made clears the ledger's owner, not the generator.",
+        "It cannot prove that every latent was recorded. A developer who runs the generator on any other latent gets "
+        "not made, unless a recorded sample is near by chance. The table of cheats shows this, and no ledger can see "
+        "it. Only control of the place where the generator runs prevents it. Evidence cannot tell one copy of the "
+        "weights from another: not made clears the ledger's owner, not the generator.",
         "It does not cover images altered beyond the threshold, records after the last head before the accusation, a "
         "leaked or opened key in other hands, nor a second ledger if neither its key nor its head was ever published. "
         "Times are the developer's clock; only the place of publication dates a head.",
         f"The rates are those of one generator ({results.facts['generator']}), one ledger of "
         f"{results.facts['samples']:,} samples and faces of {independent(innocent(results)['photographs'])} people. "
-        "Intervals tell how far other people, or other entropy, might differ; not another generator, nor another "
+        "Intervals tell how far other people, or other latents, might differ; not another generator, nor another "
         "ledger. A stronger search than the adversary's here would convict more of the changed photographs.",
     ]
     return Section("What evidence proves, and what it cannot", lines)

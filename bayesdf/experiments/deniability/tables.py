@@ -70,8 +70,8 @@ def framing(results: Results) -> pd.DataFrame:
             "error, median": part["error"].median(),
             "distance, median": part["distance"].median(),
             "distance, smallest": part["distance"].min(),
-            "entropy distance, median": part["latent_distance"].median(),
-            "entropy distance, smallest": part["latent_distance"].min(),
+            "latent distance, median": part["latent_distance"].median(),
+            "latent distance, smallest": part["latent_distance"].min(),
             "change, rms": part["rms_change"].median(),
             "change, largest": part["largest_change"].median(),
         }
@@ -110,7 +110,7 @@ def attack_name(attack: str, target: str, budget: float) -> str:
     return {
         "untouched": "photographs as they are",
         "perturbed": f"photographs changed by up to {budget:g}/255",
-        "searched": f"entropy searched for {'photographs' if target == 'photograph' else f'images of {target}'}",
+        "searched": f"latents searched for {'photographs' if target == 'photograph' else f'images of {target}'}",
         "second copy": "samples of a second copy of the weights",
         "guilty": "guilty: the developer's own samples",
     }[attack]
@@ -126,7 +126,7 @@ def attacks(frame: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame
 def innocent(results: Results) -> dict[str, pd.DataFrame]:
     """All pictures that the ledger's owner did not make, by what they began as.
 
-    `photographs` are few people's, altered in several ways each; `generated` are made of entropy of their own. The two
+    `photographs` are of few people, each altered in several ways. Each of `generated` has a latent of its own. The two
     are never counted together: a bound on a share of both would be a bound on neither.
     """
     accused = results.accused[results.accused["attack"] != "guilty"]
@@ -144,7 +144,7 @@ def independent(part: pd.DataFrame) -> int:
 
 
 def searched(results: Results) -> pd.DataFrame:
-    """Pictures whose entropy was searched for photographs."""
+    """Pictures whose latents were searched for photographs."""
     frame = results.accused
     return frame[(frame["attack"] == "searched") & (frame["target"] == "photograph")]
 

@@ -40,13 +40,13 @@ class ThirdParty:
 
 
 def read_published(folder: Path) -> tuple[Evidence, Head, str]:
-    """Evidence, the newest head and the public key, read as a stranger would: nothing else of the developer's."""
+    """Evidence, the newest head and the public key. Nothing else of the developer's is read."""
     head = Head.from_json((folder / "heads.jsonl").read_text().splitlines()[-1])
     return ledger.load_evidence(folder / "evidence.json"), head, (folder / "public_key.txt").read_text().strip()
 
 
 def with_verdicts(frame: pd.DataFrame, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """The rows with what the ledger says of each."""
+    """The rows, with what the ledger says of each in further columns."""
     frame = frame.assign(
         made=[verdict.made for verdict in verdicts],
         index=[verdict.index for verdict in verdicts],

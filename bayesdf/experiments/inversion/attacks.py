@@ -55,8 +55,8 @@ def adaptive_round(
 ) -> Pixels:
     """One round of the attack on inversion: away from what the true generator makes of the pictures, towards a rival's.
 
-    It lowers the rival's evidence less the true generator's: the sum of the logarithms of the errors in
-    pixels, gradients and edges, as attribution sees them. Where entropy is at its best for a picture, the slope of the
+    It lowers the rival's evidence less the true generator's: the sum of the logarithms of the errors in pixels,
+    gradients and edges, as attribution sees them. Where entropy is at its best for a picture, the slope of the
     smallest error is that with the entropy held: rounds with inversions between them descend the true objective.
 
     Parameters

@@ -28,7 +28,7 @@ def correct_by_condition(
 ) -> xr.Dataset:
     """Which picture each method judged rightly under each condition.
 
-    Classifiers cannot refuse: where a method can, the most probable of the sources that have a name counts, and
+    Classifiers cannot refuse. Where a method can, the most probable of the sources that have a name counts, and
     `refused` says where `none of these` was more probable still.
     """
     methods = list(answers[0])
