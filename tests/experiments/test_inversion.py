@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +27,9 @@ from bayesdf.experiments.inversion.attacks import adaptive_round, pgd_attack
 from bayesdf.experiments.inversion.classifier import classify, train
 from bayesdf.experiments.inversion.pictures import ROLES, Pictures, make_pictures
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.study import work
+from bayesdf.experiments.inversion.study import study, work
 from bayesdf.experiments.inversion.tables import metrics, open_set, tables
+from bayesdf.experiments.outputs import write_metrics
 from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
 from bayesdf.generators import GENERATORS, Generator
@@ -38,7 +39,7 @@ from bayesdf.inversion import invert as search
 from bayesdf.inversion.attribution import NONE, load_attribution
 from bayesdf.inversion.invert import invert
 
-PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=6, epochs=8)
+PLAN = Plan(images=3, calibration=4, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=4, epochs=8)
 
 
 def plane(name: str, seed: int, grid: int) -> Generator:
@@ -71,7 +72,7 @@ SOURCES = {**CANDIDATES, "mirror": Generator("mirror", manipulate=mirrored)}
 def hasty() -> Iterator[pytest.MonkeyPatch]:
     """Short fits, few probes and resamples: how good these are is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence_model, "WARMUP", 60)
+        patch.setattr(evidence_model, "WARMUP", 30)
         patch.setattr(evidence_model, "THINNING", 1)
         patch.setattr(search, "PROBES", 32)
         patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=40))
@@ -114,38 +115,6 @@ def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
     kind, strength = attack["kind"].values, attack["strength"].values
     before, after = right[kind == "none"][0], right[(kind == "classifier") & (strength == 8.0)][0]
     assert before > 0.5 and after < before - 0.2
-
-
-@pytest.mark.slow
-def test_a_stopped_study_goes_on_to_the_same_result(
-    hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
-    monkeypatch.setattr(evidence_model, "WARMUP", 20)
-    monkeypatch.setattr(evidence_model, "THINNING", 1)
-    plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1, forgiving=False)
-    tree = work(SOURCES, CANDIDATES, plan, tmp_path / "whole")
-    calls: list[str] = []
-
-    def counted(images: np.ndarray, generator: Generator, **options: object) -> object:
-        path = options.get("checkpoint")
-        calls.append(Path(str(path)).stem if path else "")
-        if calls[-1] == "pictures_bob" and not stopped:
-            raise KeyboardInterrupt
-        return invert(images, generator, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(inversion.evidence, "invert", counted)
-    stopped: list[bool] = []
-    with pytest.raises(KeyboardInterrupt):
-        work(SOURCES, CANDIDATES, plan, tmp_path / "stopped")
-    stopped.append(True)
-    trained: list[bool] = []
-    monkeypatch.setattr(inversion.classifier, "train", lambda *a, **k: trained.append(True))
-    monkeypatch.setattr(inversion.pictures, "make_pictures", lambda *a, **k: trained.append(True))
-    again = work(SOURCES, CANDIDATES, plan, tmp_path / "stopped")
-    assert not trained
-    first, second = (metrics(each, tables(each)) for each in (tree, again))
-    assert first == second
 
 
 def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
@@ -370,16 +339,36 @@ def test_a_quick_look_inverts_three_candidates_unless_they_are_named(
 
 
 @pytest.mark.slow
-def test_a_run_folder_is_complete(
-    hasty: pytest.MonkeyPatch,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_stopped_run_goes_on_to_a_complete_folder_and_the_same_result(
+    hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Stopped between two candidates. Then what is done is not done again, and the figures are those of one run."""
     monkeypatch.setattr(command, "GENERATORS", SOURCES)
+    monkeypatch.setattr(evidence_model, "WARMUP", 20)
+    declared: dict[str, Any] = {}
+
+    def remembered(**given: Any) -> Study:
+        declared.update(given)
+        return study(**given)
+
+    def stopping(images: np.ndarray, generator: Generator, **options: object) -> object:
+        if Path(str(options["checkpoint"])).stem == "pictures_bob":
+            raise KeyboardInterrupt
+        return invert(images, generator, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "study", remembered)
     out = tmp_path / "run"
-    status, said = call(monkeypatch, capsys, ["--quick", "--candidates", "ann,bob", "--out", str(out)])
+    arguments = ["--quick", "--strict", "--steps", "2", "--candidates", "ann,bob", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(inversion.evidence, "invert", stopping)
+        assert call(patch, capsys, arguments)[0] == 130
+    with monkeypatch.context() as patch:
+        for name in ("train", "make_pictures"):
+            home = inversion.classifier if name == "train" else inversion.pictures
+            patch.setattr(home, name, lambda *_, **__: pytest.fail("done again"))
+        status, said = call(patch, capsys, arguments)
     assert status == 0 and "finished in" in said, said
+
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     kept = {"attribution.zarr", "figures", "metrics.json", "report.html", "run.zarr", "settings.json", "tables"}
     assert {path.name for path in out.iterdir()} == kept
@@ -393,3 +382,7 @@ def test_a_run_folder_is_complete(
     assert (out / "tables" / "throughput.csv").stat().st_size > 100
     page = (out / "report.html").read_text()
     assert 'src="http' not in page and "<script" not in page and "falls further" in page
+
+    whole = work(declared["sources"], declared["candidates"], declared["plan"], tmp_path / "whole")
+    write_metrics(tmp_path, metrics(whole, tables(whole)))
+    assert (tmp_path / "metrics.json").read_text() == (out / "metrics.json").read_text()
