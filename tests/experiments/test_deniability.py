@@ -44,6 +44,7 @@ def toy(name: str, seed: int) -> Generator:
 
 
 TOY, RIVAL = toy("toy", 0), toy("rival", 1)
+SIZES = {"samples": 60, "images": 4, "steps": 40, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
-    return Results.from_tree(work(TOY, RIVAL, folder, samples=60, images=4, steps=40, seed=1))
+    return Results.from_tree(work(TOY, RIVAL, folder, **SIZES))
 
 
 def test_searched_latents_convict_by_inversion_and_is_cleared_by_the_ledger(results: Results) -> None:
@@ -148,7 +149,7 @@ def test_a_second_try_goes_on_with_what_is_there(
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:43]) + b'{"commit')
     begun = log.read_bytes()[:2000]
     monkeypatch.setattr("bayesdf.inversion.invert._descend", lambda *_: pytest.fail("inverted again"))
-    again = Results.from_tree(work(TOY, RIVAL, copy, samples=60, images=4, steps=40, seed=1))
+    again = Results.from_tree(work(TOY, RIVAL, copy, **SIZES))
     assert log.read_bytes()[:2000] == begun and ledger.check(log).samples == 60
     assert len(heads.read_text().splitlines()) == 15
     assert metrics(again) == metrics(results)
@@ -183,18 +184,20 @@ def test_distances_are_the_ledgers(results: Results) -> None:
     np.testing.assert_allclose(part, np.sqrt(inner.mean((2, 3))), rtol=1e-4)
 
 
-def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_folder_is_complete_and_repeats(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(GENERATORS, "toy", TOY)
     monkeypatch.setitem(GENERATORS, "vae", RIVAL)
     out = tmp_path / "one"
-    main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3, quick=True)
-    again = work(TOY, RIVAL, tmp_path / "two", samples=50, images=4, steps=25, seed=3)
-    write_metrics(tmp_path, metrics(Results.from_tree(again)))
+    main(generator="toy", **SIZES, out=out, quick=True)
+    write_metrics(tmp_path, metrics(results))
     assert (out / "metrics.json").read_text() == (tmp_path / "metrics.json").read_text()
     flat = json.loads((out / "metrics.json").read_text())
     assert flat["cheats"] == 21 and flat["cheats.refused"] == 19 and flat["cheats.as_documented"] == 22
     assert flat["framing.searched.photograph.convicted.low"] <= flat["framing.searched.photograph.convicted"]
     tree = bdf.open_run(out)
+    assert metrics(Results.from_tree(tree)) == metrics(results)
     assert tree["accused/published"].dtype == np.uint8 and tree.attrs["generator"] == "toy"
     assert set(tree["calibration"].children) == {"genuine", "innocents", "tails"}
     assert {path.stem for path in (out / "figures").iterdir()} == {
@@ -209,10 +212,10 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
         *("developer.ledger", "heads.jsonl", "public_key.txt", "evidence.json")
     }
     assert not (out / "inversions").exists() and not (out / "cheats").exists()
-    secret = toy_secret("toy", 3).hex()
+    secret = toy_secret("toy", 1).hex()
     assert not any(secret in path.read_text() for path in (out / "ledger").iterdir())
     with pytest.raises(BayesdfError, match=r"has finished: open .*report\.html"):
-        main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3)
+        main(generator="toy", **SIZES, out=out)
 
 
 @pytest.mark.parametrize(
