@@ -23,7 +23,7 @@ from bayesdf.experiments.deniability.distances import distances, false_rate, fit
 from bayesdf.experiments.deniability.page import answer
 from bayesdf.experiments.deniability.results import Results
 from bayesdf.experiments.deniability.study import work
-from bayesdf.experiments.deniability.tables import innocent, metrics, tables
+from bayesdf.experiments.deniability.tables import innocent_pictures, metrics, tables
 from bayesdf.experiments.outputs import write_metrics
 from bayesdf.generators import GENERATORS, Generator
 
@@ -57,7 +57,7 @@ def results(folder: Path) -> Results:
     return Results.from_tree(work(TOY, RIVAL, folder, **SIZES))
 
 
-def test_searched_latents_convict_by_inversion_and_is_cleared_by_the_ledger(results: Results) -> None:
+def test_searched_latents_convict_by_inversion_and_are_cleared_by_the_ledger(results: Results) -> None:
     frame = results.accused.groupby("attack")
     convicted, made = frame["convicted"].mean(), frame["made"].mean()
     assert min(convicted[attack] for attack in ("searched", "second copy", "guilty")) >= 0.5
@@ -78,7 +78,7 @@ def test_budgets_are_kept_and_errors_fall_with_them(results: Results) -> None:
 
 def test_bounds_count_people_and_not_alterations(results: Results) -> None:
     """Four photographs, each in seven versions: no bound is below that of as many people of whom none is made."""
-    parts = innocent(results)
+    parts = innocent_pictures(results)
     photographs, generated = parts["photographs"], parts["generated"]
     people = photographs["cluster"].nunique()
     assert len(photographs) == 7 * 4 and 1 <= people <= 4 and (generated["cluster"] == "").all()

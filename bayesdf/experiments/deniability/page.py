@@ -11,13 +11,13 @@ from bayesdf.experiments.deniability.figures import figures
 from bayesdf.experiments.deniability.results import Results
 from bayesdf.experiments.deniability.tables import (
     at_most,
+    count_independent,
     denial,
     framing,
-    independent,
-    innocent,
+    innocent_pictures,
     metrics,
     percents,
-    searched,
+    searched_pictures,
     share,
     tables,
 )
@@ -78,9 +78,9 @@ def verdicts(results: Results) -> list[tuple[str, str, str]]:
 
 def answer(results: Results) -> str:
     """What the run found, in a few sentences."""
-    part = searched(results)
+    part = searched_pictures(results)
     convicted, false = share(part, "convicted"), share(part, "made")
-    kinds = innocent(results)
+    kinds = innocent_pictures(results)
     photographs, generated = kinds["photographs"], kinds["generated"]
     bounds = {origin: share(of, "made") for origin, of in kinds.items()}
     table = denial(results)
@@ -90,7 +90,7 @@ def answer(results: Results) -> str:
     return (
         f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
         f"latents an adversary searched for photographs. The ledger calls {percents(false)} of them made. Of all "
-        f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
+        f"{len(photographs)} pictures that began as photographs, of {count_independent(photographs)} people, it calls "
         f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other latents "
         f"{at_most(bounds['generated'])}. A guilty developer with an honest ledger can deny {percents(denied)} of "
         f"images that went through JPEG of quality 90. Of {len(results.cheats) - 1} ways to cheat {refused} are "
@@ -117,8 +117,8 @@ def page(path: Path, results: Results, figures: Mapping[str, Drawing], tables: M
         answer=answer(results),
         cautions=of_quick(settings),
         highlights={
-            "searched latents: inversion convicts": share(searched(results), "convicted"),
-            "searched latents: ledger says made": share(searched(results), "made"),
+            "searched latents: inversion convicts": share(searched_pictures(results), "convicted"),
+            "searched latents: ledger says made": share(searched_pictures(results), "made"),
             "second copy of the weights: ledger says made": share(results.fresh, "made"),
         },
         settings=settings,
@@ -188,7 +188,7 @@ def _threshold(results: Results, figures: Mapping[str, Drawing], tables: Mapping
 
 
 def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> Section:
-    kinds = innocent(results)
+    kinds = innocent_pictures(results)
     photographs, generated = kinds["photographs"], kinds["generated"]
     copied = share(results.copied, "made")
     return Section(
@@ -206,7 +206,7 @@ def _innocence(results: Results, figures: Mapping[str, Drawing], tables: Mapping
                 "All attacks. Latent distance: from the latent that inversion finds to the nearest recorded one.",
             ),
             Picture(figures["latents"], "Low: the latent is recorded. Left: the picture is recorded."),
-            f"Of {len(photographs)} pictures that began as photographs of {independent(photographs)} people, "
+            f"Of {len(photographs)} pictures that began as photographs of {count_independent(photographs)} people, "
             f"{at_most(share(photographs, 'made'))} were called made. Of {len(generated)} pictures of other latents "
             f"{at_most(share(generated, 'made'))} were. This is how often an innocent developer is not cleared. The "
             "bound for photographs is over people, since alterations of one photograph, and photographs of one "
@@ -262,6 +262,7 @@ def _cheating(tables: Mapping[str, pd.DataFrame]) -> Section:
 
 
 def _proof(results: Results) -> Section:
+    people = count_independent(innocent_pictures(results)["photographs"])
     lines: Sequence[str] = [
         "Made proves that a latent to which the developer had committed before the accusation gives the image, up to "
         "the threshold. Not made proves that every sample recorded under the head was made again, and none is the "
@@ -276,7 +277,7 @@ def _proof(results: Results) -> Section:
         "leaked or opened key in other hands, nor a second ledger if neither its key nor its head was ever published. "
         "Times are the developer's clock; only the place of publication dates a head.",
         f"The rates are those of one generator ({results.facts['generator']}), one ledger of "
-        f"{results.facts['samples']:,} samples and faces of {independent(innocent(results)['photographs'])} people. "
+        f"{results.facts['samples']:,} samples and faces of {people} people. "
         "Intervals tell how far other people, or other latents, might differ; not another generator, nor another "
         "ledger. A stronger search than the adversary's here would convict more of the changed photographs.",
     ]

@@ -32,15 +32,15 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for attack, target, budget, part in attacks(results.accused):
         name = f"framing.{attack}.{target}" + ("" if np.isnan(budget) else f".{budget:g}")
         for column in ("convicted", "made"):
-            flat |= columns(f"{name}.{column}", share(part, column))
+            flat |= interval_columns(f"{name}.{column}", share(part, column))
         flat[f"{name}.images"] = len(part)
         for column in ("error", "distance", "latent_distance"):
             flat[f"{name}.{column}"] = float(part[column].median())
-    for origin, part in innocent(results).items():
-        flat |= columns(f"innocent.{origin}.made", share(part, "made"))
-        flat |= {f"innocent.{origin}.images": len(part), f"innocent.{origin}.clusters": independent(part)}
-    flat |= columns("second_copy.made", share(results.fresh, "made"))
-    flat |= columns("copied.altered.made", share(results.copied, "made"))
+    for origin, part in innocent_pictures(results).items():
+        flat |= interval_columns(f"innocent.{origin}.made", share(part, "made"))
+        flat |= {f"innocent.{origin}.images": len(part), f"innocent.{origin}.clusters": count_independent(part)}
+    flat |= interval_columns("second_copy.made", share(results.fresh, "made"))
+    flat |= interval_columns("copied.altered.made", share(results.copied, "made"))
     flat["copied.altered.share"] = float(results.copied["share"].median())
     flat["copied.identical"] = float(facts["copies_identical"])
     for row in denial(results).to_dict("records"):
@@ -65,8 +65,8 @@ def framing(results: Results) -> pd.DataFrame:
     for attack, target, budget, part in attacks(results.accused):
         rows[attack_name(attack, target, budget)] = {
             "images": len(part),
-            **columns("convicted", share(part, "convicted")),
-            **columns("made", share(part, "made")),
+            **interval_columns("convicted", share(part, "convicted")),
+            **interval_columns("made", share(part, "made")),
             "error, median": part["error"].median(),
             "distance, median": part["distance"].median(),
             "distance, smallest": part["distance"].min(),
@@ -84,7 +84,7 @@ def denial(results: Results) -> pd.DataFrame:
     for (kind, strength), part in results.guilty.groupby(["alteration", "strength"], sort=False):
         found = {
             "images": len(part),
-            **columns("denied", share(part.assign(denied=~part["made"], cluster=part["truth"]), "denied")),
+            **interval_columns("denied", share(part.assign(denied=~part["made"], cluster=part["truth"]), "denied")),
         }
         nearest = {"nearest_right": part["right"].mean(), "distance, median": part["distance"].median()}
         rows.append({"alteration": kind, "strength": strength, **found, **nearest})
@@ -98,7 +98,7 @@ def deliveries(results: Results) -> pd.DataFrame:
     for delivery, part in results.genuine.groupby("delivery", sort=False):
         own = part["distance"].to_numpy()
         row = {"delivery": delivery, "images": len(own)}
-        row |= columns("found", clustered_share(own <= results.facts["threshold"], range(len(own))))
+        row |= interval_columns("found", clustered_share(own <= results.facts["threshold"], range(len(own))))
         row |= {"distance, median": np.median(own), "distance, 95 %": np.quantile(own, 0.95)}
         row["AUROC"] = float((own[:, None] < others).mean() + 0.5 * (own[:, None] == others).mean())
         rows.append(row)
@@ -123,7 +123,7 @@ def attacks(frame: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame
         yield str(first["attack"]), str(first["target"]), float(first["budget"]), part
 
 
-def innocent(results: Results) -> dict[str, pd.DataFrame]:
+def innocent_pictures(results: Results) -> dict[str, pd.DataFrame]:
     """All pictures that the ledger's owner did not make, by what they began as.
 
     `photographs` are of few people, each altered in several ways. Each of `generated` has a latent of its own. The two
@@ -137,13 +137,13 @@ def innocent(results: Results) -> dict[str, pd.DataFrame]:
     }
 
 
-def independent(part: pd.DataFrame) -> int:
+def count_independent(part: pd.DataFrame) -> int:
     """How many people, or where pictures stand alone how many pictures."""
     alone = part["cluster"] == ""
     return int(alone.sum()) + part.loc[~alone, "cluster"].nunique()
 
 
-def searched(results: Results) -> pd.DataFrame:
+def searched_pictures(results: Results) -> pd.DataFrame:
     """Pictures whose latents were searched for photographs."""
     frame = results.accused
     return frame[(frame["attack"] == "searched") & (frame["target"] == "photograph")]
@@ -162,5 +162,5 @@ def percents(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
-def columns(name: str, estimate: Estimate) -> dict[str, float]:
+def interval_columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}

@@ -86,7 +86,7 @@ def adaptive_round(
 
 
 def _descend(start: Tensor, images: Tensor, reach: Tensor, gradient: Callable[[Tensor], Tensor]) -> Pixels:
-    """Signed steps down a gradient, within reach of the images. What is rounded at the end is so too."""
+    """Signed steps down a gradient, within reach of the images. The result is rounded and stays there."""
     low, high = (images - reach).clamp_min(0.0), (images + reach).clamp_max(1.0)
     changed = start.clamp(low, high)
     for step in range(DESCENT):
