@@ -1,4 +1,4 @@
-"""What every command line of the package shares: how a mistake is told, and with which exit status."""
+"""What do all command lines of the package share? How they report a mistake, and their exit status."""
 
 import functools
 import sys
@@ -15,21 +15,21 @@ console = Console(stderr=True)
 
 
 def run_cli(main: Callable[..., None]) -> NoReturn:
-    """Run an experiment's command line: a mistake of the user's is one line on standard error and exit status 2."""
+    """Run a command line. A mistake of the user gives one line on standard error and exit status 2."""
 
     @functools.wraps(main)
     def command(*arguments: object, **options: object) -> None:
         try:
             main(*arguments, **options)
         except BayesdfError as error:
-            _leave(str(error))
+            _exit_with(str(error))
         except KeyboardInterrupt:
-            _leave("stopped; the same command goes on from what was finished", 130)
+            _exit_with("stopped; the same command continues from what was finished", 130)
         except MemoryError as error:
-            _leave(f"not enough memory ({error}): ask for fewer draws, or smaller or fewer images")
+            _exit_with(f"not enough memory ({error}): ask for fewer draws, or smaller or fewer images")
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
-            _leave(f"{error.strerror or error}{place}; mend that and give the same command again")
+            _exit_with(f"{error.strerror or error}{place}; correct that and run the same command again")
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.command()(command)
@@ -38,7 +38,7 @@ def run_cli(main: Callable[..., None]) -> NoReturn:
     sys.exit(0)
 
 
-def _leave(message: str, status: int = 2) -> NoReturn:
+def _exit_with(message: str, status: int = 2) -> NoReturn:
     console.print("[bold red]bayesdf:[/] ", end="")
     console.print(message, markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
@@ -55,7 +55,7 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Warnings of ours as one line; others as Python shows them."""
+    """Show a warning of this package as one line, and others as Python does."""
     if issubclass(category, BayesdfWarning):
         console.print("[bold yellow]warning:[/] ", end="")
         console.print(str(message), markup=False, highlight=False, soft_wrap=True)

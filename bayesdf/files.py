@@ -1,8 +1,8 @@
 """A file or a folder is written whole or not at all, at whatever moment its writer is killed.
 
-A writer works in a folder of its own beside the path (`workplace`), named ``.<name>.<8 digits>.unfinished`` and locked
-as long as its process lives. What is finished gets its name by one call of the operating system. What killed processes
-left is removed by the next writer of the same path.
+A writer works in a folder of its own beside the path (`staging_folder`). The folder is named
+``.<name>.<8 digits>.unfinished`` and is locked as long as its process lives. One call of the operating system gives the
+finished file or folder its name. The next writer of the same path removes what killed processes left.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-BESIDE = ".unfinished"
-"""How the names of folders end that a process which was killed may leave."""
+UNFINISHED = ".unfinished"
+"""The end of the names of folders that a killed process may leave."""
 LOCK, NEW, OLD = "lock", "new", "old"
-"""In a workplace: its lock, the folder that is to get the name, and the one that had the name before."""
+"""Names in a staging folder: its lock, the folder that will get the name, and the folder that had the name before."""
 _NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2 (linux/fs.h)
 
 
 @contextlib.contextmanager
 def replacing(path: Path, new: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write a file to: it becomes `path` when the block ends, and is gone if the block fails.
+    """A path beside `path` to write a file to. It becomes `path` when the block ends, and is removed if that fails.
 
-    The folder is made if need be.
+    The parent folder is created if necessary.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def replacing(path: Path, new: bool = False) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        `new`, and something has that name.
+        `new` is set, and something has that name.
     """
-    with workplace(path) as folder:
+    with staging_folder(path) as folder:
         beside = folder / f"{NEW}{path.suffix}"
         yield beside
         if new:
@@ -51,10 +51,10 @@ def replacing(path: Path, new: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def workplace(path: Path) -> Iterator[Path]:
-    """A folder beside `path`, for this block alone; it is gone when the block ends.
+def staging_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for this block alone. It is removed when the block ends.
 
-    What killed processes left beside the same path is cleared away first. The folder above is made if need be.
+    First, what killed processes left beside the same path is removed. The parent folder is created if necessary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(path)
@@ -67,18 +67,17 @@ def workplace(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(path: Path) -> bool:
-    """Remove what killed writers of `path` left, and give `path` back what one of them had taken the name from.
+    """Remove what killed writers of `path` left. A folder that had lost its name `path` to one of them gets it back.
 
-    If something else has the name by then, what lost it is kept as ``<name>.<8 digits>``.
-
-    A workplace of a running process stays as it is, and so does every one where files cannot be locked.
+    If something else has the name by then, that folder is kept as ``<name>.<8 digits>``. The staging folder of a
+    running process stays as it is. So does every staging folder where files cannot be locked.
 
     Returns
     -------
     bool
-        Whether a running process is just exchanging the folder at `path`.
+        Whether a running process is exchanging the folder at `path` at this moment.
     """
-    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}" + re.escape(BESIDE))
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}" + re.escape(UNFINISHED))
     busy = False
     try:
         found = [entry.name for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]
@@ -89,7 +88,7 @@ def clear_leftovers(path: Path) -> bool:
             lock = (folder / LOCK).open("r+")
         except FileNotFoundError:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # its maker was stopped before the lock was made, or looks for another place now
+                folder.rmdir()  # its maker was killed before it made the lock, or now makes another folder
             continue
         except OSError:
             continue
@@ -99,7 +98,7 @@ def clear_leftovers(path: Path) -> bool:
             except BlockingIOError:
                 busy |= _exchanging(folder)
             except OSError:
-                _undo(folder, path)  # whether its writer lives cannot be known; if so, it exchanges once more
+                _undo(folder, path)  # its writer may still run; then it exchanges the folders once more
             else:
                 if same_file(lock, folder / LOCK):
                     _finish(folder, path)
@@ -120,7 +119,7 @@ def rename_exclusive(new: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        pass  # not known to this system: what follows says it too if it is something else
+        pass  # not known to this system; any other error will be raised below
     if not new.is_dir():
         try:
             os.link(new, path)
@@ -142,16 +141,16 @@ def rename_exclusive(new: Path, path: Path) -> None:
 
 
 def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]) -> None:
-    """Give the folder `new` in a workplace the name `path`; what has that name is left in the workplace.
+    """Give the folder `new` in a staging folder the name `path`. What had that name goes to the staging folder.
 
-    At every instant the name stands for the one or the other where the system can exchange names (Linux's renameat2).
-    Elsewhere there is an instant without: a process killed then leaves both folders in the workplace, and
-    `clear_leftovers` gives the old one its name back.
+    Where the system can exchange names (Linux's renameat2), the name always belongs to one of the two. Elsewhere the
+    name is free for an instant. A process killed then leaves both in the staging folder, and `clear_leftovers` gives
+    the old one its name back.
 
     Parameters
     ----------
     folder
-        From `workplace(path)`.
+        From `staging_folder(path)`.
     replaceable
         Whether what is found at `path` may be replaced.
 
@@ -175,7 +174,7 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
         except OSError:
             pass
         else:
-            if not replaceable(new):  # it came in the instant since it was looked at
+            if not replaceable(new):  # it appeared after the check above
                 try:
                     _renameat2(new, path, _EXCHANGE)
                 except OSError:
@@ -183,7 +182,7 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
                 raise taken
             return
         with contextlib.suppress(FileNotFoundError):
-            old.rename(folder / secrets.token_hex(4))  # from the turn before: another writer has replaced it since
+            old.rename(folder / secrets.token_hex(4))  # of the previous attempt: another writer was faster
         try:
             path.rename(old)
         except FileNotFoundError:
@@ -194,7 +193,7 @@ def replace_folder(folder: Path, path: Path, replaceable: Callable[[Path], bool]
 
 
 def same_file(stream: IO[Any], path: Path) -> bool:
-    """Whether the file that was opened is the one that has this name now."""
+    """Whether the open file is the one that has this name now."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
@@ -202,12 +201,12 @@ def same_file(stream: IO[Any], path: Path) -> bool:
 
 
 def _claim(path: Path) -> tuple[Path, IO[str]]:
-    """A new folder, and the open file by which it is locked.
+    """A new folder, and the open file that locks it.
 
-    Another process may take the folder for a leftover before the lock is there; then it is another folder.
+    Before the lock exists, another process may take the folder for a leftover. Then a new folder is made.
     """
     while True:
-        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{BESIDE}")
+        folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             folder.mkdir()
             lock = (folder / LOCK).open("x")
@@ -217,19 +216,19 @@ def _claim(path: Path) -> tuple[Path, IO[str]]:
                 lock.close()
                 continue
             except OSError:
-                return folder, lock  # no locks here, so nobody clears it either
+                return folder, lock  # no locks here, so no other process removes it either
             if same_file(lock, folder / LOCK):
                 return folder, lock
             lock.close()
 
 
 def _exchanging(folder: Path) -> bool:
-    """Whether an exchange is half done: the old folder has lost its name, the new one has not got it."""
+    """Whether an exchange is half done: the old folder has lost its name, and the new one does not have it yet."""
     return os.path.lexists(folder / OLD) and os.path.lexists(folder / NEW)
 
 
 def _undo(folder: Path, path: Path) -> bool:
-    """Undo an exchange that is half done; whether the workplace holds nothing any more that must not be lost."""
+    """Undo an exchange that is half done. True if the staging folder then holds nothing that must be kept."""
     try:
         if _exchanging(folder):
             _give_back(folder / OLD, path)
@@ -239,7 +238,7 @@ def _undo(folder: Path, path: Path) -> bool:
 
 
 def _give_back(old: Path, path: Path) -> None:
-    """Give what was taken from `path` its name back, or a name like it if something else has that name now."""
+    """Give `old` its name `path` back, or a similar name if something else has that name now."""
     try:
         rename_exclusive(old, path)
     except FileExistsError:
@@ -247,9 +246,9 @@ def _give_back(old: Path, path: Path) -> None:
 
 
 def _finish(folder: Path, path: Path) -> None:
-    """Remove a workplace, its lock last: whoever is killed within leaves what the next one recognises."""
+    """Remove a staging folder, its lock last. A process killed here leaves what the next writer recognises."""
     if not _undo(folder, path):
-        return  # it holds the only copy, until `clear_leftovers` can give it back
+        return  # it holds the only copy until `clear_leftovers` can give it back
     with contextlib.suppress(OSError):
         for item in sorted(folder.iterdir(), key=lambda item: (item.name == LOCK, item.name)):  # NEW before OLD
             if item.is_dir() and not item.is_symlink():

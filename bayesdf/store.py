@@ -1,11 +1,13 @@
-"""DataTrees on disk: written whole or not at all, and read without running any code of the file's author.
+"""How are DataTrees written to disk whole or not at all, and read without running any code of the file's author?
 
-Stores are Zarr (format 2: the fixed-length strings of format 3 have no specification yet), not compressed: draws and
-weights are noise, which Blosc makes 6 % smaller, and xarray cannot write compressed arrays of format 2 to a store of
-format 3, its default. ``write_tree`` writes beside the target and gives the whole its name at once, so a process that
-is killed leaves the old store or the new one. That does not hold for a power cut: nothing waits for the disk.
-``open_tree`` refuses pickled objects and codecs outside a short list, a store that takes more memory than it should,
-and one with chunks missing: Zarr itself would fill these with zeros.
+Stores are Zarr of format 2, since the fixed-length strings of format 3 have no specification yet. They are not
+compressed. Draws and weights are noise, which Blosc makes only 6 % smaller. And xarray cannot write compressed arrays
+of format 2 to a store of format 3, its default.
+
+``write_tree`` writes beside the target and then gives the whole store its name in one step. A process that is killed
+leaves the old store or the new one. That does not hold for a power cut: nothing waits for the disk. ``open_tree``
+refuses pickled objects, codecs outside a short list, a store that takes more memory than it should, and a store with
+missing chunks, which Zarr itself would fill with zeros.
 """
 
 import itertools
@@ -19,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
-from numcodecs import Zstd
 
 from bayesdf import files
 from bayesdf.errors import BayesdfError
@@ -28,7 +28,7 @@ from bayesdf.errors import BayesdfError
 TREE, METRICS = "run.zarr", "metrics.json"
 """What a finished run holds in its folder: results for xarray, and figures by flat names."""
 SIZE_LIMIT = 16 << 30
-"""Bytes that a store may unpack to; a few kilobytes on disk can claim terabytes."""
+"""Bytes that a store may unpack to. A few kilobytes on disk can claim terabytes."""
 _CODECS = {None, "blosc", "zstd"}  # numcodecs ids; the compressed ones are what earlier versions wrote
 _WIDER = {"scale_factor", "add_offset", "_FillValue", "missing_value", "units", "dtype"}
 """Attributes by which xarray turns small numbers into wider ones."""
@@ -41,7 +41,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     Parameters
     ----------
     tree : xr.DataTree
-        Object columns are written as strings; anything else that is not a number, a boolean, a date or a string is
+        Object columns are written as strings. Anything else that is not a number, a boolean, a date or a string is
         refused.
     path : path
         The store, a folder that must not exist yet.
@@ -58,6 +58,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     BayesdfError
         The path is taken, or the tree holds something that would need pickle.
     """
+    import zarr
+
     target = Path(path).resolve()  # a link stays a link
     files.clear_leftovers(target)
     if target.exists():
@@ -67,9 +69,9 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
         node.path: {name: {"compressors": None} for name in node.to_dataset(inherit=False).variables}
         for node in plain.subtree
     }
-    with files.workplace(target) as beside:
+    with files.staging_folder(target) as beside:
         new = beside / files.NEW
-        # Chunks of the fill value alone are written too: a missing chunk then always means a damaged store.
+        # Chunks that hold only the fill value are written too, so a missing chunk always means a damaged store.
         with zarr.config.set({"array.write_empty_chunks": True}):
             plain.to_zarr(new, mode="w", zarr_format=2, consolidated=False, encoding=encoding)
         zarr.consolidate_metadata(new, zarr_format=2)  # once: xarray would after every group
@@ -78,14 +80,14 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
                 files.replace_folder(beside, target, is_store)
             else:
                 files.rename_exclusive(new, target)
-        except FileExistsError:  # since it was looked for above
+        except FileExistsError:  # it has appeared since the check above
             _refuse(target, overwrite)
             raise
     return Path(path)
 
 
 def _refuse(path: Path, overwrite: bool) -> None:
-    """Say why what exists is not replaced."""
+    """Raise an error that says why the existing path is not replaced."""
     if not overwrite:
         raise BayesdfError(f"{path} exists already: choose another path, or pass overwrite=True to replace it")
     if not is_store(path):
@@ -95,9 +97,9 @@ def _refuse(path: Path, overwrite: bool) -> None:
 def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read a DataTree that `write_tree` wrote, into memory.
 
-    What killed writers left beside the store is cleared away. The tree can be written again, by `write_tree` or by
-    xarray's own `to_zarr`. So can one that ``xr.open_datatree(path, engine="zarr")`` opens. Stores written before they
-    were left uncompressed need ``to_zarr(other, zarr_format=2)`` there.
+    It removes what killed writers left beside the store. The tree can be written again, by `write_tree` or by xarray's
+    own `to_zarr`. So can a tree from ``xr.open_datatree(path, engine="zarr")``. Older stores are compressed. xarray
+    needs ``to_zarr(other, zarr_format=2)`` to write these again.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
             tree = xr.open_datatree(path, engine="zarr", consolidated=False).load()
         except Exception as error:  # zarr, numcodecs and xarray raise some fifteen types on damaged stores
             failure = error
-        if _identity(path) != before:  # replaced meanwhile: what was read may be of both
+        if _identity(path) != before:  # replaced meanwhile: the tree may be a mixture of both
             continue
         if isinstance(failure, BayesdfError):
             raise failure
@@ -132,7 +134,7 @@ def open_tree(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def open_run(path: str | Path) -> xr.DataTree:
-    """The DataTree of a finished run: a group a method, in each the ArviZ groups.
+    """The DataTree of a finished run: a group for each method, which holds the ArviZ groups.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def open_run(path: str | Path) -> xr.DataTree:
     Raises
     ------
     BayesdfError
-        If there is no finished run.
+        There is no finished run.
     """
     folder = Path(path)
     if not (folder / TREE).is_dir():
@@ -153,7 +155,7 @@ def open_run(path: str | Path) -> xr.DataTree:
 
 
 def _recover(path: Path) -> None:
-    """Clear what killed writers left; wait for one that lives and leaves the name free for an instant."""
+    """Remove what killed writers left. Wait for a running writer that leaves the name free for an instant."""
     for _ in range(20):
         if not files.clear_leftovers(path.resolve()) or path.exists():
             return
@@ -161,7 +163,7 @@ def _recover(path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """Tells a store from the one that replaced it."""
+    """Numbers that differ between a store and the store that replaced it."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -175,7 +177,7 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 
 def _plain(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with object and variable-length strings as fixed-length ones, and no inherited encoding."""
+    """The dataset with object and variable-length strings as fixed-length ones, and without inherited encoding."""
     fixed = {}
     for name, variable in dataset.variables.items():
         if variable.dtype.kind == "O" or isinstance(variable.dtype, np.dtypes.StringDType):
@@ -234,7 +236,7 @@ def _check(path: Path) -> None:
                 f"{path} unpacks to more than {SIZE_LIMIT / 2**30:.0f} GiB: read it with xarray in parts"
             )
         present = sum(not file.name.startswith(".") for file in folder.iterdir())
-        if math.prod(grid) > present:  # said before the grid, which the file could make huge, is walked
+        if math.prod(grid) > present:  # checked before the loop over the grid, which a file could make huge
             raise BayesdfError(
                 f"{path} is damaged: array {name} has {present} of {math.prod(grid)} chunks: write it again"
             )
@@ -251,7 +253,7 @@ def _check(path: Path) -> None:
 
 
 def _decoded(dtype: np.dtype[Any], metadata: dict[str, Any], folder: Path) -> int:
-    """Bytes that xarray may make of one element, beside those it is stored in."""
+    """Bytes that xarray may use for one element, besides those it is stored in."""
     attrs = json.loads((folder / ".zattrs").read_text()) if (folder / ".zattrs").is_file() else {}
     if dtype.kind == "S" and "_Encoding" in attrs:
         return _OBJECT + dtype.itemsize
@@ -260,7 +262,7 @@ def _decoded(dtype: np.dtype[Any], metadata: dict[str, Any], folder: Path) -> in
 
 
 def _unpacks_to(file: Path, codec: str | None, size: int) -> bool:
-    """Whether a chunk gives that many bytes, or with zstd no more; no others are ever taken."""
+    """Whether a chunk unpacks to exactly that many bytes, or with zstd to at most that many."""
     stored = file.stat().st_size
     if codec is None:
         return stored == size
@@ -268,6 +270,8 @@ def _unpacks_to(file: Path, codec: str | None, size: int) -> bool:
         with file.open("rb") as stream:
             header = np.frombuffer(stream.read(16), "<u4")
         return header.size == 4 and (int(header[1]), int(header[3])) == (size, stored)
+    from numcodecs import Zstd
+
     out = np.empty(size, np.uint8)
     try:
         return Zstd().decode(file.read_bytes(), out=out) is not None

@@ -33,10 +33,13 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.cli import console, run_cli
 from bayesdf.inference import SVI, MCDropout, Posterior
-from bayesdf.inference.prediction import batches, place
+from bayesdf.inference.batches import batches
+from bayesdf.inference.feature_cache import TrainingBatches
+from bayesdf.inference.prediction import to_device
+from bayesdf.inference.problem import prepare, set_modes
 from bayesdf.inference.samplers import NormalSampler
+from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
-from bayesdf.inference.training import _Feed, pose, seeded, set_modes
 from bayesdf.models import Detector, build, classifier, priors
 
 PARTS = ("last layer", "last block", "full")
@@ -106,7 +109,7 @@ def predict_rows(
 ) -> list[dict[str, Any]]:
     """A row for each number of draws; what would take longer than `budget` seconds a run is left out."""
     torch.manual_seed(0)
-    network = place(build(name, 2), where).eval()
+    network = to_device(build(name, 2), where).eval()
     layers = random_layers(network, name, part)
     posterior, data = posterior_over(network, layers), images_of(images, size)
     pixels = data.tensors[0].to(where, memory_format=torch.channels_last)
@@ -145,7 +148,7 @@ def predict_rows(
             calls[peer] = lambda predict=predict, count=count: _without_gradients(predict, pixels, count)
         if part == "last layer":
             dropout = MCDropout(rate=peers.DROPOUT, layers=_before(network), epochs=0, progress=False, device="cpu")
-            masks = dropout.fit(Detector(place(copy.deepcopy(network), torch.device("cpu")), {}), data)
+            masks = dropout.fit(Detector(to_device(copy.deepcopy(network), torch.device("cpu")), {}), data)
             calls["bayesdf, MC dropout"] = lambda masks=masks, count=count: masks.predict(
                 data, draws=count, batch_size=images, device=where.type
             )
@@ -190,7 +193,7 @@ def _without_gradients(predict: peers.Predict, pixels: Tensor, count: int) -> No
 def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int = 64) -> list[dict[str, Any]]:
     """A step over all weights of a ResNet18 with batch normalisation in training mode, Adam included."""
     torch.manual_seed(0)
-    network = place(build("resnet18", 2), where)
+    network = to_device(build("resnet18", 2), where)
     data = images_of(batch, size)
     pixels, labels = data.tensors[0].to(where, memory_format=torch.channels_last), data.tensors[1].to(where)
     layers = random_layers(network, "resnet18", "full")
@@ -211,7 +214,7 @@ def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int 
     def ours(estimator: str) -> Callable[[], None]:
         settings = SVI(epochs=1, batch_size=batch, estimator=estimator, progress=False, device=where.type)
         detector = Detector(network, scales)
-        problem = pose(detector, settings, data, None)
+        problem = prepare(detector, settings, data, None)
         with seeded(0, where):
             objective = _Objective(detector, problem, settings)
             store = pyro.get_param_store().get_state()
@@ -229,7 +232,7 @@ def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int 
 
     def plain_pyro() -> Callable[[], None]:
         detector = Detector(network, scales)
-        module = place(build("resnet18", 2), where)
+        module = to_device(build("resnet18", 2), where)
 
         def model(images: Tensor, labels: Tensor) -> Tensor:
             return detector.model(images, labels, network=module)
@@ -247,7 +250,7 @@ def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int 
 
         return again
 
-    deterministic = place(build("resnet18", 2), where)
+    deterministic = to_device(build("resnet18", 2), where)
     calls: Calls = {
         "deterministic": step(
             deterministic, lambda: F.cross_entropy(deterministic(pixels), labels), list(deterministic.parameters())
@@ -276,14 +279,14 @@ def training_rows(repeats: int, where: torch.device, batch: int = 32, size: int 
 def epoch_row(repeats: int, where: torch.device, images: int = 512, size: int = 64) -> dict[str, Any]:
     """An epoch over the last layer's posterior with the prefix frozen and its features kept, beside training it all."""
     torch.manual_seed(0)
-    network, data = place(build("resnet18", 2), where), images_of(images, size)
+    network, data = to_device(build("resnet18", 2), where), images_of(images, size)
     settings = SVI(epochs=1, freeze="prefix", progress=False, device=where.type)
     detector = Detector(network, {classifier(network): priors.normal(0.1)})
-    problem = pose(detector, settings, data, None)
+    problem = prepare(detector, settings, data, None)
     begun = time.perf_counter()
-    feed = _Feed(problem, 1)
+    feed = TrainingBatches(problem, 1)
     features = time.perf_counter() - begun
-    full = place(build("resnet18", 2), where).train()
+    full = to_device(build("resnet18", 2), where).train()
     optimiser = torch.optim.Adam(full.parameters(), lr=1e-4, fused=True)
 
     def whole() -> None:
@@ -326,7 +329,7 @@ def memory_rows(images: int, size: int = 64) -> list[dict[str, Any]]:
 def _memory_of(part: str, draws: int, images: int, size: int) -> None:
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    network, data = place(build("resnet18", 2), cpu).eval(), images_of(images, size)
+    network, data = to_device(build("resnet18", 2), cpu).eval(), images_of(images, size)
     if draws == 0:
         with torch.no_grad():
             for pixels, _ in batches(data, 128, cpu):

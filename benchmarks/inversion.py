@@ -22,11 +22,11 @@ from rich.progress import track
 from torch import Tensor
 
 from bayesdf.cli import console, run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.perceptual import features
-from bayesdf.inversion.invert import Inversion, Weights, invert
+from bayesdf.inversion import Inversion, Weights, invert
 
 RESTARTS = (1, 4)
 RATES = (0.1, 0.2)
@@ -34,12 +34,12 @@ SLACK = 1.05
 """Adam is as good where its loss is at most this times that of `invert`."""
 
 
-def loss(generator: Generator, entropy: Tensor, images: Tensor, weights: Weights) -> Tensor:
+def loss(generator: Generator, latent: Tensor, images: Tensor, weights: Weights) -> Tensor:
     """(B,) what `bayesdf.inversion.invert` minimises."""
     assert generator.decode is not None
     region = torch.ones(64, 64) if generator.region is None else torch.from_numpy(np.asarray(generator.region))
     area = region.pow(2).sum()
-    difference = region * (generator.decode(entropy) - images)
+    difference = region * (generator.decode(latent) - images)
     edges = features(images + difference) - features(images)
     return (
         weights.pixel * difference.pow(2).sum((1, 2, 3)) / area
@@ -48,7 +48,7 @@ def loss(generator: Generator, entropy: Tensor, images: Tensor, weights: Weights
         * (difference.diff(dim=-1).pow(2).sum((1, 2, 3)) + difference.diff(dim=-2).pow(2).sum((1, 2, 3)))
         / area
         + weights.perceptual * edges.pow(2).mean(1) * 64 * 64 / area
-        + weights.noise**2 * entropy.pow(2).sum(1) / area
+        + weights.noise**2 * latent.pow(2).sum(1) / area
     )
 
 
@@ -61,12 +61,12 @@ def adam(
     """
     pictures = torch.from_numpy(images)[:, None].repeat_interleave(restarts, 0)
     source = torch.Generator().manual_seed(seed)
-    entropy = torch.randn(len(pictures), generator.latent_dim, generator=source).requires_grad_(True)
-    optimizer = torch.optim.Adam([entropy], lr=rate)
+    latent = torch.randn(len(pictures), generator.latent_dim, generator=source).requires_grad_(True)
+    optimizer = torch.optim.Adam([latent], lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     path = []
     for _ in range(steps):
-        value = loss(generator, entropy, pictures, Weights())
+        value = loss(generator, latent, pictures, Weights())
         optimizer.zero_grad()
         value.sum().backward()
         optimizer.step()
@@ -84,7 +84,10 @@ def own_pictures(
     generators: dict[str, Generator], images: int, seed: int, encode: bool, steps: int
 ) -> tuple[dict[str, NDArray[np.float32]], dict[tuple[str, str], Inversion]]:
     """Pictures of each generator as they are stored, and the inversion of all of them by all generators."""
-    made = {name: stored(generator.pictures(generator.entropy(images, seed))) for name, generator in generators.items()}
+    made = {
+        name: common_path_grey(generator.pictures(generator.sample_latent(images, seed)))
+        for name, generator in generators.items()
+    }
     pictures = np.concatenate(list(made.values()))
     found = {}
     for name, generator in generators.items():

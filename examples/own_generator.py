@@ -2,8 +2,8 @@
 
     python examples/own_generator.py
 
-Here a very plain one: faces as sums of principal components. Images that it made are told from photographs and from
-another generator's images by inverting both candidates.
+The generator here is a simple one: its faces are sums of principal components. Its images are told from photographs and
+from another generator's images by inverting both candidates.
 """
 
 import numpy as np
@@ -12,8 +12,7 @@ import torch
 import bayesdf as bdf
 from bayesdf.faces import people, photographs
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.inversion import attribution
-from bayesdf.inversion.invert import invert
+from bayesdf.inversion import evidence, fit_attribution, invert
 
 # --- your generator: z (B, latent_dim), standard normal, -> images (B, 1, 64, 64) in about [0, 1] -------------------
 training = np.isin(photographs().subject, people()["train"])
@@ -42,15 +41,15 @@ def images_of(seed: int, who: str, count: int) -> tuple[np.ndarray, list[str]]:
     return np.concatenate([(images * 255).round() / 255 for images in parts.values()]).astype(np.float32), sources
 
 
-def evidence(images: np.ndarray):
-    return attribution.evidence({candidate.name: invert(images, candidate, steps=20) for candidate in candidates})
+def explained(images: np.ndarray):
+    return evidence({candidate.name: invert(images, candidate, steps=20) for candidate in candidates})
 
 
 calibration, known = images_of(seed=1, who="val", count=12)
-model = attribution.fit(evidence(calibration), known)
+model = fit_attribution(explained(calibration), known)
 
 images, truth = images_of(seed=2, who="test", count=8)
-probability = model.probability(evidence(images))["probability"].to_pandas()
+probability = model.probability(explained(images))["probability"].to_pandas()
 probability.insert(0, "truth", truth)
 print(f"bayesdf {bdf.__version__}: probability of each source, given how well each candidate explains the image")
 print(probability.round(3).to_string(index=False))

@@ -26,8 +26,8 @@ import xarray as xr
 import bayesdf as bdf
 from bayesdf import analysis, store
 from bayesdf.errors import BayesdfWarning
-from bayesdf.inversion import attribution, invert
-from bayesdf.inversion.invert import TERMS
+from bayesdf.inversion import fit_attribution, preconditioner
+from bayesdf.inversion.loss import TERMS
 from tests import snippets
 from tests.analysis.conftest import synthetic_predictions
 from tests.experiments.small import thin
@@ -69,8 +69,7 @@ def the_readme(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 def an_inversion(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """`runs/inversion/attribution.zarr`, calibrated on errors as those of two candidates are; few probes and steps."""
-    patch.setattr(invert, "PROBES", 32)
-    patch.setattr(attribution, "_STEPS", 40, raising=False)
+    patch.setattr(preconditioner, "PROBES", 32)
     names = ["dcgan", "vae"]
     source = np.repeat([*names, "real"], 12)
     error = np.where(source[:, None] == names, 0.02, 0.07)[..., None] * np.ones(len(TERMS))
@@ -79,7 +78,7 @@ def an_inversion(folder: Path, patch: pytest.MonkeyPatch) -> None:
     known = xr.DataArray(
         np.log(error) + noise, dims=("image", "candidate", "term"), coords={"candidate": names, "term": list(TERMS)}
     )
-    attribution.fit(known, source).save(folder / "runs" / "inversion" / "attribution.zarr")
+    fit_attribution(known, source).save(folder / "runs" / "inversion" / "attribution.zarr")
 
 
 PREPARED: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {

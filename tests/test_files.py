@@ -60,7 +60,7 @@ def test_what_killed_writers_left_is_cleared_and_what_others_work_in_is_not(tmp_
     ]
     for stranger in strangers:
         stranger.mkdir()
-    with files.workplace(path) as other:
+    with files.staging_folder(path) as other:
         with replacing(path) as beside:
             beside.write_text("whole")
         assert (other / "lock").exists()

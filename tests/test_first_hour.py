@@ -26,7 +26,7 @@ import bayesdf as bdf
 from bayesdf import analysis, store
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.inversion.invert import invert
+from bayesdf.inversion import invert
 from bayesdf.models import priors
 
 matplotlib.use("Agg")

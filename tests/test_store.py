@@ -190,7 +190,7 @@ def test_what_comes_in_the_instant_before_an_exchange_gets_its_name_back(tmp_pat
             return True
         return store.is_store(folder)
 
-    with pytest.raises(FileExistsError), files.workplace(path) as beside:
+    with pytest.raises(FileExistsError), files.staging_folder(path) as beside:
         (beside / "new").mkdir()
         files.replace_folder(beside, path, replaceable)
     assert names(tmp_path) == ["a.zarr", "moved.zarr"] and (path / "keep.txt").read_text() == "precious"

@@ -4,7 +4,6 @@ Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.pr
 makes of other detectors' scores, and finds the group it needs.
 """
 
-from bayesdf.analysis._groups import design
 from bayesdf.analysis.calibration import (
     balanced_weights,
     evaluate,
@@ -13,15 +12,17 @@ from bayesdf.analysis.calibration import (
     reliability_table,
 )
 from bayesdf.analysis.convergence import convergence
-from bayesdf.analysis.features import FEATURES, combine, describe, mean_probability, profile, scalars
+from bayesdf.analysis.features import FEATURES, combine, describe_feature, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.open_set import ood_auroc
+from bayesdf.analysis.people import design
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
-from bayesdf.analysis.source import attribute, compare, confusion, from_probability, score, summarise
+from bayesdf.analysis.source import attribute, from_probability
+from bayesdf.analysis.source_accuracy import compare, confusion, score, summarise
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
     "confusion",
     "convergence",
     "decompose",
-    "describe",
+    "describe_feature",
     "design",
     "estimate",
     "evaluate",

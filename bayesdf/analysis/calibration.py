@@ -1,14 +1,14 @@
 """Is the detector right as often as it claims to be?
 
-Confidence calibration: the probability of the predicted class (the top label) against how often that class is
-right. A binary task is treated in the same way, so a bin near 0.5 holds undecided images of both classes, and
-confidence runs from 0.5 to 1. The expected calibration error (ECE) of the prediction is
+Confidence calibration compares the probability of the predicted class (the top label) with how often that class is
+right. A binary task is treated in the same way: confidence runs from 0.5 to 1, and a bin near 0.5 holds undecided
+images of both classes. The expected calibration error (ECE) of the prediction is
 
     ECE = Σ_b w_b / Σ w · |accuracy_b - confidence_b|
 
-where images weigh the same unless weights are given. Test sets hold several fakes for each real photograph,
-and then the plain figure is mostly that of the fakes; `balanced_weights` lets each class count alike (the
-figure of a test set with as many reals as fakes).
+All images have the same weight unless weights are given. A test set holds several fakes for each real photograph, so
+the plain ECE is mostly that of the fakes. `balanced_weights` gives each class the same weight: the ECE is then that of
+a test set with as many photographs as fakes.
 
 References
 ----------
@@ -25,21 +25,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from bayesdf.analysis._groups import (
+from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
+from bayesdf.analysis.people import cluster_numbers, count_people, design
+from bayesdf.analysis.predictions import (
     ROUNDED,
     SUM_ERROR,
-    Predictions,
     class_numbers,
-    count_people,
-    design,
-    groups,
     observed_labels,
     predictive_logits,
     ruled_out,
 )
-from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
+from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
@@ -76,22 +73,22 @@ def reliability_table(
     bins
         How many bins.
     binning
-        `width`: the range 0 … 1 in equal steps, as in [1]. `mass`: as many images in each, as in [2]; ties
-        are kept together.
+        `width`: the range 0 … 1 in equal steps, as in [1]. `mass`: the same number of images in each bin, as in [2];
+        equal confidences stay in one bin.
     weights
         (image,); None weighs all images alike.
 
     Returns
     -------
     DataFrame
-        A row for each bin that holds an image: `low`, `high` (its edges), `count` (images), `weight` (its
-        share, sums to 1), `confidence` and `accuracy` (weighted means, 0 … 1), `gap` (accuracy - confidence;
-        below zero means overconfident).
+        A row for each bin that holds an image: `low`, `high` (its edges), `count` (images), `weight` (its share; the
+        shares sum to 1), `confidence` and `accuracy` (weighted means, 0 … 1), `gap` (accuracy - confidence, negative
+        where the detector is overconfident).
 
     Raises
     ------
     BayesdfError
-        Fewer than one bin, an unknown binning, arrays that do not fit each other, or rows that are no probabilities.
+        Fewer than one bin, an unknown binning, arrays that do not fit each other, or rows that are not probabilities.
     """
     return pd.DataFrame(_reliability(probability, label, bins, binning, weights))
 
@@ -99,7 +96,7 @@ def reliability_table(
 def _reliability(
     probability: Array, label: Labels, bins: int, binning: Binning, weights: Array | None
 ) -> dict[str, NDArray]:
-    """The columns of a reliability table: a bootstrap needs thousands, and a DataFrame costs more than its numbers."""
+    """The columns of a reliability table. A bootstrap needs thousands; DataFrames take too long."""
     probability, label = _checked(probability, label)
     if bins < 1:
         raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
@@ -162,10 +159,10 @@ def balanced_accuracy(label: Labels, prediction: Labels) -> float:
 
 
 def auroc(label: Labels, log_probability: Array) -> float:
-    """Area under the ROC curve, 0 … 1, by log-odds: probabilities that both round to 1 are still told apart.
+    """Area under the ROC curve, 0 … 1, of log-odds: they differ even where two probabilities both round to 1.
 
-    With two classes, class 1 (fake) is the positive one. With more, the mean over the classes present of each
-    against the rest. NaN where only one class is present.
+    With two classes, class 1 (fake) is the positive one. With more classes it is the mean of the areas of each class
+    that is present against the rest. NaN where only one class is present.
     """
     return _auroc_by_level(label, odds_levels(log_probability))
 
@@ -182,17 +179,17 @@ def odds_levels(log_probability: Array) -> Array:
 
 
 def levels(score: Array, smallest: float = 0.0) -> Array:
-    """Scores (image,) as whole numbers in the same order, where those that differ by rounding alone are equal.
+    """Scores (image,) as whole numbers in the same order. Scores that differ only by rounding become equal.
 
-    Detectors that vote, or say few different numbers, give many images the same score, by sums in another order.
+    A detector that votes gives many images the same score, but may compute it by sums in another order.
 
     Parameters
     ----------
     score
         (image,)
     smallest
-        Rounding is relative to the size of a score, and to this size at the least: that of the numbers of which a
-        score near zero is the difference.
+        Rounding is relative to the size of a score, or to this size where it is larger. A score near zero may be the
+        difference of larger numbers; give their size.
     """
     order = np.argsort(score, kind="stable")
     ordered = score[order]
@@ -207,15 +204,17 @@ def _auroc_by_level(label: Labels, level: Array) -> float:
     if len(present) < 2:
         return float("nan")
     if level.shape[1] == 2:
-        return area(label == 1, level[:, 1])
-    return float(np.mean([area(label == one, level[:, one]) for one in present]))
+        return binary_auroc(label == 1, level[:, 1])
+    return float(np.mean([binary_auroc(label == one, level[:, one]) for one in present]))
 
 
-def area(positive: NDArray[np.bool_], score: Array) -> float:
+def binary_auroc(positive: NDArray[np.bool_], score: Array) -> float:
     """Area under the ROC curve by ranks, ties counting half (Mann and Whitney); NaN where either class is empty.
 
-    What `sklearn.metrics.roc_auc_score` returns, without its checks of the input, which take most of a bootstrap.
+    It equals `sklearn.metrics.roc_auc_score`, without the checks of the input, which take most of a bootstrap's time.
     """
+    from scipy.stats import rankdata
+
     count = int(positive.sum())
     others = len(positive) - count
     if not count or not others:
@@ -231,27 +230,27 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """How good and how well calibrated a detector is, each figure with a 95 % interval over people.
+    """Accuracy and calibration of a detector, each figure with a 95 % interval over people.
 
     Parameters
     ----------
     predictions
         What `Posterior.predict` returns for labelled data. Intervals resample whole people (`constant_data/subject` and
-        `constant_data/donor`) and keep the number of images of each source (`constant_data/source`); without subjects,
-        images.
+        `constant_data/donor`), or images where there are no subjects. They keep the number of images of each source
+        (`constant_data/source`).
     bins, binning
-        Of the calibration errors, see `reliability_table`.
+        For the calibration errors, see `reliability_table`.
     resamples, seed
-        Of the intervals, see `cluster_bootstrap`.
+        For the intervals, see `cluster_bootstrap`.
 
     Returns
     -------
     xr.Dataset
-        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats; infinite, without
-        an interval, where all draws give the true class of an image a probability of exactly 0), `brier`, `ece`
-        (images weigh alike), `ece_balanced` (classes weigh alike); where there are fakes of both kinds,
-        `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). Attributes: `images`, `clusters`
-        (people, and images that stand alone), `people`, `bins`, `binning`.
+        Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats), `brier`, `ece`
+        (images have equal weight), `ece_balanced` (classes have equal weight). Where there are fakes of both kinds,
+        also `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). `nll` is infinite, without an
+        interval, where all draws give the true class of an image a probability of exactly 0. Attributes: `images`,
+        `clusters` (people, and images without a person), `people`, `bins`, `binning`.
 
     Raises
     ------
@@ -286,7 +285,7 @@ def evaluate(
     )
     return metrics.assign_attrs(
         images=len(label),
-        clusters=len(np.unique(groups(people["clusters"], len(label)))),
+        clusters=len(np.unique(cluster_numbers(people["clusters"], len(label)))),
         people=count_people(people["clusters"], people["donors"]),
         bins=bins,
         binning=binning,
@@ -306,7 +305,7 @@ def reliability(
     bins, binning
         See `reliability_table`.
     balanced
-        Let each class count alike, whatever its number of images.
+        Give each class the same weight, whatever its number of images.
     """
     log_p, label = _log_probability_and_label(predictions)
     weights = balanced_weights(label) if balanced else None

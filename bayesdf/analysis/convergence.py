@@ -1,23 +1,22 @@
 """Have the Markov chains found the same distribution, and how many independent draws are theirs worth?
 
-After Vehtari, Gelman, Simpson, Carpenter and Bürkner, "Rank-normalization, folding, and localization: An improved R-hat
-for assessing convergence of MCMC", 2021. Every chain is split into halves of n draws, and every draw is replaced by the
-normal quantile of its rank r among all S draws, ``z = Φ⁻¹((r - 3/8) / (S + 1/4))``. With B / n the variance of the
-chains' means, W the mean variance within chains and ρ_t the autocorrelation at lag t of all chains together,
+ArviZ computes both figures after Vehtari, Gelman, Simpson, Carpenter and Bürkner, "Rank-normalization, folding, and
+localization: An improved R-hat for assessing convergence of MCMC", 2021. Every chain is split into halves of n draws.
+Every draw is replaced by the normal quantile of its rank r among all S draws, ``z = Φ⁻¹((r - 3/8) / (S + 1/4))``. With
+B / n the variance of the chains' means, W the mean variance within chains and ρ_t the autocorrelation at lag t of all
+chains together,
 
     R-hat = sqrt(((n - 1) / n W + B / n) / W),        ESS = S / (-1 + 2 Σ_t ρ_t)
 
-R-hat is the larger one of z and of the z of ``|draw - median|``, which compares scales; the sum over t ends and falls
-as Geyer's initial monotone sequence ("Practical Markov Chain Monte Carlo", 1992). The authors advise R-hat at most 1.01
-and, with four chains, an ESS of at least 400.
+R-hat is the larger one of two: that of z, and that of the z of ``|draw - median|``, which compares scales. The authors
+advise an R-hat of at most 1.01 and, with four chains, an ESS of at least 400.
 """
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
-from bayesdf.analysis._groups import mistaken
+from bayesdf.analysis.tree import wrong_input
 from bayesdf.errors import BayesdfError
 
 LEAST_DRAWS = 4
@@ -71,13 +70,24 @@ def r_hat(values: NDArray[np.floating]) -> float:
     Returns
     -------
     float
-        1 where all chains agree; NaN where nothing ever changes or a value is not finite.
+        1 where all chains agree. NaN where nothing ever changes, where a value is not finite, and for a single chain of
+        fewer than eight draws.
     """
-    halves = _halves(values)
-    if halves is None:
+    import arviz
+
+    values = _checked(values)
+    if not _varies(values):
         return float("nan")
-    folded = np.abs(halves - np.median(halves))
-    return float(np.nanmax([_r_hat(_rank_normalised(part)) for part in (halves, folded)]))
+    with np.errstate(divide="ignore", invalid="ignore"):  # every chain stands still: infinite
+        if len(values) > 1:
+            return float(arviz.rhat(values))
+        # ArviZ refuses a single chain, so its halves are compared as two chains that are not split again.
+        half = values.shape[1] // 2
+        if half < LEAST_DRAWS:
+            return float("nan")
+        halves = np.stack([values[0, :half], values[0, -half:]])
+        folded = np.abs(halves - np.median(halves))
+        return float(np.fmax(*(arviz.rhat(_rank_normalised(part), method="identity") for part in (halves, folded))))
 
 
 def ess(values: NDArray[np.floating]) -> float:
@@ -91,34 +101,19 @@ def ess(values: NDArray[np.floating]) -> float:
     Returns
     -------
     float
-        At most ``S log10(S)``; NaN where nothing ever changes or a value is not finite.
+        At most ``S log10(S)``. NaN where nothing ever changes or a value is not finite.
     """
-    halves = _halves(values)
-    if halves is None:
-        return float("nan")
-    z = _rank_normalised(halves)
-    chains, length = z.shape
-    covariance = _autocovariance(z).mean(0)
-    within = covariance[0] * length / (length - 1)
-    total = covariance[0] + z.mean(1).var(ddof=1)
-    rho = 1 - (within - covariance) / total
-    rho[0] = 1.0
-    # Sums of neighbours are positive and fall, as those of a reversible chain do; the first that is not is noise, and
-    # so are all after it.
-    pairs = rho[0 : length - length % 2].reshape(-1, 2).sum(1)
-    last = max(0, (length - 3) // 2)
-    noise = np.flatnonzero(pairs[: last + 1] <= 0)
-    end = int(noise[0]) if len(noise) else last
-    time = -1 + 2 * np.minimum.accumulate(pairs[:end]).sum() + max(0.0, float(rho[2 * end]))
-    size = chains * length
-    return float(size / max(time, 1 / np.log10(size)))
+    import arviz
+
+    values = _checked(values)
+    return float(arviz.ess(values, method="bulk")) if _varies(values) else float("nan")
 
 
 def _sites(draws: xr.DataTree | xr.Dataset) -> xr.Dataset:
     if isinstance(draws, xr.Dataset):
         return draws
     if not isinstance(draws, xr.DataTree):
-        raise mistaken(draws, "the DataTree of Posterior.draws(), or a Dataset (chain, draw, …),")
+        raise wrong_input(draws, "the DataTree of Posterior.draws(), or a Dataset (chain, draw, …),")
     if "posterior" not in draws.children:
         raise BayesdfError(
             f"the tree holds no group 'posterior' (it has {', '.join(map(str, draws.children)) or 'nothing'}): "
@@ -127,33 +122,21 @@ def _sites(draws: xr.DataTree | xr.Dataset) -> xr.Dataset:
     return draws.children["posterior"].to_dataset()
 
 
-def _halves(values: NDArray[np.floating]) -> NDArray[np.float64] | None:
-    """Chains cut in half (2 chains, draw // 2); None where they have no spread to speak of."""
-    values = np.asarray(values, dtype=np.float64)
+def _checked(given: NDArray[np.floating]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.asarray(given, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < LEAST_DRAWS:
         raise BayesdfError(f"values have shape {values.shape}, but (chain, draw) with {LEAST_DRAWS} draws is needed")
-    half = values.shape[1] // 2
-    if not np.isfinite(values).all() or np.ptp(values) == 0:
-        return None
-    return np.concatenate([values[:, :half], values[:, -half:]])
+    return values
+
+
+def _varies(values: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(values).all() and np.ptp(values) > 0)
 
 
 def _rank_normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
     ranks = rankdata(values, method="average").reshape(values.shape)
-    return norm.ppf((ranks - 0.375) / (values.size + 0.25))
-
-
-def _r_hat(z: NDArray[np.float64]) -> float:
-    length = z.shape[1]
-    within, between = z.var(1, ddof=1).mean(), z.mean(1).var(ddof=1)
-    if within == 0:
-        # Every chain stands still: each where it is, or all at one place, as folded values of a number that has two.
-        return float("inf") if between else float("nan")
-    return float(np.sqrt((length - 1) / length + between / within))
-
-
-def _autocovariance(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """At every lag (chain, draw), divided by the number of draws."""
-    length = z.shape[1]
-    spectrum = np.fft.rfft(z - z.mean(1, keepdims=True), n=2 * length, axis=1)
-    return np.fft.irfft(np.abs(spectrum) ** 2, n=2 * length, axis=1)[:, :length] / length
+    normal: NDArray[np.float64] = ndtri((ranks - 0.375) / (values.size + 0.25))
+    return normal

@@ -6,16 +6,15 @@ Three families, each a DataArray (image, feature) for `bayesdf.analysis.attribut
 - `profile`: which draws of the posterior dissent about the image, and which way;
 - `mean_probability`: the control, all that a detector without uncertainty would have said.
 
-The *margin* of an image in a draw is the log-odds logit(fake) - logit(real); with more than two classes the
-log-odds of the class predicted for the image against all the rest. All is computed in float64 from logits,
-never from probabilities, and figures that spread over orders of magnitude are logged: a confident detector's
-draws lie within a hair of 0 or 1, and it is in that hair that generators differ.
+The *margin* of an image in a draw is the log-odds logit(fake) - logit(real). With more than two classes it is the
+log-odds of the class predicted for the image against all the rest. A confident detector's probabilities all lie very
+near 0 or 1, and the generators differ in these small distances. So everything is computed in float64 from logits, never
+from probabilities. Figures that spread over orders of magnitude are given as logarithms.
 
-Draws are coherent across images (draw s is the same function for every image), which is what gives a profile
-its meaning: `profile[i, s] = margin[i, s] - mean over draws`. Its mean over draws is zero for every image, so
-it holds no mean margin, and its mean square is the epistemic variance of the margin. For a detector linear in
-its random weights it is a random projection of the image's features, as seen through the posterior's
-disagreement.
+Draw s is the same function for every image. This gives a profile its meaning:
+`profile[i, s] = margin[i, s] - mean over draws`. Its mean over draws is zero for every image, so it does not hold the
+mean margin. Its mean square is the epistemic variance of the margin. For a detector that is linear in its random
+weights, it is a random projection of the image's features, weighted by the posterior's disagreement.
 
 `FEATURES` maps each name to its meaning and to whether it is a function of the mean probability alone.
 """
@@ -25,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from bayesdf.analysis._groups import Predictions, mistaken, predictive_logits
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions, wrong_input
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, variances
 from bayesdf.errors import BayesdfError
 
@@ -37,7 +36,7 @@ SMALLEST = 1e-300
 """Stands for zero before a logarithm."""
 
 ROUNDING = 1e-13
-"""Draws that differ by less than this share of their mean do not differ: what is left is rounding."""
+"""Draws that differ by less than this share of their mean are equal: the rest is rounding."""
 
 
 class Feature(NamedTuple):
@@ -55,11 +54,11 @@ FEATURES: dict[str, Feature] = {
     "log_aleatoric_variance": Feature("log of the mean over draws of p(1 - p), summed over classes", False),
     "log_epistemic_variance": Feature("log of the variance over draws of p, summed over classes", False),
     "log_margin_sd": Feature("log of the margin's standard deviation over draws", False),
-    "margin_skewness": Feature("skewness of the margin's draws: which way dissent lies", False),
-    "margin_kurtosis": Feature("excess kurtosis of the margin's draws: whether few dissent a lot", False),
+    "margin_skewness": Feature("skewness of the margin's draws: the direction of dissent", False),
+    "margin_kurtosis": Feature("excess kurtosis of the margin's draws: whether a few dissent strongly", False),
     "log_margin_range_50": Feature("log of the distance between the margin's quartiles", False),
     "log_margin_range_90": Feature("log of the distance between the margin's 5 % and 95 % quantiles", False),
-    "margin_tail_balance": Feature("log of the upper over the lower half of that, parted at the median", False),
+    "margin_tail_balance": Feature("log of the upper over the lower part of that, split at the median", False),
     "disagreement": Feature("share of draws whose most probable class is not the majority's", False),
     "profile": Feature("margin in one draw less the mean margin over draws", False),
     "mean_log_odds": Feature("log-odds of the mean probability of a class", True),
@@ -69,8 +68,7 @@ FEATURES: dict[str, Feature] = {
 def scalars(predictions: Predictions) -> xr.DataArray:
     """Uncertainty of each image in thirteen figures.
 
-    None is the mean probability, and only `log_total` (the entropy of the mean prediction) is a function of
-    it alone:
+    None is the mean probability. Only `log_total` (the entropy of the mean prediction) is a function of it alone.
 
     ==========================  ============================================================================
     `log_total`                 log of the total uncertainty (nats)
@@ -88,7 +86,7 @@ def scalars(predictions: Predictions) -> xr.DataArray:
     `disagreement`              share of draws that predict another class than the majority of draws
     ==========================  ============================================================================
 
-    With two classes the total variance is a function of the total entropy, so it is left out.
+    The total variance is left out: with two classes it is a function of the total entropy.
 
     Parameters
     ----------
@@ -129,7 +127,7 @@ def scalars(predictions: Predictions) -> xr.DataArray:
 
 
 def profile(predictions: Predictions, *, standardise: bool = False) -> xr.DataArray:
-    """Which draws dissent about each image: each draw's margin less the image's mean margin over draws.
+    """Which draws dissent about each image: the margin in each draw minus the image's mean margin over draws.
 
     Parameters
     ----------
@@ -137,13 +135,13 @@ def profile(predictions: Predictions, *, standardise: bool = False) -> xr.DataAr
         What `Posterior.predict` returns, with two draws or more. Every image must have been predicted with
         the same draws in the same order.
     standardise
-        Divide by the image's standard deviation over draws: who dissents, without how much.
+        Divide by the image's standard deviation over draws. The profile then says which draws dissent, not how much.
 
     Returns
     -------
     xr.DataArray
-        float64 (image, feature): `draw_0`, `draw_1`, …; with more than two classes, each draw's deviation of
-        each class's logit, less their mean over classes: `draw_0:<class>`, …. Sums to zero over draws.
+        float64 (image, feature): `draw_0`, `draw_1`, …. With more than two classes: `draw_0:<class>`, …, the deviation
+        of each class's logit from the mean over classes, in each draw. Sums to zero over draws.
 
     Raises
     ------
@@ -168,14 +166,16 @@ def profile(predictions: Predictions, *, standardise: bool = False) -> xr.DataAr
 
 
 def mean_probability(predictions: Predictions) -> xr.DataArray:
-    """The control: log-odds of the mean probability, all that uncertainty is not.
+    """The control: log-odds of the mean probability, which contain no uncertainty.
 
     Returns
     -------
     xr.DataArray
-        float64 (image, feature): with two classes the one feature `mean_log_odds:<second class>` (fake); with
-        more, one a class.
+        float64 (image, feature). With two classes the one feature `mean_log_odds:<second class>` (fake). With more,
+        one feature for each class.
     """
+    from scipy.special import logsumexp
+
     logits = predictive_logits(predictions)
     log_p = log_mean_probabilities(logits.values)
     names = _class_names(logits)
@@ -197,7 +197,7 @@ def combine(*families: xr.DataArray) -> xr.DataArray:
     for family in families:
         if not isinstance(family, xr.DataArray) or "image" not in family.dims:
             raise BayesdfError(
-                f"{mistaken(family, 'a family of features (image, feature)')}; take scalars(predictions)"
+                f"{wrong_input(family, 'a family of features (image, feature)')}; take scalars(predictions)"
             )
     counts = {family.sizes["image"] for family in families}
     if len(counts) != 1:
@@ -210,9 +210,10 @@ def combine(*families: xr.DataArray) -> xr.DataArray:
 def margins(logits: Array) -> Array:
     """Log-odds in each draw: (draw, image, class) -> (draw, image).
 
-    Of the second class against the first, or with more classes of the class predicted on average against the
-    rest.
+    Two classes: of the second against the first. More classes: of the class predicted on average against the rest.
     """
+    from scipy.special import logsumexp
+
     if logits.shape[-1] == 2:
         return logits[..., 1] - logits[..., 0]
     predicted = log_mean_probabilities(logits).argmax(axis=-1)[None, :, None]
@@ -222,7 +223,7 @@ def margins(logits: Array) -> Array:
     return chosen[..., 0] - logsumexp(rest, axis=-1)
 
 
-def describe(name: str) -> Feature:
+def describe_feature(name: str) -> Feature:
     """Meaning of a feature by the name it has in a DataArray (`draw_3` and `mean_log_odds:fake` included)."""
     stem = "profile" if name.startswith("draw_") else name.split(":")[0]
     if stem not in FEATURES:

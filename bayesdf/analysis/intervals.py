@@ -1,19 +1,19 @@
 """How far may a figure measured on these people be from the figure on others?
 
-Images of one person resemble each other, so the resampling unit is the person: whole clusters are drawn with
-replacement. Three facts of a study's design are kept:
+Images of one person resemble each other. So a bootstrap resamples people: whole clusters are drawn with replacement. It
+keeps three facts of a study's design:
 
-- *Strata.* How many images of each source there are was chosen, not found, so every resample holds as many. Clusters
-  whose images are all of one stratum are drawn among their like, the others together.
-- *Donors.* A swapped face is of two people. It is in a resample as often as the one was drawn times as often as the
-  other was [4, 5].
-- *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up: with n draws the variance would be too small
-  by (n - 1) / n [3].
+- *Strata.* A study chooses how many images of each source there are, so every resample holds the same numbers.
+  Clusters whose images all belong to one stratum are drawn among those of that stratum. The others are drawn together.
+- *Donors.* A swapped face shows two people. Its weight in a resample is a product: how often the one person was
+  drawn, times how often the other was [4, 5].
+- *Few people.* Of n clusters n - 1 are drawn, and weights are scaled up. With n draws the variance would be too small
+  by the factor (n - 1) / n [3].
 
-With few clusters percentile intervals are still too short. Those of a mean over 2, 3, 5 and 10 people with 8 images
-each, half of whose variance is between people, held the truth in 56, 71, 88 and 91 % of 400 simulations each. Where
-people do not differ at all, the intervals of images of two people are up to twice as long as need be. A share of images
-of which each stands alone has `wilson`.
+With few clusters percentile intervals are still too short. An example: a mean over 2, 3, 5 and 10 people with 8 images
+each, where half of the variance is between people. The intervals held the truth in 56, 71, 88 and 91 % of 400
+simulations each. Where people do not differ at all, intervals for images of two people are up to twice too long. For a
+share of independent images there is `wilson`.
 
 References
 ----------
@@ -34,9 +34,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
-from bayesdf.analysis._groups import Design, groups, kinds, missing, select
+from bayesdf.analysis.people import Design, cluster_numbers, kinds_of_fake, select_images
+from bayesdf.analysis.tree import is_missing
 from bayesdf.errors import BayesdfError
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A figure with its 95 % interval; `low` and `high` are NaN where no interval can be had."""
+    """A figure with its 95 % interval. `low` and `high` are NaN where there is no interval."""
 
     value: float
     low: float
@@ -73,15 +73,16 @@ def cluster_bootstrap(
     statistic
         Called with the arrays, or with the rows of a resample; returns one number.
     arrays
-        Each with one row an image. Two sets of figures of the *same* images, handed over together, give a
-        paired interval: `cluster_bootstrap(lambda a, b: a.mean() - b.mean(), (right_a, right_b), subject)`.
+        Each has one row for each image. Two sets of figures of the *same* images give a paired interval:
+        `cluster_bootstrap(lambda a, b: a.mean() - b.mean(), (right_a, right_b), subject)`.
     clusters
-        (image,): which images belong together, usually the subject; images without one ('', None, NaN) stand alone.
+        (image,): which images belong together, usually the subject. An image without one ('', None, NaN) is a cluster
+        of its own.
     donors
         (image,): the second person of each image, named as in `clusters`, or nobody ('', None, NaN).
     strata
-        (image,): what the design fixes the numbers of, usually the source. Every resample holds as many images of each
-        as there are. None: only the number of all images is kept.
+        (image,): the kinds of image whose numbers the design fixes, usually the source. Every resample holds the same
+        number of images of each. None: only the number of all images is kept.
     resamples
         How many times the clusters are drawn with replacement.
     seed
@@ -90,9 +91,9 @@ def cluster_bootstrap(
     Returns
     -------
     Estimate
-        `value` is the statistic of the data as they are. `low` and `high` are NaN with a single cluster, or
-        where the statistic is undefined (NaN), or a stratum empty, in more than half of the resamples; other such
-        resamples are left out. So they are where all images of a stratum show the same two people.
+        `value` is the statistic of the given data. A resample is left out where the statistic is undefined (NaN) or a
+        stratum is empty. `low` and `high` are NaN where more than half of the resamples are left out, with a single
+        cluster, and where all images of a stratum show the same two people.
 
     Raises
     ------
@@ -136,12 +137,12 @@ def cluster_bootstrap(
 
 
 def _people(clusters: ArrayLike, donors: ArrayLike | None, images: int) -> tuple[Integers, Integers]:
-    """Numbers 0, 1, … of the first and second person of each image; the same one twice where there is no second."""
+    """Numbers 0, 1, … of the first and second person of each image. Without a second, both are the first."""
     if donors is None:
-        own = groups(clusters, images)
+        own = cluster_numbers(clusters, images)
         return own, own
     both = np.concatenate([np.asarray(part, dtype=object).ravel() for part in (clusters, donors)])
-    number, nobody = groups(both, 2 * images), missing(both)
+    number, nobody = cluster_numbers(both, 2 * images), is_missing(both)
     own, other = number[:images], number[images:]
     other = np.where(nobody[images:], own, other)
     own = np.where(nobody[:images], other, own)
@@ -150,11 +151,11 @@ def _people(clusters: ArrayLike, donors: ArrayLike | None, images: int) -> tuple
 
 
 def _pools(own: Integers, other: Integers, stratum: Integers) -> list[Integers]:
-    """Clusters that are drawn together: those of one stratum alone, and those of several."""
+    """Clusters that are drawn together: those of each single stratum, and those of several strata."""
     where = pd.DataFrame({"cluster": np.concatenate([own, other]), "stratum": np.concatenate([stratum, stratum])})
     found = where.groupby("cluster")["stratum"].agg(["min", "max"])
     pool = np.where(found["min"] == found["max"], found["min"], -1)
-    # A cluster without its like cannot vary by itself: it is drawn with those of several strata, or the largest pool.
+    # A cluster that is alone in its pool cannot vary. It is drawn with those of several strata, or in the largest pool.
     for home in (-1, pd.Series(pool).mode().iloc[0]):
         name, size = np.unique(pool, return_counts=True)
         pool = np.where(np.isin(pool, name[size == 1]), home, pool)
@@ -162,16 +163,16 @@ def _pools(own: Integers, other: Integers, stratum: Integers) -> list[Integers]:
 
 
 def _counts(weight: Array, stratum: Integers, start: float) -> Integers | None:
-    """How often each row is in a resample: in proportion to its weight, and in each stratum as many as there are rows.
+    """How often each row is in a resample, in proportion to its weight. Each stratum keeps its number of rows.
 
     Systematic sampling rounds to whole numbers, with the right means and the least noise. None where a stratum would be
-    empty. Strata lie one after the other.
+    empty. The rows of a stratum must be neighbours.
     """
     total, rows = np.bincount(stratum, weight), np.bincount(stratum)
     if not total.all():
         return None
     ends = np.cumsum(weight * (rows / total)[stratum]) + start
-    # Where a stratum ends is known: rounding of the sums must not move a row into the next one.
+    # The end of each stratum is known exactly. Rounding of the sums must not move a row into the next stratum.
     known = np.cumsum(rows)
     ends[known - 1] = known + start
     return np.diff(np.floor(ends), prepend=0.0).astype(np.int64)
@@ -180,7 +181,7 @@ def _counts(weight: Array, stratum: Integers, start: float) -> Integers | None:
 def accuracy_by_kind(
     right: NDArray[np.bool_], people: Design, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The share judged rightly of manipulations (fakes of people) and of new faces (fakes of nobody), each by itself.
+    """The share of right answers for manipulations (fakes of people) and for new faces (fakes of nobody).
 
     Parameters
     ----------
@@ -192,22 +193,22 @@ def accuracy_by_kind(
     Returns
     -------
     dict
-        `accuracy_manipulations` and `accuracy_new_faces`; empty unless there are both.
+        `accuracy_manipulations` and `accuracy_new_faces`. Empty unless there are both kinds.
     """
     found = {}
-    for name, own in kinds(people["clusters"], people["strata"]).items():
-        part = select(people, own)
+    for name, own in kinds_of_fake(people["clusters"], people["strata"]).items():
+        part = select_images(people, own)
         found[f"accuracy_{name}"] = cluster_bootstrap(np.mean, [right[own]], **part, resamples=resamples, seed=seed)
     return found
 
 
 def wilson(successes: float, trials: int) -> Estimate:
-    """A share with its 95 % interval by Wilson's score, which holds for none and for all as well.
+    """A share with its 95 % interval by Wilson's score. It also holds for shares of 0 and 1.
 
     Parameters
     ----------
     successes
-        How many of the trials; a sum of rates, which need not be whole, will do.
+        How many of the trials succeeded. It may be a sum of rates, and need not be a whole number.
     trials
         How many independent trials.
 
@@ -216,20 +217,22 @@ def wilson(successes: float, trials: int) -> Estimate:
     BayesdfError
         Without trials.
     """
+    from scipy.special import ndtri
+
     if trials < 1:
         raise BayesdfError(f"a share needs at least one trial, got {trials}")
     z = float(ndtri((1 + LEVEL) / 2))
     share = successes / trials
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At none and at all the interval ends there, which rounding misses by a hair.
+    # At a share of 0 or 1 the interval ends exactly there. Rounding would miss it slightly.
     low = 0.0 if successes <= 0 else max(middle - half, 0.0)
     high = 1.0 if successes >= trials else min(middle + half, 1.0)
     return Estimate(float(share), float(low), float(high))
 
 
 def to_dataset(estimates: Mapping[str, Estimate]) -> xr.Dataset:
-    """Figures as a Dataset: one variable each over `estimate` = value, low, high."""
+    """Figures as a Dataset: a variable for each, over `estimate` = value, low, high."""
     return xr.Dataset(
         {name: ("estimate", np.array(estimate, dtype=np.float64)) for name, estimate in estimates.items()},
         coords={"estimate": list(Estimate._fields)},

@@ -1,12 +1,13 @@
 """Is a detector less sure of images of a kind it has never seen?
 
-The uncertainty of an image is taken as evidence that its source is unknown. Its AUROC,
+The uncertainty of an image is taken as evidence that its source is unknown. Its AUROC is
 
     P(u(unseen image) > u(seen image)) + 1/2 P(u(unseen image) = u(seen image)),
 
-is 1 where every image of the unknown source is more uncertain than every other, 1/2 by chance, and below 1/2 where the
-detector is surer of what it does not know. It does not depend on how many of either there are. Epistemic uncertainty is
-what should rise where a detector has seen nothing; a detector of one draw has none, and gets exactly 1/2.
+It is 1 where every image of the unknown source is more uncertain than every other image. It is 1/2 by chance, and
+below 1/2 where the detector is surer of images that it does not know. It does not depend on the numbers of images.
+Epistemic uncertainty should rise for a kind of image that the detector has never seen. A detector of one draw has none,
+and gets exactly 1/2.
 
 References
 ----------
@@ -21,9 +22,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Design, Predictions, design, predictive_logits
-from bayesdf.analysis.calibration import area, levels
+from bayesdf.analysis.calibration import binary_auroc, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
+from bayesdf.analysis.people import Design, design
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError
 
@@ -44,12 +47,12 @@ def ood_auroc(
     Parameters
     ----------
     seen, unseen
-        What `Posterior.predict` returns, with the same draws, for images of sources that the detector was trained on
-        and of others. Labels are not needed.
+        What `Posterior.predict` returns with the same draws: for images of sources that the detector was trained on,
+        and for images of other sources. Labels are not needed.
     by
         Which uncertainty.
     resamples, seed
-        Of the interval over people, see `cluster_bootstrap`; one who is in both is drawn together.
+        For the interval over people, see `cluster_bootstrap`. A person in both sets counts as one person.
 
     Returns
     -------
@@ -71,11 +74,11 @@ def ood_auroc(
     value = levels(np.concatenate([getattr(entropies(part), by) for part in logits]))
     unknown = np.repeat([False, True], [part.shape[1] for part in logits])
     parts = [design(part, values.shape[1]) for part, values in zip((seen, unseen), logits, strict=True)]
-    return cluster_bootstrap(area, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)
+    return cluster_bootstrap(binary_auroc, [unknown, value], **_joined(*parts), resamples=resamples, seed=seed)
 
 
 def _joined(seen: Design, unseen: Design) -> Design:
-    """The design of both: one who is in both is one person, and what only one of them says is nobody in the other."""
+    """The design of both sets together. A person in both is one person. Donors that one set lacks are nobody."""
     length = [len(part["clusters"]) for part in (seen, unseen)]
     strata = [np.full(length[0], "seen"), np.full(length[1], "unseen")]
     donors = [

@@ -1,7 +1,7 @@
 """How large may a share of images be, where images come in clusters?
 
-Images of one person, or altered copies of one photograph, need not be independent: in the worst case all of a cluster
-go one way, and tell no more than one image. The interval here allows for that case.
+Images of one person, or altered copies of one photograph, need not be independent. In the worst case all images of a
+cluster have the same outcome and carry the information of one image. The interval here allows for that case.
 
 References
 ----------
@@ -13,26 +13,26 @@ References
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta
 
-from bayesdf.analysis._groups import groups
 from bayesdf.analysis.intervals import LEVEL, Estimate
+from bayesdf.analysis.people import cluster_numbers
 from bayesdf.errors import BayesdfError
 
 
 def clustered_share(values: ArrayLike, clusters: ArrayLike) -> Estimate:
-    """A share of images with a 95 % interval that holds however strong the correlation within clusters is.
+    """A share of images with a 95 % interval that holds for any correlation within clusters.
 
-    It is Clopper and Pearson's, with as many trials as there are clusters: with n images in k clusters of unequal
-    sizes m, the effective number n² / Σ m², at most k. Where images of a cluster differ, it is wider than need be.
+    It is Clopper and Pearson's interval with as many trials as there are clusters. With n images in k clusters of
+    unequal sizes m, the number of trials is the effective number n² / Σ m², at most k. Where images of a cluster
+    differ, the interval is wider than necessary.
 
     Parameters
     ----------
     values
         (image,) 0 or 1, or rates in between.
     clusters
-        (image,) which images belong together, usually the subject; images without one ('', None, NaN) stand alone.
-        Clusters must be of one kind, such as people: shares of different kinds of image are told apart.
+        (image,) which images belong together, usually the subject. An image without one ('', None, NaN) is a cluster of
+        its own. All clusters must be of one kind, such as people; call this once for each kind of image.
 
     Raises
     ------
@@ -48,10 +48,12 @@ def clustered_share(values: ArrayLike, clusters: ArrayLike) -> Estimate:
     >>> print(clustered_share([0.0] * 35, range(35)))
     0.000 (0.000 to 0.100)
     """
+    from scipy.stats import beta
+
     rates = np.asarray(values, dtype=np.float64).ravel()
     if not len(rates) or not ((rates >= 0.0) & (rates <= 1.0)).all():
         raise BayesdfError("a share needs at least one image, and values from 0 to 1")
-    size = np.bincount(groups(np.asarray(clusters, dtype=object), len(rates)))
+    size = np.bincount(cluster_numbers(np.asarray(clusters, dtype=object), len(rates)))
     trials = len(rates) ** 2 / float((size**2).sum())
     share = float(rates.mean())
     hits, misses = share * trials, (1.0 - share) * trials

@@ -1,29 +1,29 @@
 """Probabilities that hold for people the detector has never seen.
 
-A detector is surer of the people it was trained on than of others, and takes strangers more readily for one class than
-for the other. What it says of held-out people tells by how much: bias-corrected temperature scaling (Alexandari,
-Kundaje and Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation",
-2020, after Platt 1999 and Guo et al. 2017) multiplies all logits by one number and shifts each class by another. Every
-draw is treated alike, so the draws go on to disagree about the same images.
+A detector is surer of the people it was trained on than of others. It also takes strangers for one class more often
+than for the other. Predictions for held-out people show by how much. Bias-corrected temperature scaling multiplies all
+logits by one number and shifts each class by another (Alexandari, Kundaje and Shrikumar, "Maximum likelihood with
+bias-corrected calibration is hard-to-beat at label shift adaptation", 2020, after Platt 1999 and Guo et al. 2017). All
+draws are scaled alike, so they still disagree about the same images.
 """
 
 import numpy as np
 import xarray as xr
-from scipy.optimize import minimize
 
-from bayesdf.analysis._groups import find_logits, mistaken, observed_labels, predictive_logits
 from bayesdf.analysis.calibration import balanced_weights
+from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.tree import find_logits, wrong_input
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
 
 def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
-    """The scale and the shifts under which held-out images are most probable, all classes weighing alike.
+    """The scale and the shifts under which the labels of held-out images are most probable. Classes have equal weight.
 
     Parameters
     ----------
     held_out
-        What `Posterior.predict` returns for images of people who are neither trained nor judged on.
+        What `Posterior.predict` returns for images of people who are neither in training nor in the test.
 
     Returns
     -------
@@ -35,6 +35,8 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
     BayesdfError
         If a class has no image, the images have no labels, or a draw gives a class a probability of exactly 0.
     """
+    from scipy.optimize import minimize
+
     logits = predictive_logits(held_out)
     certain = int(np.isneginf(find_logits(held_out).values).sum())
     if certain:
@@ -56,7 +58,7 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
     def loss(parameters: np.ndarray) -> float:
         scale, shift = parts(parameters)
         log_p = log_mean_probabilities(scale * values + shift)
-        # One image's worth of doubt that anything need change: where classes part cleanly, the scale has no optimum.
+        # A prior of one image's weight that favours no change: where classes separate, the scale has no optimum.
         doubt = 0.5 * (parameters**2).sum() / images
         return float(-(weight * log_p[np.arange(images), label]).sum() + doubt)
 
@@ -66,21 +68,21 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
 
 
 def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
-    """Predictions with their logits scaled and shifted as `fit_scaling` found; all else as it was, but for the group
-    ``log_likelihood``, which was of the logits before and is left out.
+    """Predictions with their logits scaled and shifted as `fit_scaling` found.
 
-    A probability of exactly 0 (a logit of -inf) stays 0.
+    The group ``log_likelihood`` is left out, since it belongs to the logits before. All else stays as it was. A
+    probability of exactly 0 (a logit of -inf) stays 0.
 
     Raises
     ------
     BayesdfError
-        The predictions are no tree, the scaling is not that of `fit_scaling`, or it is of other classes.
+        The predictions are not a tree, the scaling is not from `fit_scaling`, or it is for other classes.
     """
     logits = find_logits(predictions)
     if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
-        raise mistaken(predictions, "the DataTree of Posterior.predict")
+        raise wrong_input(predictions, "the DataTree of Posterior.predict")
     if not isinstance(scaling, xr.Dataset) or not {"scale", "shift"} <= set(scaling.data_vars):
-        raise mistaken(scaling, "the Dataset of fit_scaling")
+        raise wrong_input(scaling, "the Dataset of fit_scaling")
     if scaling.sizes["class"] != logits.sizes["class"]:
         raise BayesdfError(
             f"the scaling is of {scaling.sizes['class']} classes, the predictions are of {logits.sizes['class']}; fit "

@@ -1,16 +1,17 @@
-"""Scores of detectors from elsewhere, as the tree that every function of this layer takes.
+"""How do the scores of other detectors become the tree that every function of this layer takes?
 
-Each detector counts as a draw: where detectors disagree about an image, the decomposition calls it epistemic. What the
-numbers are is said, never guessed: a P(fake) of 0.7, log-odds of 0.7 and a logit of 0.7 mean different things.
+Each detector counts as a draw. Where detectors disagree about an image, the decomposition calls it epistemic. The user
+says what the numbers are. They are never guessed: a P(fake) of 0.7, log-odds of 0.7 and a logit of 0.7 mean different
+things.
 
-Scores become log-probabilities, ``log p`` of each class, which are logits (a softmax leaves them as they are). A
-probability of exactly 0 becomes a logit of -inf, and that of 1 is 0: what is said for sure is kept for sure.
+Scores become log-probabilities, ``log p`` of each class. These are logits, since a softmax leaves them as they are. A
+probability of exactly 0 becomes a logit of -inf, and a probability of exactly 1 becomes 0:
 
-- Probabilities, entropies and variances are then exact: with votes alone the aleatoric uncertainty is 0, the epistemic
-  and the total one are the entropy of the shares of votes.
-- The log loss is infinite where all detectors rule the true class out.
-- Margins (in `scalars` and `profile`) take such a logit for one that lies `CERTAIN` = 1000 below the others.
-- `fit_scaling` refuses them, since no scale changes them; `rescale` leaves them as they are.
+- Probabilities, entropies and variances are exact. With votes alone the aleatoric uncertainty is 0, and the epistemic
+  and the total uncertainty are the entropy of the shares of votes.
+- The log loss is infinite where all detectors rule out the true class.
+- Margins (in `scalars` and `profile`) replace a logit of -inf by one that lies `CERTAIN` = 1000 below the others.
+- `fit_scaling` refuses them, since no scale changes them. `rescale` leaves them as they are.
 """
 
 import warnings
@@ -22,16 +23,16 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis._groups import IMAGE_COORDS, REAL, ROUNDED, SUM_ERROR, class_numbers, mistaken
+from bayesdf.analysis.predictions import REAL, ROUNDED, SUM_ERROR, class_numbers
+from bayesdf.analysis.score_table import columns_of_images, scores_of_array, scores_of_table, warn_if_transposed
+from bayesdf.analysis.tree import wrong_input
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 Array = NDArray[np.float64]
+
 Kind = Literal["probability", "log-odds", "vote"]
 
 REAL_OR_FAKE = [REAL, "fake"]
-
-WIDE = 10
-"""An array with more columns than so many times its rows may be turned round."""
 
 
 def from_scores(
@@ -51,33 +52,34 @@ def from_scores(
     Parameters
     ----------
     scores
-        Of real against fake: a table or an array (image, detector), a column a detector or a draw, higher is more fake;
-        an array (image,) is one detector. A mapping of columns is a table. Of several classes: an array (draw, image,
-        class) with probabilities or votes.
+        Real against fake: a table or an array (image, detector) with a column for each detector or draw. Higher is more
+        fake. An array (image,) is one detector, and a mapping of columns is a table. Several classes: an array (draw,
+        image, class) of probabilities or votes.
 
-        The columns `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of a table are taken for
-        what they are called. A table's index, where it repeats nothing, names the images.
+        The columns `path`, `source`, `subject`, `donor`, `video`, `split`, `label` and `group` of a table are what
+        their names say. A table's index gives the names of the images, unless it repeats one.
     kind
         What the scores are. `probability`: P(fake), 0 … 1, or probabilities of the classes, which add to 1 within 0.01.
-        `log-odds`: ``log(P(fake) / P(real))``, in nats, ±inf where it is sure; only of real against fake. `vote`: 1 for
-        fake, 0 for real, or a single 1 among the classes.
+        `log-odds`: ``log(P(fake) / P(real))`` in nats, ±inf where the detector is certain; real against fake only.
+        `vote`: 1 for fake, 0 for real, or a single 1 among the classes.
     labels
         The true class of each image (image,): 0 is real and 1 is fake, or numbers or names of `classes`. Or the name of
-        the table's column.
+        a column of the table.
     sources, subjects
-        Who made each image (`real`, or a generator), and who is in it; intervals resample subjects. Or the name of the
-        column.
+        Who made each image (`real`, or a generator), and who is in it. Intervals resample subjects. Or the names of
+        columns.
     groups
-        A kind of image, such as its data set or compression, that results carry as the coordinate `group`, as in
-        ``decompose(tree).groupby("group").mean()``. Or the name of the column.
+        The kind of each image, such as its data set or compression. Results have it as the coordinate `group`, as in
+        ``decompose(tree).groupby("group").mean()``. Or the name of a column.
     detectors
         Which columns of a table are scores (by default all but those above), or the names of the columns of an array.
     classes
-        Names of the classes, by default real and fake, or 0, 1, …. Of two, scores (image, detector) are the second's.
+        Names of the classes, by default real and fake, or 0, 1, …. With two classes, scores (image, detector) are those
+        of the second.
     missing
-        What to do about images that lack a score (NaN, None), because a detector failed. `refuse` names them.
-        `leave out` keeps the images that all detectors scored, warns, and leaves the rows of the others in the group
-        `left_out` and their share in the attribute `coverage`: figures of the tree are those of the images scored.
+        What to do with images that lack a score (NaN, None) because a detector failed. `refuse` raises an error that
+        names them. `leave out` keeps the images that all detectors scored, and warns. The rows of the other images are
+        in the group `left_out`, and the share of scored images is the attribute `coverage`.
 
     Returns
     -------
@@ -89,21 +91,22 @@ def from_scores(
     Raises
     ------
     BayesdfError
-        Scores that cannot be of this kind, no scores, a missing score, columns that are no numbers, a column of whole
-        numbers beside others (labels, by their looks) or with another value for each image (names of images), a
-        column whose name differs from one of those above in capitals alone, or columns that add to 1 (classes, by
-        their looks) unless `detectors` names them, or labels that do not fit the images, the classes or the sources.
+        There are no scores, a score is missing, or scores cannot be of this kind. Labels do not fit the images, the
+        classes or the sources. A column does not hold numbers. Unless `detectors` names the columns: one of several
+        columns holds whole numbers (it looks like labels); one has a different value for each image (it looks like
+        names of images); a name differs from those above only in capitals; or all columns add to 1 (they look like
+        classes).
 
     Warns
     -----
     BayesdfWarning
-        All log-odds lie in 0 … 1, as probabilities do; some, not all, probabilities are exactly 0 or 1, as rounded
-        ones are; images are left out; an array has more than ten columns a row, which may be (detector, image).
+        All log-odds lie in 0 … 1, as probabilities do. Some probabilities, but not all, are exactly 0 or 1, as rounded
+        ones are. Images are left out. An array has more than ten columns for each row: it may be (detector, image).
 
     Notes
     -----
-    Scores of detectors that were not calibrated alike are not comparable. `fit_scaling` and `rescale` treat all draws
-    alike: calibrate each detector for itself first, on images that are not judged.
+    Scores of detectors are comparable only if they were calibrated in the same way. `fit_scaling` and `rescale` treat
+    all draws alike. So calibrate each detector by itself first, on images that are not judged.
 
     Examples
     --------
@@ -125,14 +128,14 @@ def from_scores(
         scores = scores.to_frame("score" if scores.name is None else scores.name)
     array = isinstance(scores, list | tuple) or getattr(scores, "ndim", 0) > 0
     if not array or isinstance(scores, xr.DataArray):
-        raise mistaken(scores, "a table (pandas) or an array (numpy) of scores")
+        raise wrong_input(scores, "a table (pandas) or an array (numpy) of scores")
     given = {"label": labels, "source": sources, "subject": subjects, "group": groups}
-    known, taken = _of_the_images(scores, given)
+    known, taken = columns_of_images(scores, given)
     names = [str(name) for name in ([detectors] if isinstance(detectors, str) else detectors or [])]
     if isinstance(scores, pd.DataFrame):
-        values, columns, images = _table(scores, names, taken, kind)
+        values, columns, images = scores_of_table(scores, names, taken, kind)
     else:
-        values, columns, images = _array(scores, names)
+        values, columns, images = scores_of_array(scores, names)
     if values.size == 0:
         raise BayesdfError(f"scores have shape {np.shape(scores)}; give at least one image and one detector")
     for name, column in known.items():
@@ -145,10 +148,10 @@ def from_scores(
         _refuse_columns_of_classes(values)
 
     if not known and not isinstance(scores, pd.DataFrame) and values.ndim == 2 and not names:
-        _doubt_layout(*values.shape)
+        warn_if_transposed(*values.shape)
     missed = np.asarray(np.isnan(values.reshape(*values.shape[:2], -1)).any(axis=-1))  # (draw, image)
     if missed.any():
-        _note_missing(missed, columns, images, missing)
+        _report_missing(missed, columns, images, missing)
     scored = ~missed.any(axis=0)
     left_out = xr.Dataset(
         {name: ("image", column[~scored]) for name, column in known.items()}, {"image": images[~scored]}
@@ -184,144 +187,20 @@ def from_scores(
 
 
 class _Places(NamedTuple):
-    """What the columns (none of an array may have names) and the images of scores are called."""
+    """The names of the columns (an array may have none) and of the images of scores."""
 
     columns: list[str]
     images: NDArray
 
     def first(self, bad: NDArray[np.bool_]) -> str:
-        """Where the first of these scores stands, of (draw, image) or (draw, image, class)."""
+        """The place of the first of these bad scores (draw, image) or (draw, image, class), for a message."""
         draw, image = np.argwhere(bad)[0][:2]
         column = repr(self.columns[draw]) if self.columns else draw
         return f"image {self.images[image]}, column {column}"
 
 
-def _of_the_images(scores: object, given: dict[str, ArrayLike | str | None]) -> tuple[dict[str, NDArray], set[str]]:
-    """What is known of each image by the name it has in a tree, and the columns of the table that hold it."""
-    table = scores if isinstance(scores, pd.DataFrame) else pd.DataFrame()
-    if not table.columns.is_unique:
-        repeated = table.columns[table.columns.duplicated()][0]
-        raise BayesdfError(f"the table has two columns {str(repeated)!r}; give each a name of its own")
-    taken = {name for name in IMAGE_COORDS if name in table}
-    known = {name: _plain(table[name]) for name in IMAGE_COORDS if name in taken}
-    for name, value in given.items():
-        if isinstance(value, str):
-            if value not in table:
-                there = ", ".join(map(str, table.columns)) or "none, since the scores are no table"
-                raise BayesdfError(f"{name}s={value!r} names no column of the table; the columns are {there}")
-            taken.add(value)
-            known[name] = _plain(table[value])
-        elif value is not None:
-            _refuse_another_order(f"{name}s", value, table)
-            known[name] = _plain(value)
-    return known, taken
-
-
-def _refuse_another_order(what: str, value: object, table: pd.DataFrame) -> None:
-    """Values are taken as they stand; those of pandas must not name the same images in another order."""
-    if not isinstance(value, pd.Series) or table.index.equals(value.index) or not table.index.is_unique:
-        return
-    if len(value) == len(table) and set(table.index) == set(value.index):
-        raise BayesdfError(
-            f"{what} list the images in another order than the scores do (by their index); give "
-            f"{what}.loc[scores.index]"
-        )
-
-
-def _plain(values: object) -> NDArray:
-    """Values as an array that a store can keep: numbers as they are, all else as strings, '' where one is missing."""
-    array = np.asarray(values)
-    if array.dtype.kind in "biufM":
-        return array
-    array = np.asarray(values, dtype=object)
-    if pd.api.types.infer_dtype(array.ravel(), skipna=True) in (
-        "integer",
-        "floating",
-        "mixed-integer-float",
-        "boolean",
-    ):
-        return pd.to_numeric(pd.Series(array.ravel())).to_numpy(na_value=np.nan).reshape(array.shape)
-    texts = ["" if value is None or value is pd.NA or value != value else str(value) for value in array.ravel()]
-    return np.array(texts, dtype=np.str_).reshape(array.shape)
-
-
-def _array(scores: ArrayLike, names: list[str]) -> tuple[Array, list[str], NDArray]:
-    """Scores (draw, image) or (draw, image, class), the names of the draws or none, and those of the images."""
-    try:
-        values = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise BayesdfError(
-            "the scores are no array of numbers: some are text, rows differ in length, or it is a tensor, of which "
-            "give tensor.numpy(force=True)"
-        ) from None
-    if values.ndim > 3:
-        raise BayesdfError(
-            f"scores have shape {values.shape}; give (image,), (image, detector) or (draw, image, class)"
-        )
-    values = values if values.ndim == 3 else np.atleast_2d(values.T)
-    if names and len(names) != len(values):
-        raise BayesdfError(f"{len(names)} names of detectors were given for {len(values)} columns of scores")
-    return values, names, np.arange(values.shape[1])
-
-
-def _table(table: pd.DataFrame, names: list[str], taken: set[str], kind: str) -> tuple[Array, list[str], NDArray]:
-    """Scores (draw, image), the names of their columns, and the names of the images."""
-    there = ", ".join(map(str, table.columns)) or "none"
-    by_name = {str(name): name for name in table.columns}
-    lacking = [name for name in names if name not in by_name]
-    if lacking:
-        raise BayesdfError(f"detectors: the table has no column {lacking[0]!r}; the columns are {there}")
-    chosen = names or [name for name in by_name if name not in taken]
-    if not chosen:
-        raise BayesdfError(f"the table has no column of scores; the columns are {there}")
-    whole = []
-    for name in chosen:
-        column = table[by_name[name]]
-        if not names and name.strip().lower() in IMAGE_COORDS:
-            plain = name.strip().lower()
-            raise BayesdfError(
-                f"column {name!r} of the table differs from {plain!r} only in how it is written: rename it, as in "
-                f"scores.rename(columns={{{name!r}: {plain!r}}}), or, if it holds scores, name the columns of scores "
-                "in detectors=[...]"
-            )
-        if not names and len(column) > 2 and column.is_unique and not pd.api.types.is_float_dtype(column):
-            others = [one for one in chosen if pd.api.types.is_float_dtype(table[by_name[one]])]
-            if others or kind == "vote" or not pd.api.types.is_numeric_dtype(column):
-                raise BayesdfError(
-                    f"column {name!r} of the table holds another value for each image, as names and numbers of images "
-                    f"do: make it the index, scores.set_index({name!r}), or drop it"
-                )
-        if not pd.api.types.is_numeric_dtype(column):
-            raise BayesdfError(
-                f"column {name!r} of the table holds no numbers but {column.dtype}, as {column.iloc[:1].tolist()}: "
-                "name the columns of scores, as in detectors=['cnn', 'vit']"
-            )
-        if not pd.api.types.is_float_dtype(column):
-            whole.append(name)
-    if kind != "vote" and not names and 0 < len(whole) < len(chosen):
-        raise BayesdfError(
-            f"column {whole[0]!r} of the table holds whole numbers, as labels and counts do, and the others do not: "
-            f"say labels={whole[0]!r}, drop it, or name the columns of scores, as in detectors="
-            f"{[name for name in chosen if name not in whole]!r}"
-        )
-    values = np.stack([table[by_name[name]].to_numpy(dtype=np.float64, na_value=np.nan) for name in chosen])
-    named = table.index.is_unique and table.index.nlevels == 1
-    return values, chosen, _plain(table.index) if named else np.arange(len(table))
-
-
-def _doubt_layout(detectors: int, images: int) -> None:
-    """Warn of an array that may have been laid out as (detector, image)."""
-    if detectors > WIDE * images:
-        warnings.warn(
-            f"scores have shape ({images}, {detectors}) and are taken for {detectors} detectors of {images} images, as "
-            "arrays are (image, detector): if it is the other way round, give scores.T",
-            BayesdfWarning,
-            stacklevel=3,
-        )
-
-
 def _refuse_columns_of_classes(values: Array) -> None:
-    """Columns (draw, image) that add to 1 for every image are no detectors but the classes of one."""
+    """Refuse columns (draw, image) that add to 1 for every image: they are not detectors but the classes of one."""
     if len(values) > 1 and np.abs(values.sum(axis=0) - 1.0).max() <= ROUNDED:
         classes = len(values)
         way = "scores[:, 1], the column of P(fake)" if classes == 2 else "scores[None], an array (draw, image, class)"
@@ -331,8 +210,8 @@ def _refuse_columns_of_classes(values: Array) -> None:
         )
 
 
-def _note_missing(missed: NDArray[np.bool_], columns: list[str], images: NDArray, missing: str) -> None:
-    """Say which images (draw, image) lack a score: in a warning, where they may be left out."""
+def _report_missing(missed: NDArray[np.bool_], columns: list[str], images: NDArray, missing: str) -> None:
+    """Say which images (draw, image) lack a score: in a warning where they may be left out, else in an error."""
     count = int(missed.any(axis=0).sum())
     line = f"{count} of {len(images)} images lack a score (first: {_Places(columns, images).first(missed)})"
     if count == len(images):
@@ -344,7 +223,7 @@ def _note_missing(missed: NDArray[np.bool_], columns: list[str], images: NDArray
 
 
 def _real_or_fake(values: Array, kind: str, place: _Places) -> tuple[Array, int]:
-    """Log-probabilities of real and fake (draw, image, 2), and how many scores are exactly sure."""
+    """Log-probabilities of real and fake (draw, image, 2), and how many scores are exactly certain."""
     if kind == "log-odds":
         if values.size > 1 and values.min() >= 0.0 and values.max() <= 1.0:
             warnings.warn(
@@ -362,7 +241,7 @@ def _real_or_fake(values: Array, kind: str, place: _Places) -> tuple[Array, int]
 
 
 def _several_classes(values: Array, kind: str, place: _Places) -> tuple[Array, int]:
-    """Log-probabilities (draw, image, class), and how many scores are exactly sure."""
+    """Log-probabilities (draw, image, class), and how many scores are exactly certain."""
     if kind == "log-odds":
         raise BayesdfError(
             "log-odds are of real against fake, (image, detector); of several classes give probabilities, or, if these "
@@ -419,7 +298,7 @@ def _class_names(classes: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _refuse_labels_against_sources(label: NDArray[np.int64], source: NDArray, images: NDArray) -> None:
-    """0 is real: a label that says otherwise of a source named `real`, or not of the others, is a mistake."""
+    """Refuse labels that contradict the sources: images of the source `real` have label 0, and no others have it."""
     real = source.astype(str) == REAL
     wrong = (label == 0) != real
     if real.any() and wrong.any():

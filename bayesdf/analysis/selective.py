@@ -1,15 +1,16 @@
 """How right is a detector about the images it is surest of?
 
-A detector that may decline to answer answers the images whose score is highest. Coverage is the share it answers, risk
-the share of these that is wrong. With the images in falling order of score, the risk at coverage k / n is
+A detector may decline to answer. It then answers only the images with the highest scores. Coverage is the share of
+images that it answers. Risk is the share of wrong answers among them. With the images in falling order of score, the
+risk at coverage k / n is
 
     r_k = 1/k Σ_{i <= k} wrong_i          AURC = 1/n Σ_{k = 1 … n} r_k
 
-and the area under the risk-coverage curve (AURC) is lower for a better detector: 0 where nothing is wrong, the error
-rate where the score is the same for all images. It rewards both being right and knowing where one is not.
+The area under the risk-coverage curve (AURC) is lower for a better detector. It is 0 where no answer is wrong, and the
+error rate where all images have the same score. It rewards right answers, and a low score for wrong ones.
 
-The score is the confidence (largest mean probability) unless another is asked for. Images of equal score come in no
-order: the curve is the mean over all orders of them, which is that of their mean error.
+The score is the confidence (largest mean probability) unless another is asked for. Images of equal score have no order:
+the curve is the mean over all their orders, so each has their mean error.
 
 References
 ----------
@@ -23,9 +24,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.analysis._groups import Predictions, design, observed_labels, predictive_logits
 from bayesdf.analysis.calibration import levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
+from bayesdf.analysis.people import design
+from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
 from bayesdf.errors import BayesdfError
 
@@ -46,7 +49,7 @@ def risk_coverage(predictions: Predictions, *, by: Score = "confidence") -> pd.D
     Returns
     -------
     DataFrame
-        A row an image: `coverage` (1/n … 1) and `risk` (0 … 1).
+        A row for each image: `coverage` (1/n … 1) and `risk` (0 … 1).
 
     Raises
     ------
@@ -72,7 +75,7 @@ def aurc(
     predictions, by
         As for `risk_coverage`.
     resamples, seed
-        Of the interval, see `cluster_bootstrap`.
+        For the interval, see `cluster_bootstrap`.
     """
     score, wrong = _score_and_wrong(predictions, by)
 
@@ -91,7 +94,7 @@ def risks(score: Array, wrong: Array) -> Array:
 
 def _score_and_wrong(predictions: Predictions, by: str) -> tuple[Array, Array]:
     logits = predictive_logits(predictions).values
-    # In logarithms: two probabilities that both round to one are still told apart.
+    # In logarithms: two probabilities that both round to one still differ.
     log_p = log_mean_probabilities(logits)
     if by == "confidence":
         score = log_p.max(axis=1)

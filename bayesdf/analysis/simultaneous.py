@@ -1,7 +1,7 @@
-"""Which of many differences are told from chance, all of them taken together?
+"""Which of many differences are significant, all of them taken together?
 
-Of eleven 95 % intervals of differences that are none, one or more misses 0 far oftener than one time in twenty.
-Simultaneous intervals all hold at once with 95 %.
+Suppose that eleven differences are all 0. Then one or more of their 95 % intervals misses 0 far more often than one
+time in twenty. Simultaneous intervals all hold at once with a probability of 95 %.
 
 References
 ----------
@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis._groups import groups
 from bayesdf.analysis.intervals import LEVEL
+from bayesdf.analysis.people import cluster_numbers
 
 RESAMPLES = 10_000
 BLOCKS = 200
-"""More clusters than these are dealt into so many blocks, which are left out one at a time."""
+"""The jackknife leaves out one cluster at a time. More clusters than this are put into this many blocks at random."""
 
 
 class Simultaneous(NamedTuple):
@@ -34,8 +34,8 @@ class Simultaneous(NamedTuple):
     high: NDArray[np.float64]
 
     @property
-    def told(self) -> NDArray[np.bool_]:
-        """(comparison,) whether the interval is without 0."""
+    def excludes_zero(self) -> NDArray[np.bool_]:
+        """(comparison,) whether the interval does not contain 0."""
         return (self.low > 0.0) | (self.high < 0.0)
 
 
@@ -44,16 +44,17 @@ def simultaneous(
 ) -> Simultaneous:
     """Intervals for many figures of the same images, which all hold at once with a probability of 95 %.
 
-    Each is value ± c × standard error. Standard errors are those of the jackknife over clusters; c is the 95 % point of
-    the largest of the figures' t statistics, with their correlation over clusters, and as many degrees of freedom as
-    clusters less one. With fewer than about ten clusters that is an approximation.
+    Each is value ± c × standard error. Standard errors come from the jackknife over clusters. c is the 95 % point of
+    the largest of the figures' t statistics, with their correlation over clusters. The degrees of freedom are the
+    number of clusters minus one. With fewer than about ten clusters this is an approximation.
 
     Parameters
     ----------
     statistics
-        Called with rows (row,), returns the figures of these images: (comparison,).
+        Called with row numbers (row,). Returns the figures of these images: (comparison,).
     clusters
-        (image,) which images belong together, usually the subject; images without one ('', None, NaN) stand alone.
+        (image,) which images belong together, usually the subject. An image without one ('', None, NaN) is a cluster of
+        its own.
     seed
         The same seed gives the same intervals.
 
@@ -63,7 +64,7 @@ def simultaneous(
         `low` and `high` are NaN with a single cluster.
     """
     given = np.asarray(clusters, dtype=object).ravel()
-    number = groups(given, len(given))
+    number = cluster_numbers(given, len(given))
     rows = np.arange(len(given))
     value = np.asarray(statistics(rows), dtype=np.float64)
     rng = np.random.default_rng(seed)
@@ -77,7 +78,7 @@ def simultaneous(
     residual = without - without.mean(0)
     length = np.sqrt((residual**2).sum(0))
     error = np.sqrt((count - 1) / count) * length
-    # Figures that no cluster changes have no error, and no share in the largest statistic.
+    # Figures that no cluster changes have no error and do not count for the largest statistic.
     varied = error > 1e-12 * np.maximum(np.abs(value), 1.0)
     direction = residual[:, varied] / length[varied]
     normal = rng.standard_normal((RESAMPLES, count)) @ direction

@@ -1,19 +1,18 @@
 """How sure is the detector, and why is it unsure?
 
-Total uncertainty is the entropy of the mean prediction. It parts into what every draw of the posterior agrees
-is ambiguous (aleatoric: the data) and what the draws disagree about (epistemic: the detector has not seen
-enough):
+Total uncertainty is the entropy of the mean prediction. It is a sum of two parts. Aleatoric: every draw of the
+posterior finds the image ambiguous (the data). Epistemic: the draws disagree (the detector has not seen enough).
 
     H[E_s p_s]  =  E_s H[p_s]  +  E_s KL(p_s || E_s p_s)
       total         aleatoric       epistemic (mutual information of class and weights)
 
-and, by the law of total variance, for each class c:
+By the law of total variance, for each class c:
 
     p̄(1 - p̄)   =  E_s p_s(1 - p_s)  +  Var_s p_s
 
-A confident detector has draws a hair from 0 or 1, where `total - aleatoric` is nothing but rounding.
-Everything here is computed from log-probabilities as sums of non-negative terms, so figures as small as 1e-30
-still mean something.
+The draws of a confident detector lie very near 0 or 1. There `total - aleatoric` would be nothing but rounding. So
+everything here is computed from log-probabilities as sums of non-negative terms. Figures as small as 1e-30 are still
+accurate.
 
 References
 ----------
@@ -33,9 +32,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from bayesdf.analysis._groups import Predictions, predictive_logits
+from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.tree import Predictions
 from bayesdf.errors import BayesdfError
 
 Array = NDArray[np.float64]
@@ -61,7 +60,7 @@ class Variances(NamedTuple):
 
 
 def log_probabilities(logits: Array) -> Array:
-    """Log-softmax over the last axis, exact for the leading class too where its probability rounds to one."""
+    """Log-softmax over the last axis. It is exact for the leading class even where its probability rounds to one."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     others = np.exp(shifted)
     np.put_along_axis(others, shifted.argmax(axis=-1)[..., None], 0.0, axis=-1)
@@ -70,6 +69,8 @@ def log_probabilities(logits: Array) -> Array:
 
 def log_mean_probabilities(logits: Array) -> Array:
     """Log of the mean probability over draws: (draw, image, class) -> (image, class), at most 0."""
+    from scipy.special import logsumexp
+
     log_p = log_probabilities(logits)
     log_mean = np.minimum(logsumexp(log_p, axis=0) - np.log(len(logits)), 0.0)
     rest = _complement(np.exp(log_p)).mean(axis=0)
@@ -111,8 +112,8 @@ def variances(logits: Array) -> Variances:
     Returns
     -------
     Variances
-        Dimensionless; 0 <= each <= 1/4, and total = aleatoric + epistemic exactly. With two classes both hold
-        the same numbers.
+        Dimensionless; 0 <= each <= 1/4, and total = aleatoric + epistemic exactly. With two classes both classes have
+        the same variances.
     """
     p = np.exp(log_probabilities(logits))
     rest = _complement(p)
@@ -124,22 +125,22 @@ def variances(logits: Array) -> Variances:
 
 
 def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataArray]) -> xr.Dataset:
-    """Uncertainty of each image's prediction and the parts it is made of.
+    """Uncertainty of each image's prediction, and its parts.
 
     Parameters
     ----------
     predictions
-        What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image,
-        class). A Dataset with `logits`, or the logits as a DataArray, will do as well. Chains count as more
-        draws. Or what `Posterior.stream` gives (or a list of it): its pieces are taken one after another and not kept.
+        What `Posterior.predict` returns: a tree with `posterior_predictive/logits` (chain, draw, image, class). Or a
+        Dataset with `logits`, or the logits as a DataArray. Chains count as more draws. Or what `Posterior.stream`
+        yields, or a list of it: the pieces are read one after another and not kept in memory.
 
     Returns
     -------
     xr.Dataset
-        Over `image`: `total`, `aleatoric`, `epistemic` (nats, 0 … log C), `confidence` (largest mean
-        probability, 1/C … 1), `prediction` (its class, int64). Over (`image`, `class`): `probability` (mean
-        over draws), `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Source, subject,
-        split and path of the images stay on as coordinates where the tree has them.
+        Over `image`: `total`, `aleatoric`, `epistemic` (nats, 0 … log C), `confidence` (largest mean probability,
+        1/C … 1), `prediction` (its class, int64). Over (`image`, `class`): `probability` (mean over draws),
+        `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Source, subject, split and path of the
+        images become coordinates where the tree has them.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataAr
     [0.693, 0.09, 0.603]
     """
     if isinstance(predictions, list) and predictions and all(isinstance(one, xr.DataArray) for one in predictions):
-        return decompose(iter(predictions))  # what `stream` gave, kept all the same
+        return decompose(iter(predictions))  # a list of what `stream` yields
     if isinstance(predictions, xr.DataTree | xr.Dataset | xr.DataArray | list) or not isinstance(predictions, Iterator):
         logits = predictive_logits(predictions)  # type: ignore[arg-type]
         return _described(_summary(logits.values), logits)
@@ -178,40 +179,40 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataAr
 
 @dataclass(frozen=True)
 class _Summary:
-    """What is left of some draws when they are forgotten; two such are merged exactly."""
+    """Sufficient figures of some draws. Those of two sets of draws merge exactly into those of both."""
 
     draws: int
     log_mean: Array
     """Log of the mean probability (image, class)."""
     rest: Array
-    """One less the mean probability, without cancellation."""
+    """One minus the mean probability, without cancellation."""
     aleatoric: Array
     epistemic: Array
     aleatoric_variance: Array
     epistemic_variance: Array
 
     def merged(self, other: "_Summary") -> "_Summary":
-        """That of both lots of draws: the mean of what is within each, and what is between the two."""
+        """The summary of both sets of draws: the mean of what is within each, plus what is between the two."""
         draws = self.draws + other.draws
-        lots = ((self.draws / draws, self), (other.draws / draws, other))
+        parts = ((self.draws / draws, self), (other.draws / draws, other))
 
         def mean(of: Callable[[_Summary], Array]) -> Array:
-            return lots[0][0] * of(lots[0][1]) + lots[1][0] * of(lots[1][1])
+            return parts[0][0] * of(parts[0][1]) + parts[1][0] * of(parts[1][1])
 
-        rest = mean(lambda lot: lot.rest)
-        log_sum = np.logaddexp(*(np.log(share) + lot.log_mean for share, lot in lots))
+        rest = mean(lambda part: part.rest)
+        log_sum = np.logaddexp(*(np.log(share) + part.log_mean for share, part in parts))
         with np.errstate(divide="ignore", invalid="ignore"):  # in the branch that is not taken
             log_mean = np.where(rest < 0.5, np.log1p(-rest), np.minimum(log_sum, 0.0))
-        between = sum(share * _divergence(lot.log_mean, log_mean) for share, lot in lots)
+        between = sum(share * _divergence(part.log_mean, log_mean) for share, part in parts)
         apart = np.where(rest < 0.5, other.rest - self.rest, np.exp(self.log_mean) - np.exp(other.log_mean))
         return _Summary(
             draws,
             log_mean,
             rest,
-            mean(lambda lot: lot.aleatoric),
-            mean(lambda lot: lot.epistemic) + between,
-            mean(lambda lot: lot.aleatoric_variance),
-            mean(lambda lot: lot.epistemic_variance) + lots[0][0] * lots[1][0] * apart**2,
+            mean(lambda part: part.aleatoric),
+            mean(lambda part: part.epistemic) + between,
+            mean(lambda part: part.aleatoric_variance),
+            mean(lambda part: part.epistemic_variance) + parts[0][0] * parts[1][0] * apart**2,
         )
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
-from bayesdf.data.common import QUALITY, common_path, stored
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
-from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, circles
+from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
+from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.subjects import describe_people
 from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
@@ -26,14 +26,14 @@ __all__ = [
     "Task",
     "UnlabelledImages",
     "augment",
-    "circles",
     "collect",
     "common_path",
+    "common_path_grey",
     "describe_people",
     "leave_out",
     "load",
     "relabel",
-    "stored",
+    "subject_groups",
     "unlabelled",
 ]
 
@@ -48,26 +48,26 @@ def load(
     seed: int = 0,
     skip_unreadable: float = 0.0,
 ) -> Collection:
-    """Read a data set and part it into train, val and test, which share no person and no source video.
+    """Read a data set and split it into train, val and test, which share no person and no source video.
 
     Parameters
     ----------
     name_or_path
-        `embedded`: 400 photographs of 40 people and nine generators' fakes, made on first use and kept in the
+        `embedded`: 400 photographs of 40 people and nine generators' fakes. They are made on first use and kept in the
         cache. Otherwise a folder ``<root>/<source>/**`` with the photographs in ``<root>/real`` (see
         `bayesdf.data.folder`).
     task
         `binary` (real, fake), `multiclass` (real and every generator) or `source` (generators only, fakes only).
     size
-        Side of the images in pixels; every image is cropped to a centred square and resized to it.
+        Side of the images in pixels. Every image is cropped to a centred square and resized to it.
     quality
         Quality of the JPEG compression that every image goes through, 1 to 95; None leaves it out.
     fractions
-        Shares of train, val and test by which subjects are dealt. None: 0.6, 0.15 and 0.25, with two subjects of every
-        source in the test where it has five. The embedded data's split is fixed, and so is one that the folder gives
-        itself (`bayesdf.data.subjects`).
+        Shares of train, val and test when subjects are assigned to splits at random. None: 0.6, 0.15 and 0.25, with two
+        subjects of a source in the test if it has five. The split of the embedded data is fixed. So is a split that the
+        folder itself gives (`bayesdf.data.subjects`).
     seed
-        By which subjects are dealt.
+        Of the random split.
     skip_unreadable
         The share of unreadable files that may be skipped, 0 to 1, each with a warning.
 
@@ -79,8 +79,8 @@ def load(
     Raises
     ------
     BayesdfError
-        For a missing or empty folder, a class or source with too few images, unreadable files, an unknown task, a
-        table of subjects that does not fit, fractions where the split is fixed.
+        The folder is missing or empty, a class or source has too few images, files are unreadable, the task is
+        unknown, a table of subjects does not fit, or fractions are given where the split is fixed.
     """
     if task not in TASKS:
         raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")

@@ -1,9 +1,9 @@
 """Could a detector tell the sources by how the files were written, rather than by what they show?
 
-For each property of the files a rule is learnt from some people and judged on others, by cross-validation: whoever has
-a value (or a range of values) that is commoner among real files is called real. Its balanced accuracy is a finding
-where it is over `LIMIT` and higher than for labels that were dealt anew among the same files (a permutation test), so
-that an audit of files that give nothing away raises any alarm at all with a probability of at most `FALSE_ALARMS`.
+For each property of the files a rule is learnt from some people and judged on others, by cross-validation. The rule
+calls a file real if its value (or range of values) is more common among real files. Its balanced accuracy is reported
+if it is over `LIMIT` and higher than for shuffled labels (a permutation test). So an audit of files that give nothing
+away raises an alarm with a probability of at most `FALSE_ALARMS`.
 
 References
 ----------
@@ -21,15 +21,15 @@ from PIL import Image
 from bayesdf.data.manifest import REAL
 
 LIMIT = 0.75
-"""Balanced accuracy of real against fake from one property of the files above which a finding is worth a warning."""
+"""A property of the files is reported if the balanced accuracy from it is above this."""
 FALSE_ALARMS = 0.05
-"""The probability of any warning where no property has to do with who made the files, over all properties and sources
-together (Bonferroni)."""
+"""The probability of any warning where no property depends on who made the files. It holds over all properties and
+sources together (Bonferroni)."""
 MOST = 2000
-"""Images looked at; of more, a random choice of people."""
+"""At most about this many images are looked at: those of people chosen at random."""
 FOLDS = 5
 RANGES = 8
-"""Ranges of about as many images each, into which values are put that are rare by themselves."""
+"""Rare values are put into this many ranges, each with about the same number of images."""
 
 _PROPERTIES = {
     "format": ["format"],
@@ -66,14 +66,14 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     manifest
         With the columns `format`, `mode`, `width`, `height`, `jpeg_quality`, `subject` and `source`.
     seed
-        Of the folds, the labels dealt anew, and the choice among more than `MOST` images.
+        Of the folds, the shuffled labels, and the choice among more than `MOST` images.
 
     Returns
     -------
-    Sentences for the user, none where nothing separates.
+    Sentences for the user. The list is empty where nothing separates.
     """
     rng = np.random.default_rng(seed)
-    rows = _some(manifest.assign(shape=manifest["width"] / manifest["height"]), rng)
+    rows = _sample(manifest.assign(shape=manifest["width"] / manifest["height"]), rng)
     fake = rows["source"] != REAL
     questions = {"real from fake": fake} if fake.nunique() == 2 else {}
     generators = rows["source"][fake].unique()
@@ -83,14 +83,14 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     tests = []
     for question, answer in questions.items():
         asked_of = rows.loc[answer.index]
-        subject = _numbered(asked_of["subject"])
+        subject = _person_numbers(asked_of["subject"])
         for name, columns in _PROPERTIES.items():
             codings = _codings(asked_of[columns])
             if codings and subject.max() > 0:
                 tests.append((question, name, codings, answer.to_numpy(bool), subject))
     findings = []
     for question, name, codings, truth, subject in tests:
-        score = _surely_separates(codings, truth, subject, FALSE_ALARMS / len(tests), rng)
+        score = _significant_accuracy(codings, truth, subject, FALSE_ALARMS / len(tests), rng)
         if score is not None:
             findings.append(
                 f"the files' {name} tells {question} (balanced accuracy {score:.2f} on people not learnt from, chance "
@@ -100,23 +100,23 @@ def audit(manifest: pd.DataFrame, seed: int = 0) -> list[str]:
     return findings
 
 
-def _some(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """At most about `MOST` rows: those of people in random order until there are enough."""
+def _sample(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """At most about `MOST` rows: those of people in random order, until there are enough."""
     if len(rows) <= MOST:
         return rows
-    subject = _numbered(rows["subject"])
+    subject = _person_numbers(rows["subject"])
     place = rng.permutation(subject.max() + 1)[subject]
     return rows.iloc[np.sort(np.argsort(place, kind="stable")[:MOST])]
 
 
-def _numbered(subject: pd.Series) -> Cells:
-    """A number for each person; images of nobody have one each."""
+def _person_numbers(subject: pd.Series) -> Cells:
+    """A number for each image's person. An image of nobody has a number of its own."""
     own = subject.where(subject != "", [f"\0{row}" for row in range(len(subject))])
     return pd.factorize(own)[0].astype(np.int64)
 
 
 def _codings(properties: pd.DataFrame) -> list[Cells]:
-    """The values of a property as cells 0, 1, …: by each of its columns, and by all together; none where all agree."""
+    """The values of a property as cells 0, 1, …: of each column, and of all together. Constant ones are left out."""
     columns = [_cells(properties[name]) for name in properties]
     together = pd.factorize(pd.Series(list(zip(*columns, strict=True))))[0].astype(np.int64)
     codings = [*columns, together] if len(columns) > 1 else columns
@@ -124,7 +124,7 @@ def _codings(properties: pd.DataFrame) -> list[Cells]:
 
 
 def _cells(values: pd.Series) -> Cells:
-    """Values that recur in a twentieth of the files are cells, the others fall into ranges."""
+    """A value that a twentieth of the files have is a cell. The other values are put into ranges."""
     common = values.map(values.value_counts()) * 20 >= len(values)
     cells = pd.factorize(values.where(common, None))[0].astype(np.int64)  # -1 for the others
     if not common.all():
@@ -137,7 +137,7 @@ def _cells(values: pd.Series) -> Cells:
     return pd.factorize(cells)[0].astype(np.int64)
 
 
-def _surely_separates(
+def _significant_accuracy(
     codings: Sequence[Cells], answer: Answers, subject: Cells, level: float, rng: np.random.Generator
 ) -> float | None:
     """The cross-validated balanced accuracy where it is over `LIMIT` and its p-value at most `level`; else None."""
@@ -149,15 +149,15 @@ def _surely_separates(
     found = score(answer)
     if found <= LIMIT:
         return None
-    # The p-value of k of n shuffles that do as well is (k + 1) / (n + 1) [1]: with this n, none may.
+    # If k of n shuffles do as well, the p-value is (k + 1) / (n + 1) [1]. With this n, k must be 0.
     for _ in range(int(np.ceil(1.0 / level)) - 1):
-        if score(_dealt_anew(answer, subject, rng)) >= found:
+        if score(_shuffle_labels(answer, subject, rng)) >= found:
             return None
     return found
 
 
 def _cross_validated(cells: Cells, answer: Answers, fold: Cells) -> float:
-    """Balanced accuracy on each fold of the rule that the others teach; a cell they do not know counts half."""
+    """Balanced accuracy on each fold of the rule learnt from the other folds. An unknown cell counts half."""
     shape = (int(fold.max()) + 1, int(cells.max()) + 1)
     size = shape[0] * shape[1]
     place = fold * shape[1] + cells
@@ -171,11 +171,12 @@ def _cross_validated(cells: Cells, answer: Answers, fold: Cells) -> float:
     return float(((yes * vote).sum() / max(yes.sum(), 1) + (no * (1 - vote)).sum() / max(no.sum(), 1)) / 2)
 
 
-def _dealt_anew(answer: Answers, subject: Cells, rng: np.random.Generator) -> Answers:
-    """Labels as likely as the true ones where files of one person may resemble each other but labels mean nothing.
+def _shuffle_labels(answer: Answers, subject: Cells, rng: np.random.Generator) -> Answers:
+    """Shuffled labels: as likely as the true ones if labels mean nothing but files of one person resemble each other.
 
-    Labels of a person with both are dealt among the person's images, those of persons with one kind among these
-    persons. Where each has as many of one kind as of the other, resemblance cancels, and all are dealt anew.
+    The labels of a person who has both are shuffled within the person's images. The labels of people who have one kind
+    are shuffled among these people. If every person has as many of one kind as of the other, resemblance cancels, and
+    all labels are shuffled.
     """
     yes, images = np.bincount(subject, answer), np.bincount(subject)
     if (2 * yes == images).all():
@@ -183,10 +184,10 @@ def _dealt_anew(answer: Answers, subject: Cells, rng: np.random.Generator) -> An
     pure = np.flatnonzero((yes == 0) | (yes == images))
     label = yes > 0
     label[pure] = label[rng.permutation(pure)]
-    dealt = label[subject]
+    shuffled_label = label[subject]
     mixed = ~np.isin(subject, pure)
     rows = np.flatnonzero(mixed)
     within = rows[np.argsort(subject[rows], kind="stable")]
     shuffled = rows[np.lexsort((rng.random(len(rows)), subject[rows]))]
-    dealt[within] = answer[shuffled]
-    return dealt
+    shuffled_label[within] = answer[shuffled]
+    return shuffled_label

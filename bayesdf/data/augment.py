@@ -1,4 +1,4 @@
-"""Changes to a training image that leave its label true."""
+"""Random changes to a training image that do not change its label."""
 
 import torch
 import torch.nn.functional as F
@@ -6,17 +6,17 @@ from torch import Tensor
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror, shift, and change brightness and contrast, each image by its own draw.
+    """Mirror and shift each image at random, and change its brightness and contrast.
 
-    Shifts are by whole pixels and nothing is rotated or rescaled: resampling would wipe out, and imitate, the traces
-    that warping generators leave.
+    Shifts are by whole pixels, and nothing is rotated or rescaled. Resampling would wipe out the traces that warping
+    generators leave, and would leave such traces itself.
 
     Parameters
     ----------
     images
         (B, 3, H, W) in [0, 1].
     generator
-        Where the randomness comes from; on the CPU.
+        The source of randomness, on the CPU.
 
     Returns
     -------

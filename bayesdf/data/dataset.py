@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bayesdf.data.manifest import REAL, SPLITS, Task, check, classes, labels
-from bayesdf.data.prepared import Images
+from bayesdf.data.image_cache import Images
+from bayesdf.data.manifest import REAL, SPLITS, Task, check_manifest, class_names, labels
 from bayesdf.errors import BayesdfError
 
 
@@ -47,7 +47,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __repr__(self) -> str:
         counts = self.labels.bincount(minlength=len(self.classes)).tolist()
         parts = ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))
-        return f"ImageDataset({_counted(self.manifest)}; {parts})"
+        return f"ImageDataset({_image_and_people_counts(self.manifest)}; {parts})"
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -63,7 +63,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Collection:
-    """A data set ready for a task: three splits that share no person, and the manifest of all.
+    """A data set ready for a task: three splits that share no person, and the manifest of all images.
 
     Attributes
     ----------
@@ -86,26 +86,26 @@ class Collection:
         parts = ", ".join(f"{name} {len(getattr(self, name))}" for name in SPLITS)
         without = f"; without {', '.join(self.without)}" if self.without else ""
         return (
-            f"Collection({self.name}, {self.task}: {_counted(self.manifest)}; {parts}; classes "
+            f"Collection({self.name}, {self.task}: {_image_and_people_counts(self.manifest)}; {parts}; classes "
             f"{', '.join(self.classes)}{without})"
         )
 
 
 def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
-    """Label a manifest for a task and part it into its splits; refuses what `manifest.check` refuses."""
-    check(manifest, task)
+    """Label a manifest for a task and divide it into its splits. It refuses what `manifest.check_manifest` refuses."""
+    check_manifest(manifest, task)
     return _labelled(images, manifest, task, name, credit)
 
 
 def relabel(collection: Collection, task: Task) -> Collection:
-    """The same images in the same splits, with the labels of another task; a split may lack some of its classes."""
+    """The same images in the same splits, with the labels of another task. A split may lack some of its classes."""
     manifest = collection.manifest.drop(columns="label")
     images, without = collection.train.images, collection.without
     return _labelled(images, manifest, task, collection.name, collection.credit, without)
 
 
 def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDataset]:
-    """A data set as if a generator had not been invented yet, and what it then brings.
+    """A data set without one generator, as if it had not been invented yet, and that generator's test images.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     Returns
     -------
     rest
-        The collection without the images of that generator, in any split; its name is added to `without`.
+        The collection without the images of that generator in any split. Its name is added to `without`.
     unseen
         The generator's images of the test people, with the labels that they have in `collection`.
 
@@ -134,13 +134,13 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes)
     kept = np.flatnonzero((collection.manifest["source"] != source).to_numpy())
     manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
-    check(manifest, collection.task)
+    check_manifest(manifest, collection.task)
     without = tuple(sorted({*collection.without, source}))
     task, name, credit = collection.task, collection.name, collection.credit
     return _labelled(images[kept], manifest, task, name, credit, without), unseen
 
 
-def _counted(manifest: pd.DataFrame) -> str:
+def _image_and_people_counts(manifest: pd.DataFrame) -> str:
     """How many images and people there are."""
     people = f" of {manifest['subject'].nunique()} people" if "subject" in manifest else ""
     return f"{len(manifest)} images{people}"
@@ -149,7 +149,7 @@ def _counted(manifest: pd.DataFrame) -> str:
 def _labelled(
     images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str, without: tuple[str, ...] = ()
 ) -> Collection:
-    names = classes(manifest["source"].unique().tolist(), task)
+    names = class_names(manifest["source"].unique().tolist(), task)
     labelled = manifest.assign(label=labels(manifest, task))
     parts = {}
     for split in SPLITS:

@@ -1,9 +1,9 @@
 """The data set that comes with the package: 400 photographs of 40 people, and what the generators make of them.
 
 The photographs are those of AT&T Laboratories Cambridge (see `bayesdf.faces`). Within each split every generator makes
-as many fakes as there are photographs: a manipulation one of each, its second person (the donor of a face, a motion, a
-mouth) from the same split; the others new faces, which are of nobody. The split is fixed, so that weights trained on
-its training people can ship.
+as many fakes as there are photographs. A manipulation makes one of each photograph, and its second person (the donor of
+a face, a motion, a mouth) is from the same split. The other generators make new faces, which are of nobody. The split
+is fixed, so weights trained on its training people can be part of the package.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from bayesdf.data.common import QUALITY, common_path
+from bayesdf.data.image_cache import Images, cached_images
 from bayesdf.data.manifest import REAL, SPLITS
-from bayesdf.data.prepared import Images, prepared
+from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.faces import SIZE, people, photographs
 from bayesdf.generators import GENERATORS
 from bayesdf.generators.fakes import NOBODY
@@ -23,15 +23,15 @@ from bayesdf.generators.fakes import NOBODY
 SEED = 0
 
 
-def circles() -> dict[str, list[list[str]]]:
-    """The people of each split in circles; the second person of a fake is from the same circle as the first.
+def donor_groups() -> dict[str, list[list[str]]]:
+    """The people of each split in groups. The two people of a fake are from the same group.
 
-    Training people are one circle. Those of validation and test are dealt into circles of three or four, so that within
-    these splits too a classifier can be judged on people of whom it saw nothing, not even as donors.
+    All training people are one group. Validation and test people form groups of three or four. So a classifier can be
+    judged within these splits on people whom it has never seen, not even as donors.
     """
     parts = {"train": 1, "val": 2, "test": 3}
     return {
-        split: [circle.tolist() for circle in np.array_split(members, parts[split])]
+        split: [group.tolist() for group in np.array_split(members, parts[split])]
         for split, members in people().items()
     }
 
@@ -42,15 +42,16 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
     Parameters
     ----------
     variants
-        How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`).
-        With more than one, the photographs themselves come in four times as many, since they are the scarcer class.
+        How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`). With
+        more than one, there are four times as many alignments of the photographs themselves, which are the rarer
+        class.
     """
     key = _key(size, quality, variants)
-    return prepared(f"embedded-{key}", lambda: _make(size, quality, variants))
+    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants))
 
 
 def _key(size: int, quality: int | None, variants: int) -> str:
-    settings = f"{SEED} {circles()} {size} {quality} {variants} {sorted(GENERATORS)}"
+    settings = f"{SEED} {donor_groups()} {size} {quality} {variants} {sorted(GENERATORS)}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
@@ -69,8 +70,8 @@ def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.Dat
     jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 4 * variants if variants > 1 else 1)]
     for split, source, variant in track(jobs, "making the fakes", transient=True):
         rng = np.random.default_rng([SEED, SPLITS.index(split), sources.index(source), variant])
-        for circle in circles()[split]:
-            faces = photographs(variant).take(np.isin(photographs().subject, circle))
+        for group in donor_groups()[split]:
+            faces = photographs(variant).take(np.isin(photographs().subject, group))
             if source == REAL:
                 made, donors = faces.images, np.full(len(faces), NOBODY)
             else:

@@ -1,4 +1,4 @@
-"""A user's own images: plain folders, one a source.
+"""How are a user's own images read? From plain folders, one for each source.
 
     <root>/real/...            photographs
     <root>/<generator>/...     what each generator made
@@ -20,23 +20,23 @@ from rich.progress import track
 
 from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
-from bayesdf.data.common import common_path
-from bayesdf.data.manifest import SPLITS, circles, split_by_subject
-from bayesdf.data.prepared import Images, prepared
+from bayesdf.data.image_cache import Images, cached_images
+from bayesdf.data.manifest import SPLITS, split_by_subject, subject_groups
+from bayesdf.data.preprocessing import common_path
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
-"""Whatever its name, a file is read as one of these: others reach for programs outside."""
+"""A file is read as one of these, whatever its name. Other formats would start other programs."""
 PIXEL_LIMIT = 64_000_000
-"""Larger images are refused unread: a small file can unpack to many gigabytes."""
+"""Larger images are refused before they are read: a small file can unpack to many gigabytes."""
 LARGE = 0.5
-"""A group of people that holds a larger share of the images is worth a warning: it can lie in one split only."""
+"""A warning is given if linked people hold a larger share of the images, since they must all be in one split."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that is no image, or one cut short."""
+    """A file that is not an image, or is truncated."""
 
     path: str
     reason: str
@@ -52,27 +52,27 @@ def read(
 ) -> tuple[Images, pd.DataFrame]:
     """The images (N, size, size, 3) uint8 below a folder and their manifest.
 
-    The manifest has more columns than the required ones: `rule`, by which the subject was found, and of the files
-    `format`, `mode`, `width`, `height` and `jpeg_quality`.
+    The manifest has more columns than the required ones. `rule` says how the subject was found. `format`, `mode`,
+    `width`, `height` and `jpeg_quality` are those of the files.
 
     Raises
     ------
     BayesdfError
-        If the folder is missing or empty, a source has too few images, or more than the share `skip_unreadable` of
-        the files cannot be read (named).
+        The folder is missing or empty, a source has too few images, or more than the share `skip_unreadable` of the
+        files cannot be read (the message names them).
     """
-    files = find(root)
-    who = subjects.who(root, [file.relative_to(root).as_posix() for file in files])
+    files = image_files(root)
+    people = subjects.find_people(root, [file.relative_to(root).as_posix() for file in files])
     state = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     settings = f"{root.resolve()} {size} {quality} {skip_unreadable}"
     key = hashlib.sha256("\n".join([settings, *state]).encode()).hexdigest()[:16]
-    images, manifest = prepared(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
-    manifest[who.columns] = who.loc[manifest["path"]].to_numpy()
+    images, manifest = cached_images(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
+    manifest[people.columns] = people.loc[manifest["path"]].to_numpy()
     manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
     for finding in audit(manifest):
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
     if not (manifest["split"] != "").any():
-        manifest["split"] = _dealt(manifest, fractions, seed)
+        manifest["split"] = assign_splits(manifest, fractions, seed)
     elif fractions is not None:
         raise BayesdfError(
             f"{root} says itself which images are {', '.join(SPLITS)} (by "
@@ -81,29 +81,29 @@ def read(
     return images, manifest
 
 
-def _dealt(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
-    """Splits by people, and a word on who hangs together where that makes them impossible or lopsided."""
-    group = circles(manifest)
+def assign_splits(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
+    """The split of each image, by people. An error or a warning names linked people who prevent a good split."""
+    group = subject_groups(manifest)
     try:
         split = split_by_subject(manifest, fractions, seed)
     except BayesdfError as error:
-        # Where a source has images enough, its people were taken for too few.
+        # If a source has enough images, several of its people may have been taken for one.
         few = [rows for _, rows in group.groupby(manifest["source"]) if rows.nunique() < len(SPLITS) <= len(rows)]
-        advice = f"; {subjects.advice(manifest[group == few[0].mode().iloc[0]])}" if few else ""
+        advice = f"; {subjects.explain_link(manifest[group == few[0].mode().iloc[0]])}" if few else ""
         raise BayesdfError(f"{error}{advice}") from None
     largest = group == group.mode().iloc[0]
     if largest.mean() > LARGE:
         warnings.warn(
-            f"{largest.mean():.0%} of the images hang together and are all in split {split[largest.argmax()]!r}: "
-            f"{subjects.advice(manifest[largest])}",
+            f"{largest.mean():.0%} of the images are linked and are all in split {split[largest.argmax()]!r}: "
+            f"{subjects.explain_link(manifest[largest])}",
             BayesdfWarning,
             stacklevel=4,
         )
     return split
 
 
-def find(root: Path) -> list[Path]:
-    """The image files below a root that has one folder a source, in a fixed order; none that lies outside the root."""
+def image_files(root: Path) -> list[Path]:
+    """The image files below a root with one folder for each source, in a fixed order. None may lie outside the root."""
     if not root.is_dir():
         raise BayesdfError(f"no folder at {root}: give a folder with one subfolder a source, or the name `embedded`")
     home = root.resolve()
@@ -138,7 +138,7 @@ def _make(
     for file in track(files, description="reading images", transient=True):
         relative = file.relative_to(root)
         try:
-            pixels, facts = _decode(file, size, quality)
+            pixels, facts = read_image(file, size, quality)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unreadable.append(Unreadable(str(relative), str(error).splitlines()[0] if str(error) else "unreadable"))
             continue
@@ -163,7 +163,7 @@ def _make(
     return np.stack(images), pd.DataFrame(rows)
 
 
-def _decode(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
+def read_image(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
     with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {PIXEL_LIMIT:,}")

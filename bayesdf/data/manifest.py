@@ -1,7 +1,7 @@
 """Which images are there, who made them, who is in them, and in which split are they?
 
-A manifest is a `pandas.DataFrame` with a row an image. Every reader returns one with the columns of `COLUMNS`, and may
-add its own.
+A manifest is a `pandas.DataFrame` with a row for each image. Every reader returns one with the columns of `COLUMNS`. It
+may have more.
 """
 
 from typing import Literal, get_args
@@ -16,9 +16,9 @@ TASKS: tuple[str, ...] = get_args(Task)
 SPLITS = ("train", "val", "test")
 REAL = "real"
 FRACTIONS = (0.6, 0.15, 0.25)
-"""The shares of train, val and test where none are asked for."""
+"""The default shares of train, val and test."""
 ENOUGH = 5
-"""Groups of people of a source, from which two can be spared for the test."""
+"""If a source has this many groups of linked people, two of them go to the test."""
 
 COLUMNS = {
     "path": "where the image came from: a file relative to the root, or the photograph's name",
@@ -31,7 +31,7 @@ COLUMNS = {
 }
 
 
-def classes(sources: list[str], task: Task) -> list[str]:
+def class_names(sources: list[str], task: Task) -> list[str]:
     """The names of a task's classes, in the order of their labels.
 
     Parameters
@@ -44,12 +44,12 @@ def classes(sources: list[str], task: Task) -> list[str]:
 
 
 def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
-    """The label of each image for a task: (N,) int64, -1 where the image takes no part in it.
+    """The label of each image for a task: (N,) int64, -1 where the image is not used.
 
-    `binary`: 0 real, 1 fake. `multiclass`: 0 real, then the generators by name. `source`: generators by name, real
-    images take no part.
+    `binary`: 0 real, 1 fake. `multiclass`: 0 real, then the generators by name. `source`: generators by name; real
+    images are not used.
     """
-    names = classes(manifest["source"].unique().tolist(), task)
+    names = class_names(manifest["source"].unique().tolist(), task)
     if task == "binary":
         return (manifest["source"] != REAL).to_numpy(np.int64)
     number = {name: label for label, name in enumerate(names)}
@@ -59,14 +59,14 @@ def labels(manifest: pd.DataFrame, task: Task) -> np.ndarray:
 def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
     """Put whole subjects into train, val and test, so that every source is in every split.
 
-    Subjects that appear together in an image (as subject and donor) or a video stay together. The groups are dealt in
-    random order, each to the split that is furthest behind its share of the group's sources.
+    Subjects that appear together in an image (as subject and donor) or in a video are a group and stay together. Groups
+    are taken in random order. Each goes to the split that is furthest behind its share of the group's sources.
 
     Parameters
     ----------
     fractions
-        Shares of train, val and test. None: `FRACTIONS`, but two groups or more of every source that has `ENOUGH` go to
-        the test, since a figure of one person has no interval and a source cannot be told from one.
+        Shares of train, val and test. None: `FRACTIONS`, and two groups or more of every source that has `ENOUGH` go to
+        the test. A figure from one person has no interval, and one person is too few to attribute a source.
 
     Returns
     -------
@@ -75,9 +75,9 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     Raises
     ------
     BayesdfError
-        If a source has too few subjects to be in every split.
+        A source has too few subjects to be in every split.
     """
-    group = circles(manifest)
+    group = subject_groups(manifest)
     counts = pd.crosstab(group, manifest["source"])
     groups = (counts > 0).sum()
     for source, number in groups.items():
@@ -104,7 +104,7 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
         row = counts.to_numpy(float)[position]
         missing = ((wanted - have) / total)[:, row > 0].mean(1)
         lacking = lacks[:, row > 0].clip(0).sum(1)
-        # A split that still lacks these sources comes before one that is merely behind.
+        # A split that still lacks these sources comes before one that is only behind.
         best = np.lexsort((-missing, -lacking))[0]
         have[best] += row
         lacks[best] -= row > 0
@@ -112,11 +112,12 @@ def split_by_subject(manifest: pd.DataFrame, fractions: tuple[float, float, floa
     return group.map(chosen).to_numpy()
 
 
-def circles(manifest: pd.DataFrame) -> pd.Series:
-    """A name a row, equal for rows that are linked: they show the same person, as subject or donor, or the same video.
+def subject_groups(manifest: pd.DataFrame) -> pd.Series:
+    """The group of linked people in each image, by name (image,).
 
-    An image of nobody has a name by its path, so that images of different parts of a data set never share one. People
-    may be linked by an image of another part: give all the parts that are compared at once.
+    Two images are in one group if they show the same person, as subject or donor, or are of the same video. Links go on
+    from image to image. The group of an image of nobody is named by its path, so images of different parts of a data
+    set never share it. An image of another part may link people, so give all parts that you compare at once.
     """
     own = manifest["subject"].where(manifest["subject"] != "", "image " + manifest["path"])
     parent = {subject: subject for subject in pd.concat([own, manifest["donor"]]) if subject}
@@ -136,13 +137,13 @@ def circles(manifest: pd.DataFrame) -> pd.Series:
     return own.map(root)
 
 
-def check(manifest: pd.DataFrame, task: Task) -> None:
+def check_manifest(manifest: pd.DataFrame, task: Task) -> None:
     """Refuse a manifest that cannot be learnt from, or whose splits share people.
 
     Raises
     ------
     BayesdfError
-        If a column is missing, a task lacks its classes in a split, or a subject is in two splits.
+        A column is missing, a split lacks a class of the task, or a subject or video is in two splits.
     """
     missing = [column for column in COLUMNS if column not in manifest]
     if missing:
@@ -159,7 +160,7 @@ def check(manifest: pd.DataFrame, task: Task) -> None:
                 f"{what} {shared.iloc[0]!r} is in more than one split; splits must not share people or videos"
             )
     label = labels(manifest, task)
-    names = classes(manifest["source"].unique().tolist(), task)
+    names = class_names(manifest["source"].unique().tolist(), task)
     if len(names) < 2:
         raise BayesdfError(
             f"task {task!r} needs at least two classes and found {names or 'none'}: add a folder for another source"

@@ -1,20 +1,21 @@
 """Who is in each image of a folder, as its names or a table say?
 
-A table `subjects.csv` at the root settles it: columns `path` (relative to the root) and `subject`, and where wanted
-`donor` (a second person in the image), `video` and `split`. Without a table the names decide, by the first rule that
-fits:
+If there is a table `subjects.csv` at the root, it decides. It has the columns `path` (relative to the root) and
+`subject`, and optionally `donor` (a second person in the image), `video` and `split`. Without a table the names decide,
+by the first rule that fits:
 
-- *pair*: a fake named ``<target>_<source>`` shows two people, where both parts are names of `real` or recur as targets
+- *pair*: a fake named ``<target>_<source>`` shows two people. Both parts must be names from `real`, or recur as targets
   and as sources (FaceForensics++ ``071_054``, Celeb-DF ``id0_id1_0007``, DeepFakeDetection ``01_02__scene__id``).
 - *folder*: the first folder below the source names the subject (``real/alice/01.png``).
-- *number*: numbered files of one name show one subject (``anna_0.png``, ``anna_1.png``); without a sign between, where
-  three words or more come with several numbers (``anna1.png``, ``anna2.png``, ``bo1.png``, …).
-- *general*: a word that names no one (`GENERAL`, or the source's own name) with a number is a subject of its own
+- *number*: numbered files of one name show one subject (``anna_0.png``, ``anna_1.png``). Without a sign between name
+  and number this holds only if three words or more come with several numbers (``anna1.png``, ``anna2.png``,
+  ``bo1.png``, …).
+- *general*: a word that names no person (`GENERAL`, or the source's own name) with a number is a subject of its own
   (``img_0001.png``).
-- *name*: the file's name is the subject, so that ``real/01.png`` and ``vae/01.jpg`` belong together.
+- *name*: the file's name is the subject, so ``real/01.png`` and ``vae/01.jpg`` belong together.
 
-Where a name can be read in two ways, the reading that keeps more images together is taken: too large a group costs
-images in a split, too small a one puts a person into two splits.
+If a name can be read in two ways, the reading that keeps more images together is taken. Too large a group costs images
+in a split. Too small a group puts a person into two splits.
 """
 
 import re
@@ -26,7 +27,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from bayesdf.data.manifest import REAL, SPLITS, circles
+from bayesdf.data.manifest import REAL, SPLITS, subject_groups
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 TABLE = "subjects.csv"
@@ -38,7 +39,7 @@ _WORDS = """
     screenshot seed subject test train untitled user val vid video woman
 """
 GENERAL = frozenset(_WORDS.split())
-"""Words that say nothing of who is in an image, so that the number after them does."""
+"""Words that do not name a person. The number after such a word names the subject."""
 
 _COUNTED = re.compile(r"^([^\W\d_][^\d]*[^\W\d_])\d+$")
 _NUMBERED = re.compile(r"^(.+?)[ _.-]+\(?\d+\)?$")
@@ -52,59 +53,61 @@ _RULES = {
 }
 
 
-def who(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+def find_people(root: Path, paths: Sequence[str]) -> pd.DataFrame:
     """Subject, donor, video and split of every image below a root.
 
     Parameters
     ----------
     paths
-        Of the images, relative to the root, as `bayesdf.data.folder.find` finds them: ``<source>/**/<file>``.
+        Of the images, relative to the root: ``<source>/**/<file>``.
 
     Returns
     -------
     DataFrame
-        Indexed by `path`: `subject`, `donor`, `video`, `split` (each a str, empty where nothing is said) and `rule`,
-        by which the subject was found.
+        Indexed by `path`: `subject`, `donor`, `video`, `split` (each a str, empty where unknown) and `rule`, by which
+        the subject was found.
 
     Raises
     ------
     BayesdfError
-        If the table cannot be read, lacks a column or an image, names an image twice or one that is not there, or
-        says a split that is none.
+        The table cannot be read, or lacks a column or an image. Or it names an image twice, an image that does not
+        exist, or an unknown split.
     """
     table = root / TABLE
     return _from_table(table, paths) if table.is_file() else _from_names(paths)
 
 
 def describe_people(manifest: pd.DataFrame) -> str:
-    """How many images and people there are, and what was taken for a person, with an example of each rule: one line.
+    """One line: how many images and people there are, and by which rules people were found, each with an example.
 
     Parameters
     ----------
     manifest
-        Of a `Collection`. The rules are known of folders (column `rule`).
+        Of a `Collection`. Folders have the rules in the column `rule`.
     """
     people = {*manifest["subject"], *manifest["donor"]} - {""}
     nobody = int((manifest["subject"] == "").sum())
     counts = f"{len(manifest)} images: {len(manifest) - nobody} show {len(people)} people"
     counts += f", {nobody} show new faces, of nobody" if nobody else ""
     if (manifest["donor"] != "").any():
-        groups = circles(manifest)[manifest["subject"] != ""].nunique()
+        linked = subject_groups(manifest)[manifest["subject"] != ""].nunique()
         counts += ". Some images show two people. People linked in this way stay in one split: there are "
-        counts += f"{groups} such groups"
-    told = []
+        counts += f"{linked} such groups"
+    examples = []
     for rule, text in _RULES.items() if "rule" in manifest else ():
         own = manifest[manifest["rule"] == rule]
         if len(own):
             first = own.iloc[0]
             second = f" and {first['donor']}" if first["donor"] else ""
-            told.append(f"{text} ({len(own)} images, such as {first['path']}: {first['subject'] or 'nobody'}{second})")
+            examples.append(
+                f"{text} ({len(own)} images, such as {first['path']}: {first['subject'] or 'nobody'}{second})"
+            )
     otherwise = "" if "table" in set(manifest.get("rule", ())) else f". A table {TABLE} in the folder can say otherwise"
-    return counts + (f". Taken for a person: {'; '.join(told)}{otherwise}" if told else "")
+    return counts + (f". Taken for a person: {'; '.join(examples)}{otherwise}" if examples else "")
 
 
-def advice(rows: pd.DataFrame) -> str:
-    """Why these rows of a manifest hang together, and what to do where that is wrong: the end of a message's line."""
+def explain_link(rows: pd.DataFrame) -> str:
+    """The end of a message: why these rows of a manifest are linked, and what to do if that is wrong."""
     linked = rows[rows["donor"] != ""]
     example, people = (linked if len(linked) else rows).iloc[0], {*rows["subject"], *rows["donor"]} - {""}
     what = (
@@ -173,7 +176,7 @@ def _from_table(table: Path, paths: Sequence[str]) -> pd.DataFrame:
 
 def _from_names(paths: Sequence[str]) -> pd.DataFrame:
     files = [PurePosixPath(path) for path in paths]
-    # Folders called train, val and test below every source are splits, not people.
+    # Folders named train, val and test below every source are splits, not people.
     split = {len(file.parts) > 2 and file.parts[1] in SPLITS: file for file in files}
     if len(split) == 2:
         raise BayesdfError(
@@ -193,7 +196,7 @@ def _from_names(paths: Sequence[str]) -> pd.DataFrame:
     )
     frame["unit"] = frame["folder"].where(frame["folder"] != "", frame["stem"])
     found = [
-        (head(folder), "folder") if folder else _base(stem, source)
+        (without_scene(folder), "folder") if folder else _without_number(stem, source)
         for source, folder, stem in zip(frame["source"], frame["folder"], frame["stem"], strict=True)
     ]
     frame["subject"], frame["rule"], frame["donor"] = [name for name, _ in found], [rule for _, rule in found], ""
@@ -203,21 +206,21 @@ def _from_names(paths: Sequence[str]) -> pd.DataFrame:
         pairs |= _pairs(own, frame[frame["source"] == REAL], known)
     if pairs:
         frame.loc[list(pairs), ["subject", "donor", "rule"]] = [[*pair, "pair"] for pair in pairs.values()]
-    words = _counted(frame["subject"][frame["rule"] == "name"], {*frame["source"].str.lower(), *GENERAL})
+    words = _numbered_words(frame["subject"][frame["rule"] == "name"], {*frame["source"].str.lower(), *GENERAL})
     frame.loc[frame["subject"].isin(words) & (frame["rule"] == "name"), "rule"] = "number"
     for column in ("subject", "donor"):
         frame[column] = [words.get(name, name) for name in frame[column]]
     return frame[["subject", "donor", "video", "split", "rule"]]
 
 
-def head(name: str) -> str:
-    """What stands before a double underscore: ``01__hugging_happy`` is a scene of the actor 01."""
+def without_scene(name: str) -> str:
+    """The part before a double underscore: ``01__hugging_happy`` is a scene of the actor 01."""
     return name.split("__")[0] or name
 
 
-def _base(stem: str, source: str) -> tuple[str, str]:
-    """A file's name without what numbers it, and the rule that this is."""
-    name = head(stem)
+def _without_number(stem: str, source: str) -> tuple[str, str]:
+    """A file's name without its number, and the rule that was applied."""
+    name = without_scene(stem)
     for word in (source, "fake", REAL):
         if name.lower().endswith(f"_{word.lower()}"):
             name = name[: -len(word) - 1]
@@ -229,8 +232,8 @@ def _base(stem: str, source: str) -> tuple[str, str]:
     return name, rule
 
 
-def _counted(names: Iterable[str], general: set[str]) -> dict[str, str]:
-    """The word of each name that is a word and a number, where three such words or more come with several numbers."""
+def _numbered_words(names: Iterable[str], general: set[str]) -> dict[str, str]:
+    """The word of each name that is a word and a number. Empty unless three such words come with several numbers."""
     found = {
         name: match[1] for name in set(names) if (match := _COUNTED.match(name)) and match[1].lower() not in general
     }
@@ -239,25 +242,27 @@ def _counted(names: Iterable[str], general: set[str]) -> dict[str, str]:
 
 
 def _pairs(fakes: pd.DataFrame, real: pd.DataFrame, known: set[str]) -> dict[str, tuple[str, str]]:
-    """Target and source of those fakes of one generator whose names tell both, by path."""
+    """Target and source of those fakes of one generator whose names give both, by path."""
     units = set(fakes["unit"])
-    shaped = {unit for unit in units if "_" in head(unit)}
-    # A name that photographs have as well is of the same photograph, numbered: no pair.
+    shaped = {unit for unit in units if "_" in without_scene(unit)}
+    # If photographs have the name too, it is a numbered name of the same photograph, not a pair.
     if 2 * len(shaped & set(real["unit"])) >= len(shaped):
         return {}
-    two = [tuple(head(unit).split("_")) for unit in shaped if head(unit).count("_") == 1]
+    two = [tuple(without_scene(unit).split("_")) for unit in shaped if without_scene(unit).count("_") == 1]
     recurring = {one for one, _ in two} & {other for _, other in two}
-    pairs = {unit: _parted(head(unit), str(fakes["source"].iloc[0]), known | recurring) for unit in shaped}
+    pairs = {
+        unit: _pair_of_names(without_scene(unit), str(fakes["source"].iloc[0]), known | recurring) for unit in shaped
+    }
     return {str(path): pair for path, unit in fakes["unit"].items() if (pair := pairs.get(unit)) is not None}
 
 
-def _parted(name: str, source: str, known: set[str]) -> tuple[str, str] | None:
-    """The two people of ``<target>_<source>``, each with or without a number; None where it is no such name."""
+def _pair_of_names(name: str, source: str, known: set[str]) -> tuple[str, str] | None:
+    """The two people of ``<target>_<source>``, each with or without a number. None if it is not such a name."""
     tokens = name.split("_")
     for cut in range(1, len(tokens)):
         pair = []
         for part in ("_".join(tokens[:cut]), "_".join(tokens[cut:])):
-            pair.append(part if part in known else _base(part, source)[0])
+            pair.append(part if part in known else _without_number(part, source)[0])
         if pair[0] in known and pair[1] in known and pair[0] != pair[1]:
             return pair[0], pair[1]
     return None

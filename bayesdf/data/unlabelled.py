@@ -1,4 +1,4 @@
-"""Images of which nobody says what they are, in any form in which they come, as a torch data set."""
+"""How do images without labels become a torch data set, whatever form they come in?"""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from bayesdf.data.common import QUALITY, common_path
-from bayesdf.data.folder import SUFFIXES, _decode
+from bayesdf.data.folder import SUFFIXES, read_image
+from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import SIZE
 
@@ -22,12 +22,12 @@ UNKNOWN = -1
 
 
 class UnlabelledImages(Dataset[tuple[Tensor, Tensor]]):
-    """Pairs of an image, float32 (3, H, W) in [0, 1], and the label `UNKNOWN`. Files are read when they are asked for.
+    """Pairs of an image, float32 (3, H, W) in [0, 1], and the label `UNKNOWN`. Files are read on access.
 
     Attributes
     ----------
     manifest
-        A row an image; column `path` where the images are files.
+        A row for each image, with the column `path` where the images are files.
     """
 
     def __init__(self, images: Sequence[Any], size: int, quality: int | None, names: list[str] | None = None) -> None:
@@ -60,8 +60,8 @@ class UnlabelledImages(Dataset[tuple[Tensor, Tensor]]):
 def unlabelled(images: Any, *, size: int = SIZE, quality: int | None = QUALITY) -> UnlabelledImages:
     """Images without labels as a data set, for `Posterior.predict`.
 
-    Tensors are taken as the network sees them. Pictures (files, PIL images, arrays with the colours last) go the common
-    path of training images: centre crop, resize, 8 bits, JPEG (see `bayesdf.data.common_path`).
+    Tensors are passed to the network unchanged. Pictures (files, PIL images, arrays with the colours last) go through
+    the same steps as training images: centre crop, resize, 8 bits, JPEG (see `bayesdf.data.common_path`).
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def unlabelled(images: Any, *, size: int = SIZE, quality: int | None = QUALITY) 
         an array (H, W, 3) or (B, H, W, 3), uint8 or float in [0, 1]; or an iterable of tensors, arrays, PIL images or
         paths.
     size
-        Side in pixels that pictures are given.
+        Side in pixels to which pictures are resized.
     quality
-        JPEG quality that pictures are given, 1 to 95; None leaves the compression out.
+        JPEG quality with which pictures are compressed, 1 to 95; None leaves the compression out.
 
     Raises
     ------
     BayesdfError
-        There is no such file or folder, no image in it, or this is none of the above.
+        There is no such file or folder, there is no image in it, or the argument is none of the above.
     """
     if isinstance(images, Tensor | np.ndarray):
         alone = images.ndim == 3 or (images.ndim == 2 and isinstance(images, np.ndarray))
@@ -88,7 +88,7 @@ def unlabelled(images: Any, *, size: int = SIZE, quality: int | None = QUALITY) 
     if isinstance(images, str | os.PathLike):
         path = Path(images)
         if path.is_dir():
-            files = _below(path)
+            files = _image_files(path)
             names = [file.relative_to(path).as_posix() for file in files]
             return UnlabelledImages(files, size, quality, names)
         if not path.is_file():
@@ -114,7 +114,7 @@ def unlabelled(images: Any, *, size: int = SIZE, quality: int | None = QUALITY) 
 
 
 def is_picture(image: Any) -> bool:
-    """Whether an image is brought on the common path: a file, a PIL image, or an array (H, W) or (H, W, 3)."""
+    """Whether an image goes through the common path: a file, a PIL image, or an array (H, W) or (H, W, 3)."""
     if isinstance(image, np.ndarray):
         return image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (3, 4) and image.shape[0] != 3)
     return isinstance(image, str | os.PathLike | Image.Image)
@@ -123,7 +123,7 @@ def is_picture(image: Any) -> bool:
 def _pixels(image: Any, size: int, quality: int | None) -> np.ndarray:
     """(size, size, 3) uint8."""
     if isinstance(image, str | os.PathLike):
-        return _decode(Path(image), size, quality)[0]
+        return read_image(Path(image), size, quality)[0]
     if isinstance(image, Image.Image):
         return common_path(ImageOps.exif_transpose(image), size, quality)[0]
     if image.dtype == np.uint8:
@@ -133,7 +133,7 @@ def _pixels(image: Any, size: int, quality: int | None) -> np.ndarray:
     return common_path(image[..., :3], size, quality)[0]
 
 
-def _below(folder: Path) -> list[Path]:
+def _image_files(folder: Path) -> list[Path]:
     """The image files below a folder, in a fixed order."""
     found = []
     for root, names, leaves in os.walk(folder):

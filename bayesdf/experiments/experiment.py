@@ -19,11 +19,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
 from bayesdf._version import versions
 from bayesdf.cli import console
@@ -31,6 +30,9 @@ from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.outputs import announce, write_figures, write_metrics, write_tables
 from bayesdf.experiments.workspace import refuse_used, workspace
 from bayesdf.store import TREE, open_tree, write_tree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CELLS = "cells"
 """The folder of finished cells in a run that is not finished."""
@@ -110,7 +112,7 @@ class Presentation:
 
     metrics: Mapping[str, float | int | str | None]
     tables: Mapping[str, pd.DataFrame]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, "Figure"]
     page: Callable[[Path, Mapping[str, bytes]], object]
     summary: Summary
 

@@ -4,14 +4,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from bayesdf.cli import console
-from bayesdf.report.style import png
 from bayesdf.store import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float | int | str | None]) -> None:
@@ -29,8 +31,10 @@ def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         table.to_csv(folder / "tables" / f"{name}.csv")
 
 
-def write_figures(folder: Path, figures: Mapping[str, Figure]) -> dict[str, bytes]:
+def write_figures(folder: Path, figures: Mapping[str, "Figure"]) -> dict[str, bytes]:
     """Write each figure as `figures/<name>.png`; returns what was written, so that a page need not draw it again."""
+    from bayesdf.report.style import png
+
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {name: png(figure) for name, figure in figures.items()}
     for name, picture in pictures.items():

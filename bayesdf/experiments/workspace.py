@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import BESIDE
+from bayesdf.files import UNFINISHED
 from bayesdf.store import METRICS, TREE
 
 SETTINGS = "settings.json"
@@ -82,7 +82,7 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        for leftover in list(partial.rglob(f".*{BESIDE}")):
+        for leftover in list(partial.rglob(f".*{UNFINISHED}")):
             shutil.rmtree(leftover, ignore_errors=True)
             leftover.unlink(missing_ok=True)  # earlier versions left files
         if out.exists():

@@ -1,13 +1,12 @@
-"""Where is the face, and how does it come to lie in the same place in every picture?
+"""How does the face come to lie in the same place in every picture?
 
-A face is aligned by the similarity transform (rotation, scale, shift) that takes its five landmarks closest, in the
-least-squares sense, to a fixed template (Umeyama 1991, "Least-squares estimation of transformation parameters between
+A face is aligned by the similarity transform (rotation, scale, shift) that brings its five landmarks closest to a fixed
+template, in the least-squares sense (Umeyama 1991, "Least-squares estimation of transformation parameters between
 two point patterns", IEEE TPAMI 13:376).
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Array = NDArray[np.floating]
 
@@ -17,11 +16,11 @@ SIZE = 64
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 TEMPLATE: Array = np.array([[18.3, 22.5], [45.7, 22.5], [32.0, 37.6], [20.4, 48.9], [43.6, 48.9]])
-"""Where the five landmarks lie in an aligned face: (x, y) in pixels of the 64-pixel crop, from the mean shape."""
+"""The five landmarks of an aligned face: (x, y) in pixels of the 64-pixel crop, from the mean shape."""
 
 
-def similarity(source: Array, target: Array) -> Array:
-    """The similarity transform that takes `source` points closest to `target` points.
+def similarity_transform(source: Array, target: Array) -> Array:
+    """The similarity transform that brings `source` points closest to `target` points.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def similarity(source: Array, target: Array) -> Array:
 
 
 def warp(image: Array, matrix: Array, size: int = SIZE) -> Array:
-    """Resample an image through an affine map, cubic spline, low-passed first where it shrinks.
+    """Resample an image through an affine map by cubic splines. Where the map shrinks, the image is blurred first.
 
     Parameters
     ----------
@@ -56,8 +55,10 @@ def warp(image: Array, matrix: Array, size: int = SIZE) -> Array:
 
     Returns
     -------
-    (size, size) or (size, size, C) float64; outside the image its mirror image.
+    (size, size) or (size, size, C) float64. Outside the image it continues as its mirror image.
     """
+    from scipy import ndimage
+
     inverse = np.linalg.inv(matrix[:, :2])
     y, x = np.mgrid[:size, :size].astype(float)
     points = np.stack([x - matrix[0, 2], y - matrix[1, 2]], -1) @ inverse.T

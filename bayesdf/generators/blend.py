@@ -8,7 +8,7 @@ from scipy import ndimage, sparse
 from scipy.interpolate import RBFInterpolator
 from scipy.sparse.linalg import spsolve
 
-from bayesdf.faces import SIZE, TEMPLATE, similarity
+from bayesdf.faces import SIZE, TEMPLATE, similarity_transform
 
 Image = NDArray[np.floating]
 
@@ -22,7 +22,7 @@ def ellipse(
     -------
     (64, 64) bool.
     """
-    matrix = similarity(np.asarray(landmarks, float), TEMPLATE)
+    matrix = similarity_transform(np.asarray(landmarks, float), TEMPLATE)
     y, x = np.mgrid[:SIZE, :SIZE]
     points = np.stack([x, y], -1) @ matrix[:, :2].T + matrix[:, 2]
     return (((points - centre) / radii) ** 2).sum(-1) <= 1.0

@@ -2,7 +2,7 @@
 
 Radford, Metz and Chintala 2016, "Unsupervised representation learning with deep convolutional generative adversarial
 networks". With a few hundred photographs it first learns to redraw them from their principal components, and then to
-deceive a critic (see `stages.deceive`).
+deceive a critic (see `stages.train_adversarially`).
 """
 
 import functools
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from bayesdf.faces import Faces
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Eigenfaces, Encoder, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, amortise, deceive, known_faces, minimise
+from bayesdf.generators.stages import (
+    BATCH,
+    Stage,
+    Work,
+    train_adversarially,
+    train_encoder,
+    train_on_loss,
+    training_faces,
+)
 
 NAME = "dcgan"
 LATENT = 64
@@ -43,20 +51,20 @@ def build(faces: Faces) -> DCGAN:
 
 def redraw(network: DCGAN, faces: Faces, steps: int) -> Work:
     """Learn to draw the photographs from their principal components."""
-    pictures = known_faces()
+    pictures = training_faces()
     codes = Eigenfaces(LATENT).fit(pictures[::8]).code(pictures)
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(pictures), (BATCH,), generator=generator)
         return pyramid_loss(network.decode(codes[rows]), pictures[rows])
 
-    return minimise(network, loss, steps, network.layers.parameters())
+    return train_on_loss(network, loss, steps, network.layers.parameters())
 
 
 def compete(network: DCGAN, faces: Faces, steps: int) -> Work:
     """Learn to make faces that a critic takes for photographs."""
-    eigenfaces = Eigenfaces(LATENT).fit(known_faces()[::8])
-    return deceive(
+    eigenfaces = Eigenfaces(LATENT).fit(training_faces()[::8])
+    return train_adversarially(
         network,
         lambda number, generator: network.decode(torch.randn(number, LATENT, generator=generator)),
         lambda truth, generator: network.decode(eigenfaces.code(truth)),
@@ -69,7 +77,7 @@ def compete(network: DCGAN, faces: Faces, steps: int) -> Work:
 def guess(network: DCGAN, faces: Faces, steps: int) -> Work:
     """Learn where to start inverting."""
     network.layers.eval()
-    return amortise(network, network.encoder, network.decode, LATENT, LATENT, steps)
+    return train_encoder(network, network.encoder, network.decode, LATENT, LATENT, steps)
 
 
 STAGES: dict[str, Stage] = {"redraw": (2000, redraw), "compete": (8000, compete), "guess": (2500, guess)}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bayesdf.faces import Faces
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import convolution, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, deceive, known_faces, minimise
+from bayesdf.generators.stages import BATCH, Stage, Work, train_adversarially, train_on_loss, training_faces
 
 NAME = "diffusion"
 CHANNELS = 2
@@ -123,7 +123,7 @@ def build(faces: Faces) -> Diffusion:
 
 def compress(network: Diffusion, faces: Faces, steps: int) -> Work:
     """Learn codes that a little noise does not spoil."""
-    pictures = known_faces()
+    pictures = training_faces()
 
     def loss(generator: torch.Generator) -> Tensor:
         images = pictures[torch.randint(len(pictures), (BATCH,), generator=generator)]
@@ -131,12 +131,12 @@ def compress(network: Diffusion, faces: Faces, steps: int) -> Work:
         noise = 0.1 * torch.randn(codes.shape, generator=generator)
         return pyramid_loss(network.autoencoder.decode(codes + noise), images) + 1e-3 * codes.pow(2).mean()
 
-    return minimise(network, loss, steps, network.autoencoder.parameters())
+    return train_on_loss(network, loss, steps, network.autoencoder.parameters())
 
 
 def sharpen(network: Diffusion, faces: Faces, steps: int) -> Work:
     """Let a critic judge the pictures of photographs' codes, and of points between two of them."""
-    pictures, decoder = known_faces(), network.autoencoder.up
+    pictures, decoder = training_faces(), network.autoencoder.up
 
     def between(number: int, generator: torch.Generator) -> Tensor:
         images = pictures[torch.randint(len(pictures), (2 * number,), generator=generator)]
@@ -150,13 +150,13 @@ def sharpen(network: Diffusion, faces: Faces, steps: int) -> Work:
             codes = network.autoencoder.encode(truth)
         return network.autoencoder.decode(codes)
 
-    return deceive(network, between, redraw, steps, decoder.parameters(), rate=5e-4)
+    return train_adversarially(network, between, redraw, steps, decoder.parameters(), rate=5e-4)
 
 
 def diffuse(network: Diffusion, faces: Faces, steps: int) -> Work:
     """Learn to take noise out of codes."""
     with torch.no_grad():
-        codes = torch.cat([network.autoencoder.encode(part).flatten(1) for part in known_faces().split(64)])
+        codes = torch.cat([network.autoencoder.encode(part).flatten(1) for part in training_faces().split(64)])
         network.mean.copy_(codes.mean(0))
         _, singular, axes = torch.linalg.svd(codes - network.mean, full_matrices=False)
         network.axes.copy_(axes)
@@ -171,7 +171,7 @@ def diffuse(network: Diffusion, faces: Faces, steps: int) -> Work:
         velocity = network.denoiser(cos * white[rows] + sin * noise, angle)
         return F.mse_loss(velocity, cos * noise - sin * white[rows])
 
-    return minimise(network, loss, steps, network.denoiser.parameters(), rate=1e-3)
+    return train_on_loss(network, loss, steps, network.denoiser.parameters(), rate=1e-3)
 
 
 STAGES: dict[str, Stage] = {"compress": (2500, compress), "sharpen": (3500, sharpen), "diffuse": (10000, diffuse)}

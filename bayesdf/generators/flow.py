@@ -1,4 +1,4 @@
-"""A normalizing flow: every step can be undone exactly, so that an image it made gives back the very entropy.
+"""A normalizing flow: every step can be undone exactly, so that an image that it made gives back its exact latent.
 
 An injective flow (Brehmer and Cranmer 2020, "Flows for simultaneous manifold learning and density estimation"): affine
 couplings (Dinh, Sohl-Dickstein and Bengio 2017, "Density estimation using Real NVP") give the joint density of the
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bayesdf.faces import Faces
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Eigenfaces, load_weights
-from bayesdf.generators.stages import Stage, Work, deceive, known_faces, minimise
+from bayesdf.generators.stages import Stage, Work, train_adversarially, train_on_loss, training_faces
 
 NAME = "flow"
 LATENT = 96
@@ -83,7 +83,7 @@ class Flow(nn.Module):
         self.surface = nn.ModuleList(AdditiveCoupling(number) for number in range(8))
 
     def components(self, code: Tensor) -> Tensor:
-        """Entropy (B, 96) → principal components (B, 96)."""
+        """Latents (B, 96) → principal components (B, 96)."""
         for coupling in self.density:
             code, _ = coupling(code)
         return code
@@ -99,7 +99,7 @@ class Flow(nn.Module):
         return self.bend(self.components(code))
 
     def log_density(self, components: Tensor) -> tuple[Tensor, Tensor]:
-        """Entropy (B, 96) of principal components, and the logarithm of their density up to a constant (B,)."""
+        """Latents (B, 96) of principal components, and the logarithm of their density up to a constant (B,)."""
         volume = components.new_zeros(len(components))
         for coupling in reversed(self.density):
             components, log_scale = coupling(components, inverse=True)
@@ -107,7 +107,7 @@ class Flow(nn.Module):
         return components, volume - 0.5 * components.pow(2).sum(1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The entropy (B, 96) of images; of those off the surface, that of their nearest point on the plane."""
+        """The latents (B, 96) of images; for an image off the surface, that of its nearest point on the plane."""
         x = F.pixel_unshuffle(images, BLOCK)
         for coupling in reversed(self.surface):
             x = coupling(x, inverse=True)
@@ -120,25 +120,25 @@ class Flow(nn.Module):
 def build(faces: Faces) -> Flow:
     """The untrained network, its plane that of the photographs' principal components."""
     network = Flow()
-    network.plane.fit(known_faces()[::8])
+    network.plane.fit(training_faces()[::8])
     return network
 
 
 def likelihood(network: Flow, faces: Faces, steps: int) -> Work:
     """Fit the density of the principal components; noise of a tenth of their deviations keeps it smooth."""
-    components = network.plane.code(known_faces())
+    components = network.plane.code(training_faces())
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(components), (128,), generator=generator)
         noise = 0.2 * torch.randn(128, LATENT, generator=generator)
         return -network.log_density(components[rows] + noise)[1].mean() / LATENT
 
-    return minimise(network, loss, steps, network.density.parameters(), rate=1e-3)
+    return train_on_loss(network, loss, steps, network.density.parameters(), rate=1e-3)
 
 
 def compete(network: Flow, faces: Faces, steps: int) -> Work:
     """Bend the plane until a critic takes its points for photographs."""
-    return deceive(
+    return train_adversarially(
         network,
         lambda number, generator: network.decode(torch.randn(number, LATENT, generator=generator)),
         lambda truth, generator: network.bend(network.plane.code(truth)),

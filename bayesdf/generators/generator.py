@@ -1,4 +1,4 @@
-"""What a generator is: entropy in, a face out, and who described it first."""
+"""What is a generator? A function from a latent to a face, with its name and paper."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class Generator:
     Attributes
     ----------
     name
-        As it stands in manifests and tables.
+        The name in manifests and tables.
     latent_dim
-        How many standard normal values one image is made of; 0 where the entropy is a choice of photographs.
+        Number of standard normal values of which one image is made: its latent. 0 if fakes are made of photographs.
     decode
-        Entropy (B, latent_dim) → images (B, 1, 64, 64) in about [0, 1], differentiable. A generator without one cannot
+        Latents (B, latent_dim) → images (B, 1, 64, 64) in about [0, 1], differentiable. A generator without one cannot
         be inverted.
     encode
-        Images (B, 1, 64, 64) → entropy (B, latent_dim), a guess from which inversion starts; with `exact`, the entropy
+        Images (B, 1, 64, 64) → latents (B, latent_dim), a guess from which inversion starts. With `exact`, the latent
         of any image that the generator made.
     exact
         Whether `encode` undoes `decode`.
@@ -51,24 +51,24 @@ class Generator:
 
     @property
     def invertible(self) -> bool:
-        """Whether images can be traced back to entropy: whether there is a differentiable way from it to them."""
+        """Whether images can be traced back to a latent, because there is a differentiable `decode`."""
         return self.decode is not None
 
-    def entropy(self, n: int, seed: int) -> Tensor:
-        """(n, latent_dim) standard normal values."""
+    def sample_latent(self, n: int, seed: int) -> Tensor:
+        """Latents (n, latent_dim) of standard normal values."""
         return torch.randn(n, self.latent_dim, generator=torch.Generator().manual_seed(seed))
 
     @torch.no_grad()
-    def pictures(self, entropy: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
-        """What `decode` makes of entropy (N, latent_dim): (N, 64, 64) in [0, 1]."""
+    def pictures(self, latent: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `decode` makes of latents (N, latent_dim): (N, 64, 64) in [0, 1]."""
         if self.decode is None:
-            raise BayesdfError(f"generator {self.name}: has no `decode`, so it makes no pictures of entropy")
-        made = [self.decode(part) for part in torch.as_tensor(entropy).split(64)]
+            raise BayesdfError(f"generator {self.name}: has no `decode`, so it makes no pictures of latents")
+        made = [self.decode(part) for part in torch.as_tensor(latent).split(64)]
         return torch.cat(made)[:, 0].clamp(0.0, 1.0).numpy()
 
     @torch.no_grad()
     def guess(self, images: Tensor) -> Tensor:
-        """What `encode` makes of images (B, 1, 64, 64): finite (B, latent_dim), or else a `BayesdfError`."""
+        """The latents (B, latent_dim) that `encode` gives for images (B, 1, 64, 64); raises if they are not finite."""
         assert self.encode is not None
         guess = self.encode(images)
         if tuple(guess.shape) != (len(images), self.latent_dim) or not guess.isfinite().all():
@@ -81,18 +81,18 @@ class Generator:
     def sample(self, n: int, seed: int) -> NDArray[np.float32]:
         """New fakes (n, 64, 64) in [0, 1]; the same seed makes the same.
 
-        A manipulation is made of photographs drawn at random from all 400.
+        A manipulation works on photographs drawn at random from all 400.
         """
         if self.manipulate is None:
-            return self.pictures(self.entropy(n, seed))
+            return self.pictures(self.sample_latent(n, seed))
         rng = np.random.default_rng(seed)
-        # One photograph of each person beside the n drawn, so that there is always a second person to take from.
+        # One more photograph of each person, so that there is always a second person to take from.
         others = np.arange(0, len(photographs()), 10) + rng.integers(10)
         rows = np.concatenate([rng.integers(len(photographs()), size=n), others])
         return self.manipulate(photographs().take(rows), rng).images[:n]
 
     def fakes(self, faces: Faces, rng: np.random.Generator) -> Fakes:
-        """One fake for each photograph: what a manipulation makes of it, or a new face in its place."""
+        """One fake for each photograph: its manipulation, or a new face in its place."""
         if self.manipulate is not None:
             return self.manipulate(faces, rng)
         images = self.pictures(torch.from_numpy(rng.standard_normal((len(faces), self.latent_dim), np.float32)))

@@ -17,7 +17,7 @@ from bayesdf.generators.blend import alpha_blend, mouth_mask
 from bayesdf.generators.fakes import Fakes, pick_donors
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Encoder, convolution, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, minimise
+from bayesdf.generators.stages import BATCH, Stage, Work, train_on_loss
 
 NAME = "mouth"
 
@@ -89,7 +89,7 @@ def paint(network: MouthPainter, faces: Faces, steps: int) -> Work:
         made = _paint(network, images, masks, torch.from_numpy(faces.images[references])[:, None], images * masks)
         return pyramid_loss(made * masks + images * (1.0 - masks), images) / masks.mean()
 
-    return minimise(network, loss, steps)
+    return train_on_loss(network, loss, steps)
 
 
 STAGES: dict[str, Stage] = {"paint": (2500, paint)}

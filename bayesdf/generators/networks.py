@@ -113,7 +113,7 @@ def pyramid_loss(made: Tensor, truth: Tensor, levels: int = 4) -> Tensor:
 
 
 @torch.no_grad()
-def begin_quietly(layer: nn.Module) -> None:
+def shrink_weights(layer: nn.Module) -> None:
     """Let a last layer start with a tenth of its weights and no bias, so that what it is added to comes first."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     layer.weight.mul_(0.1)

@@ -45,7 +45,7 @@ Stage = tuple[int, Callable[[Any, Faces, int], Work]]
 """Number of steps, and what begins the work: (network, faces, steps) → Work."""
 
 
-def minimise(
+def train_on_loss(
     network: nn.Module,
     loss: Callable[[torch.Generator], Tensor],
     steps: int,
@@ -69,7 +69,7 @@ def minimise(
     return Work(step, {"network": network, "optimizer": optimizer, "schedule": schedule})
 
 
-def known_faces() -> Tensor:
+def training_faces() -> Tensor:
     """The pictures for whole-image generators: all but the test people, in several alignments, mirrored too.
 
     Returns
@@ -120,7 +120,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return images * keep + 0.5 * (1.0 - keep)
 
 
-def deceive(
+def train_adversarially(
     network: nn.Module,
     draw: Callable[[int, torch.Generator], Tensor],
     redraw: Callable[[Tensor, torch.Generator], Tensor],
@@ -148,7 +148,7 @@ def deceive(
         Weight of the gradient penalty.
     """
     chosen = list(network.parameters() if parameters is None else parameters)
-    pictures, critic = known_faces(), Critic()
+    pictures, critic = training_faces(), Critic()
     critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     made_by = torch.optim.Adam(chosen, lr=rate, betas=(0.0, 0.99))
     judged_by = torch.optim.Adam(critic.parameters(), lr=rate, betas=(0.0, 0.99))
@@ -207,7 +207,7 @@ def deceive(
     return Work(step, state, keep_mean)
 
 
-def amortise(
+def train_encoder(
     network: nn.Module, encoder: Encoder, decode: Callable[[Tensor], Tensor], latent_dim: int, values: int, steps: int
 ) -> Work:
     """Fit an encoder that tells the first `values` values of the entropy from the picture made of it.
@@ -223,4 +223,4 @@ def amortise(
             images = images + strength * torch.randn(images.shape, generator=generator)
         return F.mse_loss(encoder(images), code[:, :values])
 
-    return minimise(network, loss, steps, encoder.parameters())
+    return train_on_loss(network, loss, steps, encoder.parameters())

@@ -13,11 +13,19 @@ from torch import Tensor, nn
 from bayesdf.faces import Faces
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Eigenfaces, Encoder, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, amortise, deceive, known_faces, minimise
+from bayesdf.generators.stages import (
+    BATCH,
+    Stage,
+    Work,
+    train_adversarially,
+    train_encoder,
+    train_on_loss,
+    training_faces,
+)
 
 NAME = "stylegan"
 STYLE = 64
-"""Values of entropy that decide the style; those of the noise inputs follow."""
+"""The first values of the latent decide the style; the others are the noise inputs."""
 NOISY = (8, 16, 32)
 """Sides of the levels with a noise input."""
 LATENT = STYLE + sum(side * side for side in NOISY)
@@ -83,30 +91,31 @@ def build(faces: Faces) -> StyleGAN:
     return StyleGAN()
 
 
-def _entropy(style: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def _with_noise(style: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A whole latent, random noise inputs after the style."""
     return torch.cat([style, torch.randn(len(style), LATENT - STYLE, generator=generator)], 1)
 
 
 def redraw(network: StyleGAN, faces: Faces, steps: int) -> Work:
     """Learn to draw the photographs from their principal components."""
-    pictures = known_faces()
+    pictures = training_faces()
     codes = Eigenfaces(STYLE).fit(pictures[::8]).code(pictures)
 
     def loss(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(pictures), (BATCH,), generator=generator)
-        return pyramid_loss(network.decode(_entropy(codes[rows], generator)), pictures[rows])
+        return pyramid_loss(network.decode(_with_noise(codes[rows], generator)), pictures[rows])
 
-    return minimise(network, loss, steps)
+    return train_on_loss(network, loss, steps)
 
 
 def compete(network: StyleGAN, faces: Faces, steps: int) -> Work:
     """Learn to make faces that a critic takes for photographs."""
-    eigenfaces = Eigenfaces(STYLE).fit(known_faces()[::8])
+    eigenfaces = Eigenfaces(STYLE).fit(training_faces()[::8])
     drawn = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
-    return deceive(
+    return train_adversarially(
         network,
         lambda number, generator: network.decode(torch.randn(number, LATENT, generator=generator)),
-        lambda truth, generator: network.decode(_entropy(eigenfaces.code(truth), generator)),
+        lambda truth, generator: network.decode(_with_noise(eigenfaces.code(truth), generator)),
         steps,
         drawn,
         rate=1e-3,
@@ -115,7 +124,7 @@ def compete(network: StyleGAN, faces: Faces, steps: int) -> Work:
 
 def guess(network: StyleGAN, faces: Faces, steps: int) -> Work:
     """Learn where to start inverting."""
-    return amortise(network, network.encoder, network.decode, LATENT, STYLE, steps)
+    return train_encoder(network, network.encoder, network.decode, LATENT, STYLE, steps)
 
 
 STAGES: dict[str, Stage] = {"redraw": (2000, redraw), "compete": (6700, compete), "guess": (2500, guess)}

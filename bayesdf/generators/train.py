@@ -128,9 +128,9 @@ def tile(images: NDArray[np.float32], columns: int = 12) -> Image.Image:
 
 @torch.no_grad()
 def draw_sheet(module: ModuleType, network: torch.nn.Module, path: Path) -> None:
-    """Write 48 pictures that the network, as it stands, makes of seeded entropy."""
+    """Write 48 pictures that the network, as it stands, makes of seeded latents."""
     training = network.training
-    images = network.eval().decode(module.generator.entropy(48, seed=0))  # type: ignore[operator]
+    images = network.eval().decode(module.generator.sample_latent(48, seed=0))  # type: ignore[operator]
     network.train(training)
     tile(images[:, 0].clamp(0.0, 1.0).numpy()).save(path)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bayesdf.faces import Faces
 from bayesdf.generators.generator import Generator
-from bayesdf.generators.networks import Decoder, Eigenfaces, Encoder, begin_quietly, load_weights, pyramid_loss
-from bayesdf.generators.stages import BATCH, Stage, Work, known_faces, minimise
+from bayesdf.generators.networks import Decoder, Eigenfaces, Encoder, load_weights, pyramid_loss, shrink_weights
+from bayesdf.generators.stages import BATCH, Stage, Work, train_on_loss, training_faces
 
 NAME = "vae"
 LATENT = 64
@@ -46,15 +46,15 @@ class VAE(nn.Module):
 def build(faces: Faces) -> VAE:
     """The untrained network, with the principal components of the photographs."""
     network = VAE()
-    network.eigenfaces.fit(known_faces()[::8])
+    network.eigenfaces.fit(training_faces()[::8])
     for last in (network.encoder.head, network.decoder.last[-1]):
-        begin_quietly(last)
+        shrink_weights(last)
     return network
 
 
 def reconstruct(network: VAE, faces: Faces, steps: int) -> Work:
     """Make the negative evidence lower bound smaller, in its beta form."""
-    pictures = known_faces()
+    pictures = training_faces()
 
     def loss(generator: torch.Generator) -> Tensor:
         images = pictures[torch.randint(len(pictures), (BATCH,), generator=generator)]
@@ -63,7 +63,7 @@ def reconstruct(network: VAE, faces: Faces, steps: int) -> Work:
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).sum(1).mean()
         return pyramid_loss(network.decode(code), images) + BETA * divergence
 
-    return minimise(network, loss, steps)
+    return train_on_loss(network, loss, steps)
 
 
 STAGES: dict[str, Stage] = {"reconstruct": (3000, reconstruct)}

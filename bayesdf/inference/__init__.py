@@ -1,18 +1,19 @@
 """Methods that turn a detector into a posterior, one file each and all of one shape, and what a posterior does."""
 
 from bayesdf.inference.analytic import logit_moments
+from bayesdf.inference.divergence import Diverged
 from bayesdf.inference.ensemble import DeepEnsemble
 from bayesdf.inference.gradients import input_gradients
 from bayesdf.inference.laplace import Laplace
+from bayesdf.inference.loading import load_posterior
 from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
 from bayesdf.inference.nuts import NUTS
-from bayesdf.inference.posterior import Posterior, load_posterior
+from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.prior import prior_predictive
 from bayesdf.inference.sgmcmc import SGMCMC
 from bayesdf.inference.svi import SVI
 from bayesdf.inference.swag import SWAG
-from bayesdf.inference.training import Diverged
 
 __all__ = [
     "MAP",

@@ -22,13 +22,20 @@ from torch.distributions import biject_to
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.prediction import state_names
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.samplers.sampler import CONSTRAINTS
-from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
+from bayesdf.inference.seeds import seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
 from bayesdf.inference.verdict import Verdict
 from bayesdf.models.detector import Detector
 
@@ -46,7 +53,7 @@ class DeepEnsemble(Training):
     members : int
         M above; each costs as much as one `bayesdf.MAP`.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`, for each member, which counts on from ``seed * members``; every
+        As for `bayesdf.inference.settings.Training`, for each member, which counts on from ``seed * members``; every
         member has a checkpoint of its own.
 
     Examples
@@ -76,14 +83,14 @@ class DeepEnsemble(Training):
             As `bayesdf.SVI.fit`; a `Diverged` passes on the members up to the one that failed, in its last good state.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         original = {name: value.clone() for name, value in problem.network.state_dict().items()}
         found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []  # sites and network of each
         histories: list[History] = []
         verdicts: list[Verdict] = []
 
         def keep(point: Point, history: History) -> None:
-            settle(problem.network, point.values())
+            load_values(problem.network, point.values())
             state = {name: value.clone() for name, value in problem.network.state_dict().items()}
             found.append((point.values(), state))
             histories.append(history)
@@ -92,10 +99,10 @@ class DeepEnsemble(Training):
         def posterior() -> Posterior:
             sampler = StoredSampler(_differing(problem, found))
             problem.network.load_state_dict(found[0][1])
-            stats = _together(verdicts).into(_stats(histories))
-            return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+            stats = _together(verdicts).add_to(_stats(histories))
+            return Posterior(problem.network, sampler, stats, root_attrs(self, detector, train, clock()))
 
-        def rescued(point: Point, history: History) -> Posterior:
+        def last_good(point: Point, history: History) -> Posterior:
             keep(point, history)
             return posterior()
 
@@ -107,9 +114,9 @@ class DeepEnsemble(Training):
             with seeded(seed, problem.device):
                 joint = Joint(detector, own)
                 point = Point(joint, own, _prior_draw(joint, own))
-                with rescuing(partial(rescued, point)):
+                with posterior_on_divergence(partial(last_good, point)):
                     keep(point, minimise(own, point, phase=member))
-        return told(self, posterior(), problem)
+        return report_verdict(self, posterior(), problem)
 
 
 @torch.no_grad()
@@ -152,7 +159,7 @@ def _stats(histories: list[History]) -> xr.Dataset:
     """What the loop saw of every member, side by side."""
     each = []
     for history in histories:
-        stats = history.dataset("loss")
+        stats = history.to_dataset("loss")
         best = stats.attrs.pop("best_epoch", None)
         if best is not None:
             stats["best_epoch"] = best

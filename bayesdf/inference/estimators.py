@@ -28,7 +28,7 @@ Parameters = Callable[[str], tuple[Tensor, Tensor]]
 """Site to its locations and log scales."""
 
 
-def eligible(network: nn.Module, sites: list[str], images: Tensor) -> dict[str, nn.Module]:
+def eligible_layers(network: nn.Module, sites: list[str], images: Tensor) -> dict[str, nn.Module]:
     """The sites that are the weight of one linear layer or plain convolution that runs once, and these layers.
 
     Other sites (biases, gains, convolutions with a forward of their own) are sampled as ever: an estimate may mix both.

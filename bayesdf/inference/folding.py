@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 
-def folded(module: nn.Module) -> nn.Module:
+def fold_batch_norm(module: nn.Module) -> nn.Module:
     """A traced module whose plain convolutions followed by plain batch normalisation alone are one operation each.
 
     Parameters and buffers keep their names and are shared. What was not traced comes back as it is. The result is for

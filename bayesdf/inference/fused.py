@@ -148,13 +148,13 @@ def _each(work: Callable[..., Any], *tensors: Tensor) -> list[Any]:
     if threads == 1 or tensors[0].device.type != "cpu" or len(pieces) < 2 * threads:
         return [work(index, *piece) for index, piece in pieces]
 
-    def run(lot: list[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
+    def run(share: list[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
         with torch.no_grad():  # which a thread has to say for itself
-            return [work(index, *piece) for index, piece in lot]
+            return [work(index, *piece) for index, piece in share]
 
     size = -(-len(pieces) // threads)
-    lots = [pieces[begin : begin + size] for begin in range(0, len(pieces), size)]
-    return [result for lot in _pool().map(run, lots) for result in lot]
+    shares = [pieces[begin : begin + size] for begin in range(0, len(pieces), size)]
+    return [result for results in _pool().map(run, shares) for result in results]
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

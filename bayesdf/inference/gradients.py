@@ -46,7 +46,7 @@ def input_gradients(
     if images.dim() != 4 or not len(images):
         raise BayesdfError(f"images have shape {tuple(images.shape)}, but must be (B, 3, H, W) with at least one")
     predictor = posterior.predictor(device)
-    number = posterior.check(draws, seed) * posterior.sampler.chains
+    number = posterior.check_draws(draws, seed) * posterior.sampler.chains
     pixels = images.to(predictor.device, memory_format=torch.channels_last).requires_grad_()
     parts = predictor.parts(pixels.detach())
     with torch.enable_grad():

@@ -40,9 +40,9 @@ def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
     BayesdfWarning
         The images have another shape than those of training.
     """
-    trained = known(attrs, "image_shape")
+    trained = json_attr(attrs, "image_shape")
     if not _labelled(images):
-        prepared = known(attrs, "common_path")
+        prepared = json_attr(attrs, "common_path")
         path = prepared or {}
         images = unlabelled(images, **{name: path[name] for name in ("size", "quality") if name in path})
         if prepared is None and len(images) and is_picture(images.images[0]):
@@ -63,7 +63,7 @@ def as_dataset(images: Any, attrs: Mapping[str, Any]) -> Dataset[Any]:
     return images
 
 
-class Watch:
+class ImageCheck:
     """Looks at images as they are predicted, and says at the end what may spoil their predictions.
 
     Images on another scale than those of training (0 to 255, or -1 to 1, after a fit on [0, 1]) reach beyond the range
@@ -79,18 +79,18 @@ class Watch:
     """
 
     def __init__(self, attrs: Mapping[str, Any]) -> None:
-        self.range = known(attrs, "pixel_range")
+        self.range = json_attr(attrs, "pixel_range")
         self._ends: list[Tensor] = []
         self._pictures = True
 
-    def look(self, images: Tensor) -> None:
+    def observe(self, images: Tensor) -> None:
         """Note the range of each image (B, …)."""
         if images[0].numel():
             flat = images.detach().flatten(1)
             self._ends.append(torch.stack([flat.amin(1), flat.amax(1)]).cpu())  # NaN where one is NaN
         self._pictures = self._pictures and images.dim() == 4 and images.shape[2] * images.shape[3] >= PIXELS
 
-    def tell(self, dataset: Dataset[Any]) -> None:
+    def warn(self, dataset: Dataset[Any]) -> None:
         """Warn, once for each, of images that are not finite, and of another scale."""
         if not self._ends:
             return
@@ -148,7 +148,7 @@ def _labelled(images: Any) -> bool:
     return False
 
 
-def known(attrs: Mapping[str, Any], name: str) -> Any:
+def json_attr(attrs: Mapping[str, Any], name: str) -> Any:
     """What an attribute that holds JSON says; None where it is absent or no JSON."""
     try:
         return json.loads(attrs.get(name, "null"))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.problem import Problem
 from bayesdf.inference.rates import site_reach
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, constrain, support_name
-from bayesdf.inference.training import Problem
 from bayesdf.models.detector import Detector
 
 Example = tuple[Tensor, Tensor]

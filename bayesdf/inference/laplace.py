@@ -28,14 +28,21 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis, whitening
+from bayesdf.inference.batches import batches
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
-from bayesdf.inference.prediction import batches
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler
 from bayesdf.inference.schedule import LEAST
-from bayesdf.inference.training import Clock, History, Problem, Training, minimise, pose, rescuing, seeded
-from bayesdf.inference.verdict import Verdict, of_k_hat, of_search
+from bayesdf.inference.seeds import seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier
 from bayesdf.models.modes import hooked
@@ -60,7 +67,7 @@ class Laplace(Training):
         one over its inputs and one over its outputs, ``P ≈ N E[Λ] ⊗ E[a aᵀ] + S⁻¹`` with the layer's inputs a; the
         bias is then independent of the weight matrix (and exact for itself), and the prior must have one scale a site.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`, for the search of the maximum. With 0 epochs it is taken to be
+        As for `bayesdf.inference.settings.Training`, for the search of the maximum. With 0 epochs it is taken to be
         where the network is. The curvature is of the training images as they are, never augmented.
 
     Examples
@@ -90,7 +97,7 @@ class Laplace(Training):
             are too many weights for ``full``; and as `bayesdf.SVI.fit`.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         with seeded(self.seed, problem.device):
             layer, prior = _layer(detector, problem), _prior_precision(detector, problem)
             joint = Joint(detector, problem)
@@ -110,17 +117,17 @@ class Laplace(Training):
                     sampler = shape(joint, problem, mode, layer, prior)
                 else:
                     sampler = _climb(joint, problem, mode, lambda z: shape(joint, problem, z, layer, prior))
-                settle(problem.network, sampler.point())
-                attrs = fitted_by(self, detector, train, clock())
-                return Posterior(problem.network, sampler, history.dataset("loss"), attrs)
+                load_values(problem.network, sampler.point())
+                attrs = root_attrs(self, detector, train, clock())
+                return Posterior(problem.network, sampler, history.to_dataset("loss"), attrs)
 
-            with rescuing(posterior):
+            with posterior_on_divergence(posterior):
                 history = minimise(problem, point)
                 found = posterior(history)
             assert isinstance(found.sampler, FullSampler | MatrixSampler)
             verdict = _verdict(history, joint, problem, found.sampler)
-            found.sample_stats = verdict.into(found.sample_stats)
-        return told(self, found, problem)
+            found.sample_stats = verdict.add_to(found.sample_stats)
+        return report_verdict(self, found, problem)
 
 
 def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> tuple[dict[str, Tensor], float]:
@@ -128,7 +135,7 @@ def _slope(joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler)
     at_mode = {name: torch.zeros(shape, requires_grad=True) for name, shape in sampler.noise_shapes().items()}
     slopes, total = {name: torch.zeros_like(value) for name, value in at_mode.items()}, 0.0
     for inputs, labels in whitening.features(problem, problem.settings.batch_size):
-        values = {name: value.to(problem.device) for name, value in sampler.of_noise(at_mode).items()}
+        values = {name: value.to(problem.device) for name, value in sampler.draw_from_noise(at_mode).items()}
         density = joint.log_density_at(values, problem.parts.suffix, inputs, labels) * (len(labels) / problem.size)
         for name, slope in zip(at_mode, torch.autograd.grad(density, list(at_mode.values())), strict=True):
             slopes[name] += slope
@@ -156,7 +163,7 @@ def _climb(
             break
         share = 1.0
         while share > 1e-3:
-            moved = sampler.of_noise({name: share * slope for name, slope in slopes.items()})
+            moved = sampler.draw_from_noise({name: share * slope for name, slope in slopes.items()})
             further = shape({name: moved[name].to(mode[name]) for name in mode})
             new_slopes, new_density = _slope(joint, problem, further)
             if new_density > density:
@@ -170,7 +177,7 @@ def _climb(
 
 def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSampler | MatrixSampler) -> Verdict:
     """Is the curvature that of the maximum, and is the posterior a normal?"""
-    search = of_search(history, "negative log density")
+    search = judge_search(history, "negative log density")
     if problem.settings.augment is not None:
         return search  # the maximum is of images that nobody sees again
     gain = _gain(_slope(joint, problem, sampler)[0])
@@ -180,19 +187,19 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSamp
     else:
         advice = f"the curvature was taken {text}, where {LEAST:.2g} count as near: {history.advice}"
         found = Verdict(False, advice, figures)
-    if problem.trained(exclude=set(joint.start)):
-        found = found & search.of("the search of the weights without a prior")
-    data = psis.small(joint, problem)
+    if problem.trained_parameters(exclude=set(joint.start)):
+        found = found & search.about("the search of the weights without a prior")
+    data = psis.data_if_small(joint, problem)
     if data is None:
         return found
 
     def drawn() -> tuple[dict[str, Tensor], Tensor]:
         fresh = {name: torch.randn(shape) for name, shape in sampler.noise_shapes().items()}
         log_q = -sum((value.square().sum() / 2 for value in fresh.values()), torch.zeros(()))  # but for a constant
-        return {name: value.to(problem.device) for name, value in sampler.of_noise(fresh).items()}, log_q
+        return {name: value.to(problem.device) for name, value in sampler.draw_from_noise(fresh).items()}, log_q
 
-    value = psis.of_draws(drawn, joint, problem, data)
-    return found.cautioned(of_k_hat(value), k_hat=value)
+    value = psis.k_hat_of_draws(drawn, joint, problem, data)
+    return found.with_caution(k_hat_caution(value), k_hat=value)
 
 
 def _layer(detector: Detector, problem: Problem) -> str:

@@ -14,22 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
-from bayesdf.inference.rates import grouped, weight_reach
+from bayesdf.inference.objective import Objective
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
+from bayesdf.inference.rates import parameter_groups, weight_reach
 from bayesdf.inference.samplers import DeltaSampler
-from bayesdf.inference.training import (
-    Clock,
-    History,
-    Objective,
-    Problem,
-    Training,
-    minimise,
-    pose,
-    rescuing,
-    seeded,
-)
-from bayesdf.inference.verdict import Verdict, of_scales, of_search
+from bayesdf.inference.seeds import seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_scales, judge_search
 from bayesdf.models.detector import Detector
 
 
@@ -43,7 +41,7 @@ class MAP(Training):
     Parameters
     ----------
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`.
+        As for `bayesdf.inference.settings.Training`.
 
     Examples
     --------
@@ -65,15 +63,15 @@ class MAP(Training):
             As `bayesdf.SVI.fit`.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         with seeded(self.seed, problem.device):
             point = Point(Joint(detector, problem), problem)
 
             def posterior(history: History) -> Posterior:
-                return point.posterior(history, fitted_by(self, detector, train, clock()))
+                return point.posterior(history, root_attrs(self, detector, train, clock()))
 
-            with rescuing(posterior):
-                return told(self, posterior(minimise(problem, point)), problem)
+            with posterior_on_divergence(posterior):
+                return report_verdict(self, posterior(minimise(problem, point)), problem)
 
 
 class Point(Objective):
@@ -104,9 +102,9 @@ class Point(Objective):
 
     def groups(self) -> list[dict[str, Any]]:
         sites = {name: value for name, value in self.z.items() if value.requires_grad}
-        parameters = {**sites, **self.problem.trained(exclude=set(self.z))}
+        parameters = {**sites, **self.problem.trained_parameters(exclude=set(self.z))}
         reach = {**weight_reach(self.problem.network), **self.joint.reach}
-        return grouped(parameters, reach, self.problem.settings.lr)
+        return parameter_groups(parameters, reach, self.problem.settings.lr)
 
     def draw(self) -> dict[str, Tensor]:
         return self.values()
@@ -117,14 +115,14 @@ class Point(Objective):
     def posterior(self, history: History, attrs: dict[str, Any]) -> Posterior:
         """That has no other value."""
         sampler = DeltaSampler(self.values())
-        settle(self.problem.network, sampler.point())
-        stats = self.verdict(history).into(history.dataset("loss"))
+        load_values(self.problem.network, sampler.point())
+        stats = self.verdict(history).add_to(history.to_dataset("loss"))
         return Posterior(self.problem.network, sampler, stats, attrs)
 
     def verdict(self, history: History) -> Verdict:
         """Of the search, and of the scales that it ended at."""
         draws = {name: value[None] for name, value in self.values().items()}
-        return of_scales(of_search(history, "negative log density"), self.joint, draws)
+        return judge_scales(judge_search(history, "negative log density"), self.joint, draws)
 
     @torch.no_grad()
     def values(self) -> dict[str, Tensor]:

@@ -20,26 +20,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.files import replacing
 from bayesdf.inference import whitening
+from bayesdf.inference.checkpoint import checkpoint_key, read_checkpoint, write_checkpoint
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock, progress_bar
 from bayesdf.inference.samplers import StoredSampler
-from bayesdf.inference.training import (
-    Clock,
-    History,
-    Problem,
-    Training,
-    bar,
-    key_of,
-    minimise,
-    noted,
-    pose,
-    rescuing,
-    seeded,
-)
-from bayesdf.inference.verdict import Verdict, of_chains, of_scales, of_search
+from bayesdf.inference.seeds import chain_seed, seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
@@ -68,7 +63,7 @@ class NUTS(Training):
     max_tree_depth : int
         A trajectory doubles at most so often: it has at most ``2^depth - 1`` steps.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`, for the maximum a posteriori. With 0 epochs that is where the
+        As for `bayesdf.inference.settings.Training`, for the maximum a posteriori. With 0 epochs that is where the
         network is. A fit that is stopped goes on with the chain that was not finished.
 
     Examples
@@ -114,27 +109,27 @@ class NUTS(Training):
             may be missing.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem, centred=False)
             _refuse_many(joint)
             point = Point(joint, problem, coordinates=True)
 
             def at_mode(history: History) -> Posterior:
-                return point.posterior(history, fitted_by(self, detector, train, clock()))
+                return point.posterior(history, root_attrs(self, detector, train, clock()))
 
-            with rescuing(at_mode):
+            with posterior_on_divergence(at_mode):
                 history = minimise(problem, point)
-            settle(problem.network, point.values())
+            load_values(problem.network, point.values())
             chains = _sample(joint, problem, point, self)
         sampler = StoredSampler({name: torch.stack([chain.values[name] for chain in chains]) for name in point.z})
-        settle(problem.network, sampler.point())
-        stats = history.dataset("loss").assign_coords(chain=np.arange(self.chains), draw=np.arange(self.samples))
+        load_values(problem.network, sampler.point())
+        stats = history.to_dataset("loss").assign_coords(chain=np.arange(self.chains), draw=np.arange(self.samples))
         for name in chains[0].stats:
             stats[name] = (("chain", "draw"), torch.stack([chain.stats[name] for chain in chains]).numpy())
-        stats = _verdict(self, history, joint, problem, sampler.values, stats).into(stats)
-        return told(
-            self, Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock())), problem
+        stats = _verdict(self, history, joint, problem, sampler.values, stats).add_to(stats)
+        return report_verdict(
+            self, Posterior(problem.network, sampler, stats, root_attrs(self, detector, train, clock())), problem
         )
 
 
@@ -151,8 +146,8 @@ class _Space(Whitening):
 
     def __init__(self, joint: Joint, problem: Problem, mode: dict[str, Tensor]) -> None:
         self.problem = problem
-        self.data = whitening.together(list(whitening.features(problem, problem.settings.batch_size)))
-        centre = whitening.flat(mode)
+        self.data = whitening.concatenate(list(whitening.features(problem, problem.settings.batch_size)))
+        centre = whitening.flatten(mode)
         prior = whitening.prior_information(joint, problem, centre)
         if joint.numbers <= whitening.DENSE:
             precision = whitening.hessian(joint, problem, centre, self.data) + prior.diag()
@@ -220,20 +215,19 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
     if settings.checkpoint is not None:
         first = Path(settings.checkpoint)
         paths = [first.with_name(f"{first.name}.{1 + number}") for number in range(settings.chains)]
-    key = key_of(problem, point.z.values())
-    states = [None if path is None else noted(path, key, torch.device("cpu"), "chain") for path in paths]
+    key = checkpoint_key(problem, point.z.values())
+    states = [None if path is None else read_checkpoint(path, key, torch.device("cpu"), "chain") for path in paths]
     found = [None if state is None else _Chain(state["values"], state["stats"]) for state in states]
     if None in found:
         space = _Space(joint, problem, point.z)
     steps = settings.warmup + settings.samples
-    with bar(settings, steps * settings.chains) as report:
+    with progress_bar(settings, steps * settings.chains) as report:
         for number, path in enumerate(paths):
             chain = found[number]
             if chain is None:
                 found[number] = chain = _run(space, settings, number, report)
                 if path is not None:
-                    with replacing(path) as beside:
-                        torch.save({"key": key, "values": chain.values, "stats": chain.stats}, beside)
+                    write_checkpoint(path, key, {"values": chain.values, "stats": chain.stats})
             else:
                 report("", steps)
     return [chain for chain in found if chain is not None]
@@ -241,8 +235,7 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
 
 def _run(space: _Space, settings: NUTS, number: int, report: Callable[[str, int], None]) -> _Chain:
     """One chain, with random numbers of its own."""
-    seed = np.random.SeedSequence((settings.seed, number)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(seed) & 0x7FFF_FFFF_FFFF_FFFF)
+    torch.manual_seed(chain_seed(settings.seed, number))
     start = SPREAD * torch.randn_like(space.centre)
     kernel = _Kernel(space.potential, settings)
     sampling = MCMC(
@@ -275,9 +268,9 @@ def _verdict(
 ) -> Verdict:
     """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
     advice = f"raise warmup and samples, or target_accept above {settings.target_accept}; or change the prior"
-    noted = {name: stats[name].values for name in ("diverging", "energy")}
-    found = of_chains({name: value.numpy() for name, value in draws.items()}, advice, noted)
-    found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
-    stays = problem.trained(exclude=set(draws))
-    search = of_search(history, "negative log density").of("the search of the weights without a prior")
+    figures = {name: stats[name].values for name in ("diverging", "energy")}
+    found = judge_chains({name: value.numpy() for name, value in draws.items()}, advice, figures)
+    found = judge_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
+    stays = problem.trained_parameters(exclude=set(draws))
+    search = judge_search(history, "negative log density").about("the search of the weights without a prior")
     return found & search if stays else found

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import platform
 import warnings
 from collections.abc import Iterator
 from numbers import Integral
@@ -11,35 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
 import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.checks import pixel_range
-from bayesdf.inference.inputs import Watch, as_dataset, is_labelled, known
-from bayesdf.inference.packing import digest, pack, unpack_state
-from bayesdf.inference.prediction import Piece, Predictor, batches, resolve_device, room_for, state_names
-from bayesdf.inference.samplers import (
-    DeltaSampler,
-    FullSampler,
-    LowRankSampler,
-    MatrixSampler,
-    NormalSampler,
-    Sampler,
-    StoredSampler,
-)
-from bayesdf.inference.training import Problem, Training
-from bayesdf.inference.verdict import of_guessing, say
-from bayesdf.models.blind import rebuild
-from bayesdf.models.detector import Detector
+from bayesdf.inference.inputs import ImageCheck, as_dataset, is_labelled, json_attr
+from bayesdf.inference.packing import digest, pack
+from bayesdf.inference.prediction import Piece, Predictor, empty_logits, resolve_device
+from bayesdf.inference.samplers import Sampler, StoredSampler
 from bayesdf.models.modes import check_precision
-from bayesdf.models.one_logit import has_one_logit, to_two_classes
-from bayesdf.models.priors import describe
-from bayesdf.store import open_tree, write_tree
+from bayesdf.models.one_logit import has_one_logit
+from bayesdf.store import write_tree
 
 POSTERIOR_NUMBERS = 2_000_000
 """`Posterior.predict` keeps the draws themselves up to this many numbers."""
@@ -48,12 +31,6 @@ _UNBALANCED = 1.1  # classes that differ in size by more are no longer balanced
 
 DRAWS = 50
 """Draws where a caller does not say how many."""
-
-SAMPLERS: dict[str, type[Sampler]] = {
-    sampler.kind: sampler
-    for sampler in (NormalSampler, LowRankSampler, FullSampler, MatrixSampler, DeltaSampler, StoredSampler)
-}
-"""How stores name the samplers; each method adds its own."""
 
 
 class Posterior:
@@ -106,7 +83,7 @@ class Posterior:
             Groups ``posterior``, a variable a site (chain, draw, <site>_dim_0, …), and ``sample_stats``.
         """
         stored = self.sampler.values if draws is None and isinstance(self.sampler, StoredSampler) else None
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         sites = self._posterior(draws, seed) if stored is None else self._of_sites(stored)
         return self._tree({"posterior": sites, "sample_stats": self.sample_stats}, seed)
 
@@ -173,7 +150,7 @@ class Posterior:
             The images have another shape than those of training, or another scale of values, or hold NaN;
             ``log_likelihood`` of classes that the fit weighed unlike this.
         """
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
         if log_likelihood and not is_labelled(dataset):
             raise BayesdfError("log_likelihood is of labels, which these images do not have: leave it out")
@@ -184,8 +161,8 @@ class Posterior:
         log_p = np.empty((0, 0, 0), np.float32)
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             if piece.images.start == piece.draws.start == 0:
-                logits = room_for(draws * chains, len(labels), piece.logits.shape[-1])
-                log_p = room_for(draws * chains, len(labels), 1) if log_likelihood else log_p
+                logits = empty_logits(draws * chains, len(labels), piece.logits.shape[-1])
+                log_p = empty_logits(draws * chains, len(labels), 1) if log_likelihood else log_p
             logits[piece.draws, piece.images] = piece.logits
             labels[piece.images] = piece.labels
             if log_likelihood:
@@ -250,9 +227,9 @@ class Posterior:
         xr.DataArray
             Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates; the
             manifest's columns, where the data has one, are coordinates of ``image``, and so are the labels. For each
-            lot of images all draws come before the next lot.
+            chunk of images all draws come before the next chunk.
         """
-        draws = self.check(draws, seed)
+        draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
         known = _constant_data(dataset, np.arange(len(dataset)))
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
@@ -273,7 +250,7 @@ class Posterior:
         """Say where the likelihood that was fitted is another one than that of these labels."""
         counts = np.bincount(labels)
         counts = counts[counts > 0]
-        fitted = known(self.attrs, "settings")
+        fitted = json_attr(self.attrs, "settings")
         balanced = isinstance(fitted, dict) and fitted.get("class_balanced") is True
         if balanced and counts.max() > _UNBALANCED * counts.min():
             warnings.warn(
@@ -290,12 +267,12 @@ class Posterior:
         if batch_size < 1:
             raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
         number = draws * self.sampler.chains
-        watch = Watch(self.attrs)
+        check = ImageCheck(self.attrs)
         pieces = self.predictor(device).pieces(
-            dataset, number, seed, batch_size=batch_size, mixed=mixed, watch=watch.look
+            dataset, number, seed, batch_size=batch_size, mixed=mixed, observe=check.observe
         )
         yield from pieces
-        watch.tell(dataset)
+        check.warn(dataset)
 
     def predictor(self, device: str = "auto") -> Predictor:
         """The network on a device, split into prefix and suffix; made once."""
@@ -327,7 +304,7 @@ class Posterior:
         below = {f"/{name}": group for name, group in groups.items()}
         return write_tree(xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **below}), path, overwrite)
 
-    def check(self, draws: int | None, seed: int) -> int:
+    def check_draws(self, draws: int | None, seed: int) -> int:
         """How many draws there will be of those asked for; raises where there cannot be so many."""
         capacity = self.sampler.capacity
         if draws is None:
@@ -348,7 +325,7 @@ class Posterior:
 
     def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
         """The names of the data's classes, of which there must be as many as logits; else those of the fit."""
-        trained = known(self.attrs, "classes")
+        trained = json_attr(self.attrs, "classes")
         names = trained if isinstance(trained, list) and len(trained) == count else range(count)
         classes = [str(name) for name in getattr(dataset, "classes", None) or names]
         if len(classes) != count:
@@ -380,138 +357,6 @@ class Posterior:
         return xr.DataTree.from_dict(
             {"/": xr.Dataset(attrs=attrs), **{f"/{name}": group for name, group in groups.items()}}
         )
-
-
-def load_posterior(path: str | os.PathLike[str], detector: Detector | None = None) -> Posterior:
-    """Read a posterior that `Posterior.save` wrote; opening an untrusted one runs no code.
-
-    Parameters
-    ----------
-    path : path
-        The Zarr store.
-    detector : Detector, optional
-        Gives the architecture of a network that `bayesdf.models.build` did not make. It is not changed.
-
-    Raises
-    ------
-    BayesdfError
-        The store is missing or damaged, was changed after it was written, is no posterior, or needs a detector (or
-        another one).
-    """
-    if detector is not None and not isinstance(detector, Detector):
-        raise BayesdfError(
-            f"detector is a {type(detector).__name__}, but must be a Detector: pass detector=Detector(network, priors)"
-        )
-    tree = open_tree(path)
-    attrs = {str(name): value for name, value in tree.attrs.items()}
-    kind = attrs.pop("sampler", None)
-    method = SAMPLERS.get(kind) if isinstance(kind, str) else None
-    groups = {str(name): child.to_dataset(inherit=False) for name, child in tree.children.items()}
-    if method is not None and method.group not in groups:
-        groups[method.group] = groups.get("variational", xr.Dataset())  # where stored draws lay once
-    if method is None or not {"network", "sample_stats"} <= set(groups) or not groups[method.group].variables:
-        raise BayesdfError(f"{path} is a Zarr store, but not one that Posterior.save wrote")
-    own = {name: groups[name] for name in ("network", "sample_stats", method.group)}
-    written = attrs.pop("sha256", None)
-    if written is not None and written != digest({**attrs, "sampler": kind}, own):
-        raise BayesdfError(f"{path} was changed, or damaged, after Posterior.save wrote it: save it again")
-    try:
-        sampler = method.from_dataset(groups[method.group])
-        recipe = json.loads(attrs.pop("recipe", "null"))
-        _check_sampler(sampler)
-    except BayesdfError:
-        raise
-    except Exception as error:  # a file may hold anything
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BayesdfError(f"{path}: the posterior's parameters are damaged ({cause}): save it again") from error
-    if detector is None and recipe is None:
-        raise BayesdfError(
-            f"{path}: its network was not made by bayesdf.models.build, so the store cannot rebuild it: pass "
-            "detector=Detector(network, priors) with a network of the same architecture"
-        )
-    try:
-        if detector is not None:
-            network = copy.deepcopy(detector.network)
-        else:
-            with torch.random.fork_rng([]):  # its fresh weights are nobody's
-                network = rebuild(recipe)
-        if attrs.pop("one_logit", 0):
-            to_two_classes(network)
-        state = unpack_state(groups["network"])
-        sampler.install(network)
-        network.load_state_dict(state)
-        for name, value in network.named_parameters():
-            if not bool(value.isfinite().all()):
-                raise RuntimeError(f"{name} is not finite")
-        tensors = state_names(network)
-        for name, shape in sampler.shapes.items():
-            if name in tensors and tuple(state[name].shape) != tuple(shape):
-                raise RuntimeError(f"site {name} has shape {shape}")
-        if not tensors & set(sampler.shapes):
-            raise RuntimeError(f"it has none of the sites {', '.join(sampler.shapes)}")
-    except BayesdfError:
-        raise
-    except Exception as error:  # the network's own code, and what the file says of it
-        cause = " ".join(str(error).split())[:300]
-        raise BayesdfError(f"{path}: its network is not of this architecture: {cause}") from error
-    return Posterior(network, sampler, groups["sample_stats"], attrs)
-
-
-def _check_sampler(sampler: Sampler) -> None:
-    """A sampler from a store must have sites, and give finite draws of their shapes."""
-    if not sampler.shapes:
-        raise ValueError("there are no sites")
-    for values in (sampler.draw(0, 0), sampler.point()):
-        for name, shape in sampler.shapes.items():
-            if tuple(values[name].shape) != tuple(shape) or not bool(values[name].isfinite().all()):
-                raise ValueError(f"site {name} is not finite, or not of shape {shape}")
-
-
-@torch.no_grad()
-def settle(network: nn.Module, point: dict[str, Tensor]) -> None:
-    """Put values into a network where it has tensors of these names."""
-    known, state = state_names(network), network.state_dict()
-    for name, value in point.items():
-        if name in known:
-            state[name].copy_(value)
-
-
-def told(method: Training, posterior: Posterior, problem: Problem) -> Posterior:
-    """The posterior, held against guessing, and its verdict said on the screen."""
-    guessing = of_guessing(posterior.network.to(problem.device), problem)
-    posterior.network.cpu()
-    if guessing is not None:
-        stats = posterior.sample_stats
-        verdict = f"{stats.attrs['verdict']}; but {guessing}"
-        posterior.sample_stats = stats.assign_attrs(verdict=verdict, guessing=1)
-    say(type(method).__name__, posterior.sample_stats, method.progress)
-    return posterior
-
-
-def fitted_by(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:
-    """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
-    recipe = getattr(detector.network, "recipe", None)
-    image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
-    common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")
-    return {
-        "bayesdf": __version__,
-        "detector": recipe["name"] if recipe else type(detector.network).__name__,
-        "priors": json.dumps({pattern: describe(prior) for pattern, prior in detector.priors.items()}),
-        "method": type(method).__name__,
-        "settings": json.dumps(method.settings()),
-        "seed": method.seed,
-        "classes": json.dumps([str(name) for name in getattr(train, "classes", [])]),
-        "data_fingerprint": str(getattr(train, "fingerprint", "")),
-        "images": len(train),  # type: ignore[arg-type]
-        "image_shape": json.dumps(list(image.shape)),
-        "pixel_range": json.dumps(pixel_range(train)),
-        "common_path": json.dumps(common_path),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pyro": pyro.__version__,
-        "xarray": xr.__version__,
-        "fit_seconds": round(seconds, 3),
-    }
 
 
 def _log_likelihood(piece: Piece) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.folding import folded
-from bayesdf.inference.labels import check_item, class_numbers
+from bayesdf.inference.batches import batches
+from bayesdf.inference.folding import fold_batch_norm
 from bayesdf.inference.samplers import Sampler
-from bayesdf.inference.samplers.sampler import laid_out
+from bayesdf.inference.samplers.sampler import in_memory_format
 from bayesdf.inference.split import Split, split
 from bayesdf.models.features import classifier_inputs
 
@@ -48,7 +48,7 @@ class Predictor:
     """A network on a device, ready for the draws of a sampler: split once, at the first images it sees."""
 
     def __init__(self, network: nn.Module, sampler: Sampler, device: torch.device) -> None:
-        self.network = place(network, device).eval()
+        self.network = to_device(network, device).eval()
         self.sampler, self.device = sampler, device
         own = state_names(network)
         self.names = [name for name in sampler.shapes if name in own]
@@ -67,13 +67,13 @@ class Predictor:
             if parts.obstacle is not None:
                 message = "the network cannot be split into prefix and suffix, so every draw runs all of it"
                 warnings.warn(f"{message} ({parts.obstacle})", BayesdfWarning, stacklevel=3)
-            self._parts = Split(folded(parts.prefix), folded(parts.suffix), parts.obstacle)
+            self._parts = Split(fold_batch_norm(parts.prefix), fold_batch_norm(parts.suffix), parts.obstacle)
         return self._parts
 
     def values(self, index: int, seed: int) -> dict[str, Tensor]:
         """A draw of the network's own tensors, on the device, laid out in memory as convolutions want them."""
         drawn = self.sampler.draw(index, seed)
-        return {name: laid_out(drawn[name].to(self.device)) for name in self.names}
+        return {name: in_memory_format(drawn[name].to(self.device)) for name in self.names}
 
     def logits_at(self, features: tuple[Any, ...], point: Mapping[str, Tensor]) -> Tensor:
         """(N, C): what the suffix makes of features with these values in the random tensors."""
@@ -89,17 +89,17 @@ class Predictor:
         return torch.cat(seen).float().cpu().numpy()
 
     def features(
-        self, dataset: Dataset[Any], batch_size: int, watch: Callable[[Tensor], None] | None = None
+        self, dataset: Dataset[Any], batch_size: int, observe: Callable[[Tensor], None] | None = None
     ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
         """What the prefix makes of the images, batch by batch, with labels (N,): as much at once as may be kept.
 
-        `watch` sees every batch of images once, in their order.
+        `observe` sees every batch of images once, in their order.
         """
         features: list[tuple[Any, ...]] = []
         labels: list[np.ndarray] = []
         for images, label in batches(dataset, batch_size, self.device):
-            if watch is not None:
-                watch(images)
+            if observe is not None:
+                observe(images)
             features.append(self.parts(images).prefix(images))
             labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
@@ -116,34 +116,35 @@ class Predictor:
         *,
         batch_size: int,
         mixed: bool = False,
-        watch: Callable[[Tensor], None] | None = None,
+        observe: Callable[[Tensor], None] | None = None,
     ) -> Iterator[Piece]:
         """Every image under every draw: the prefix once an image, the suffix once a draw, in bounded memory.
 
-        Images come in order; for each lot of them all draws come in order. `watch` sees every batch of images once.
+        Images come in order. For each chunk of images all draws come in order. `observe` sees every batch of
+        images once.
         """
         begin = 0
-        for features, labels in _each_within(self.features(dataset, batch_size, watch), self.device, mixed):
+        for features, labels in _each_within(self.features(dataset, batch_size, observe), self.device, mixed):
             images = slice(begin, begin + len(labels))
             begin = images.stop
-            for lot in self._lots(features, draws, mixed):
+            for chunk in self._draw_chunks(features, draws, mixed):
                 with _precision(self.device, mixed):
-                    logits = self._suffix(features, lot, seed)
-                yield Piece(images, lot, logits.float().cpu().numpy(), labels, features)
+                    logits = self._suffix(features, chunk, seed)
+                yield Piece(images, chunk, logits.float().cpu().numpy(), labels, features)
         if begin == 0:
             raise BayesdfError("the data set to predict is empty")
 
-    def _suffix(self, features: list[tuple[Any, ...]], lot: slice, seed: int) -> Tensor:
-        """(draws of the lot, N, C)"""
+    def _suffix(self, features: list[tuple[Any, ...]], chunk: slice, seed: int) -> Tensor:
+        """(draws of the chunk, N, C)"""
         assert self._parts is not None
         suffix = self._parts.suffix
-        drawn = [self.values(index, seed) for index in range(lot.start, lot.stop)]
+        drawn = [self.values(index, seed) for index in range(chunk.start, chunk.stop)]
         if len(drawn) > 1:
             together = {name: torch.stack([values[name] for values in drawn]) for name in self.names}
             return torch.cat([vmap(partial(_call, suffix, batch))(together) for batch in features], dim=1)
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
-    def _lots(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
+    def _draw_chunks(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
         """Which draws run at once: one, or, where all features are vectors, as many as fit.
 
         Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
@@ -179,7 +180,7 @@ def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor
     return functional_call(suffix, values, features)
 
 
-def room_for(draws: int, images: int, classes: int) -> np.ndarray:
+def empty_logits(draws: int, images: int, classes: int) -> np.ndarray:
     """An array float32 (draws, images, classes): in memory, or, where it is large, in a file that goes with it."""
     if 4 * draws * images * classes <= LOGIT_BYTES:
         return np.empty((draws, images, classes), np.float32)
@@ -206,66 +207,6 @@ def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iter
         yield one
 
 
-def batches(
-    dataset: Dataset[Any],
-    batch_size: int,
-    device: torch.device,
-    order: Tensor | None = None,
-    augment: Callable[[Tensor], Tensor] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, 3, H, W), float32, and labels (B,) on the device, in the given order (default: as they stand).
-
-    Bytes become floats in [0, 1]. Batches differ in size by one at most: none is too small for batch normalisation.
-    """
-    if order is None:
-        order = torch.arange(len(dataset))  # type: ignore[arg-type]
-    count = max(1, -(-len(order) // batch_size))
-    parts = [part for part in order.cpu().long().tensor_split(count) if len(part)]
-    read: Iterable[Any]
-    if type(dataset) is TensorDataset:  # gives a batch at once, where DataLoader asks for one image after another
-        read = ([tensor[part.to(tensor.device)].contiguous() for tensor in dataset.tensors] for part in parts)
-    else:
-        # A generator of its own: DataLoader would take its base seed from torch's global state.
-        sampler = [part.tolist() for part in parts]
-        read = DataLoader(dataset, batch_sampler=sampler, generator=torch.Generator(), collate_fn=_collate)
-    for images, labels in read:
-        images = _float(images)
-        if augment is not None:
-            images = augment(images)
-        if images.dim() == 4:
-            images = images.to(device, memory_format=torch.channels_last)
-        yield images.to(device), class_numbers(labels).to(device)
-
-
-def _float(images: Any) -> Tensor:
-    """Images as networks take them: float32, bytes divided by 255."""
-    if not isinstance(images, Tensor) or not (images.is_floating_point() or images.dtype == torch.uint8):
-        what = f"tensors of {images.dtype}" if isinstance(images, Tensor) else f"of type {type(images).__name__}"
-        raise BayesdfError(f"images are {what}, but must be float tensors with values in [0, 1], or uint8")
-    if images.dtype == torch.uint8:
-        return images.float() / 255.0
-    colours = images.dim() == 4 and images.shape[1] == 3 and images.shape[2] * images.shape[3] > 1
-    if colours and len(images) and float(images.max()) > 2 and bool((images == images.round()).all()):
-        raise BayesdfError(
-            f"images are whole numbers up to {float(images.max()):g} in floats, but must lie in [0, 1]: divide them by "
-            "255, or give them as uint8"
-        )
-    return images.to(torch.float32)
-
-
-def _collate(items: list[Any]) -> Any:
-    """A batch of pairs of an image and a label."""
-    shapes = set()
-    for item in items:
-        check_item(item)
-        if not isinstance(item[0], Tensor | np.ndarray):
-            raise BayesdfError(f"an image is a {type(item[0]).__name__}, but must be a tensor (3, H, W)")
-        shapes.add(tuple(item[0].shape))
-    if len(shapes) > 1:
-        raise BayesdfError(f"images have different shapes ({', '.join(map(str, sorted(shapes)))}): bring them to one")
-    return default_collate(items)
-
-
 @contextmanager
 def _naming(images: Tensor) -> Iterator[None]:
     """What a network raises at images that do not fit it, in one line."""
@@ -290,7 +231,7 @@ def resolve_device(device: str) -> torch.device:
         raise BayesdfError(f"device {device!r} is not available here: pass 'cpu' or 'auto'") from error
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move to the device; convolutions in the memory format that is fastest (measured 1.4 to 1.8 times on CPU)."""
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -302,5 +243,5 @@ def state_names(network: nn.Module) -> set[str]:
     return {name for name, _ in network.named_parameters()} | {name for name, _ in network.named_buffers()}
 
 
-def _bytes(chunk: list[tuple[Any, ...]]) -> int:
-    return sum(part.nbytes for features in chunk for part in features if isinstance(part, Tensor))
+def _bytes(batches: list[tuple[Any, ...]]) -> int:
+    return sum(part.nbytes for features in batches for part in features if isinstance(part, Tensor))

@@ -10,9 +10,9 @@ from scipy.special import softmax
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.batches import batches
 from bayesdf.inference.inputs import as_dataset
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction import batches
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import generator
 from bayesdf.models.detector import Detector

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bayesdf.inference import whitening
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.training import Problem
+from bayesdf.inference.problem import Problem
 from bayesdf.inference.verdict import k_hat
 from bayesdf.inference.whitening import Batch
 
@@ -26,7 +26,7 @@ FEATURES = 4_000_000
 """Neither are more numbers that cross into the suffix."""
 
 
-def small(joint: Joint, problem: Problem) -> list[Batch] | None:
+def data_if_small(joint: Joint, problem: Problem) -> list[Batch] | None:
     """All training images as the suffix takes them, where the model is small enough to be asked; else None.
 
     Images that were augmented, or that reach the random layers as pictures, are too many or not the same twice.
@@ -37,11 +37,11 @@ def small(joint: Joint, problem: Problem) -> list[Batch] | None:
     vectors = all(isinstance(part, Tensor) and part.dim() == 2 for part in first)
     if not vectors or problem.size * sum(part.numel() for part in first) > FEATURES:
         return None
-    return whitening.together(list(whitening.features(problem, problem.settings.batch_size)))
+    return whitening.concatenate(list(whitening.features(problem, problem.settings.batch_size)))
 
 
 @torch.no_grad()
-def of_draws(
+def k_hat_of_draws(
     draw: Callable[[], tuple[Mapping[str, Tensor], Tensor]], joint: Joint, problem: Problem, data: list[Batch]
 ) -> float:
     """k̂ of an approximation.
@@ -51,7 +51,7 @@ def of_draws(
     draw
         Gives the sites, as priors write them, and the log density of the approximation there.
     data
-        From `small`.
+        From `data_if_small`.
     """
     with torch.random.fork_rng([problem.device] if problem.device.type == "cuda" else []):
         torch.manual_seed(problem.settings.seed)

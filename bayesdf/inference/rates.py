@@ -67,7 +67,9 @@ def site_reach(sample: Callable[[], Any], network: nn.Module) -> dict[str, float
         return {name: min(spread, own.get(name, 1.0)) for name, spread in _spreads(sample).items()}
 
 
-def grouped(parameters: Mapping[str, Tensor], reach: Mapping[str, float], lr: float | None) -> list[dict[str, Any]]:
+def parameter_groups(
+    parameters: Mapping[str, Tensor], reach: Mapping[str, float], lr: float | None
+) -> list[dict[str, Any]]:
     """Parameter groups for an optimiser: those of one rate together.
 
     Parameters

@@ -122,7 +122,7 @@ class Schedule:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - self.fall + 1) / (self.total - self.fall + 1)))
 
-    def after_epoch(self, losses: list[float]) -> None:
+    def end_of_epoch(self, losses: list[float]) -> None:
         """Let the rate fall from here on where the objective is flat. Called with the losses of all steps so far."""
         step = len(losses)
         if not self.open or step < self.look or step >= self.fall:
@@ -163,7 +163,7 @@ class Schedule:
         return -slope, math.sqrt(float(rest @ rest) / (BLOCKS - 2) / float(time @ time))
 
     def state_dict(self) -> dict[str, Any]:
-        """What `after_epoch` has decided, for a checkpoint."""
+        """What `end_of_epoch` has decided, for a checkpoint."""
         return {name: getattr(self, name) for name in ("epochs", "open", "fall", "look")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

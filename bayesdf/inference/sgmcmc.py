@@ -48,13 +48,21 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
+from bayesdf.inference.objective import Objective
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import StoredSampler
 from bayesdf.inference.schedule import Schedule
-from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
-from bayesdf.inference.verdict import Verdict, of_chains, of_scales, of_search
+from bayesdf.inference.seeds import chain_seed, seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 
@@ -92,7 +100,7 @@ class SGMCMC(Training):
     stored_draws : int
         Draws kept, of all chains together; each takes as much memory as the sites.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`; `epochs`, `lr`, `freeze` and `patience` are of the maximum a
+        As for `bayesdf.inference.settings.Training`; `epochs`, `lr`, `freeze` and `patience` are of the maximum a
         posteriori. With 0 epochs that is where the network is. While sampling, everything but the sites is frozen.
 
     Examples
@@ -153,9 +161,9 @@ class SGMCMC(Training):
             as `bayesdf.SVI.fit`.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
-        steps = _steps(self, problem)
-        places = _places(self, steps)
+        problem = prepare(detector, self, train, validation)
+        steps = _step_sizes(self, problem)
+        stored_steps = _stored_steps(self, steps)
         with seeded(self.seed, problem.device):
             joint = Joint(detector, problem, centred=False)
             point = Point(joint, problem, coordinates=True)
@@ -164,51 +172,51 @@ class SGMCMC(Training):
             chains: list[_Chain] = []
 
             def attrs() -> dict[str, Any]:
-                return fitted_by(self, detector, train, clock())
+                return root_attrs(self, detector, train, clock())
 
             def posterior(count: int) -> Posterior:
                 """Of so many draws of each chain."""
                 sampler = StoredSampler(
                     {name: torch.stack([chain.draws[name][:count] for chain in chains]) for name in point.z}
                 )
-                settle(problem.network, sampler.point())
-                stats = mode.dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
-                stats["step_size"] = (("chain", "draw"), np.stack([steps[places[:count]]] * len(chains)))
+                load_values(problem.network, sampler.point())
+                stats = mode.to_dataset("loss").assign_coords(chain=np.arange(len(chains)), draw=np.arange(count))
+                stats["step_size"] = (("chain", "draw"), np.stack([steps[stored_steps[:count]]] * len(chains)))
                 stats["potential"] = (("chain", "draw"), torch.stack([c.potential[:count] for c in chains]).numpy())
                 return Posterior(problem.network, sampler, stats, attrs())
 
-            def rescued(history: History) -> Posterior:
+            def last_good(history: History) -> Posterior:
                 """Of the chains that were finished, else of what the first one gathered, else the maximum."""
-                found = len(places)
+                found = len(stored_steps)
                 if len(chains) > 1:
                     chains.pop()
                 elif chains:
-                    found = int((places < len(history.loss)).sum())
+                    found = int((stored_steps < len(history.loss)).sum())
                 return posterior(found) if chains and found else point.posterior(mode if chains else history, attrs())
 
-            with rescuing(rescued):
+            with posterior_on_divergence(last_good):
                 mode = minimise(problem, point)
-                settle(problem.network, point.values())
+                load_values(problem.network, point.values())
                 space = _space(joint, problem, point)
                 for number in range(self.chains):
-                    torch.manual_seed(_seed(self, number))
+                    torch.manual_seed(chain_seed(self.seed, number))
                     # In the loop only the sites move, and nothing else may: everything else is as if frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
                     minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
-                found = posterior(len(places))
+                found = posterior(len(stored_steps))
             draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
-            found.sample_stats = _verdict(mode, joint, problem, draws).into(found.sample_stats)
-        return told(self, found, problem)
+            found.sample_stats = _verdict(mode, joint, problem, draws).add_to(found.sample_stats)
+        return report_verdict(self, found, problem)
 
 
 def _verdict(mode: History, joint: Joint, problem: Problem, draws: dict[str, Tensor]) -> Verdict:
     """Of the chains and the scales they are at; and of the search, where it has found weights that stay."""
     advice = "raise sampling_epochs or chains, or take NUTS where there are few numbers"
-    found = of_chains({name: value.numpy() for name, value in draws.items()}, advice)
-    found = of_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
-    stays = problem.trained(exclude=set(draws))
-    search = of_search(mode, "negative log density").of("the search of the weights without a prior")
+    found = judge_chains({name: value.numpy() for name, value in draws.items()}, advice)
+    found = judge_scales(found, joint, {name: value.flatten(0, 1) for name, value in draws.items()})
+    stays = problem.trained_parameters(exclude=set(draws))
+    search = judge_search(mode, "negative log density").about("the search of the weights without a prior")
     return found & search if stays else found
 
 
@@ -219,9 +227,9 @@ class _Chain(Objective):
         self.joint, self.problem, self.space, self.settings, self.steps = joint, problem, space, settings, steps
         self.u = torch.zeros_like(space.centre).requires_grad_()
         self.anchor = torch.zeros_like(space.centre).requires_grad_()
-        self.places = {int(step): draw for draw, step in enumerate(_places(settings, steps))}
-        self.draws = {name: torch.empty(len(self.places), *shape) for name, shape in joint.shapes.items()}
-        self.potential = torch.empty(len(self.places))
+        self.draw_at_step = {int(step): draw for draw, step in enumerate(_stored_steps(settings, steps))}
+        self.draws = {name: torch.empty(len(self.draw_at_step), *shape) for name, shape in joint.shapes.items()}
+        self.potential = torch.empty(len(self.draw_at_step))
         # Batches that are all the same need no control variate.
         self.varied = problem.size > settings.batch_size or settings.augment is not None
         self.seen, self.mean_slope, self.mean_loss = 0, torch.zeros_like(self.u), torch.zeros_like(self.u[0])
@@ -253,9 +261,9 @@ class _Chain(Objective):
         return {name: [value] for name, value in self.space.sites(self.u).items()}
 
     @torch.no_grad()
-    def stepped(self, step: int) -> None:
-        if step in self.places:
-            draw = self.places[step]
+    def end_of_step(self, step: int) -> None:
+        if step in self.draw_at_step:
+            draw = self.draw_at_step[step]
             for name, value in self.draw().items():
                 self.draws[name][draw] = value
             self.potential[draw] = self.problem.size * self._controlled()
@@ -313,7 +321,7 @@ class Langevin(Optimizer):
 
 def _space(joint: Joint, problem: Problem, point: Point) -> Whitening:
     """Coordinates whose narrowest direction is 1 wide."""
-    centre = whitening.flat(point.z)
+    centre = whitening.flatten(point.z)
     prior = whitening.prior_information(joint, problem, centre)
     images = whitening.image_information(joint, problem, centre)
     space = Whitening(joint, centre, images + (prior.diag() if images.dim() == 2 else prior))
@@ -345,28 +353,24 @@ def _epochs(settings: SGMCMC, problem: Problem) -> int:
     return max(LEAST_EPOCHS, math.ceil(STEPS / math.ceil(problem.size / settings.batch_size)))
 
 
-def _steps(settings: SGMCMC, problem: Problem) -> np.ndarray:
+def _step_sizes(settings: SGMCMC, problem: Problem) -> np.ndarray:
     """The step size h of every step of a chain."""
     total = _epochs(settings, problem) * math.ceil(problem.size / settings.batch_size)
     cycle = math.ceil(total / settings.cycles)
     return settings.step_size * np.sqrt((1 + np.cos(np.pi * (np.arange(total) % cycle) / cycle)) / 2)
 
 
-def _places(settings: SGMCMC, steps: np.ndarray) -> np.ndarray:
+def _stored_steps(settings: SGMCMC, steps: np.ndarray) -> np.ndarray:
     """The steps whose draws are stored."""
     cycle, stored = math.ceil(len(steps) / settings.cycles), settings.stored_draws // settings.chains
     counted = np.where(np.arange(len(steps)) % cycle >= settings.burn_in * cycle, steps**2, 0.0)
     reached = np.cumsum(counted)
     # The first step at which the sum has come so far; half a distance in, so that the last is not at a step of 0.
-    places = np.searchsorted(reached, reached[-1] * (np.arange(stored) + 0.5) / stored)
-    if len(np.unique(places)) < stored:
+    stored_steps = np.searchsorted(reached, reached[-1] * (np.arange(stored) + 0.5) / stored)
+    if len(np.unique(stored_steps)) < stored:
         raise BayesdfError(
             f"SGMCMC: {len(steps)} steps are too few for {stored} draws a chain from the last "
             f"{1 - settings.burn_in:.0%} of each cycle (at most {int(reached[-1] / counted.max())} fit): raise "
             "sampling_epochs, or store fewer draws"
         )
-    return places
-
-
-def _seed(settings: SGMCMC, chain: int) -> int:
-    return int(np.random.SeedSequence((settings.seed, chain)).generate_state(1, np.uint64)[0]) & 0x7FFF_FFFF_FFFF_FFFF
+    return stored_steps

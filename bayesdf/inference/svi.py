@@ -22,14 +22,22 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
-from bayesdf.inference.estimators import Estimator, eligible
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.estimators import Estimator, eligible_layers
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.guides import NAMED, MeanField, make_guide
 from bayesdf.inference.guides.guide import sites_of
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
-from bayesdf.inference.rates import SCALE_RATE, grouped, site_reach, weight_reach
-from bayesdf.inference.training import Clock, History, Objective, Problem, Training, minimise, pose, rescuing, seeded
-from bayesdf.inference.verdict import Verdict, of_k_hat, of_scales, of_search
+from bayesdf.inference.objective import Objective
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare
+from bayesdf.inference.progress import Clock
+from bayesdf.inference.rates import SCALE_RATE, parameter_groups, site_reach, weight_reach
+from bayesdf.inference.seeds import seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, judge_scales, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
 
 _VERDICT_DRAWS = 50
@@ -73,7 +81,7 @@ class SVI(Training):
     stored_draws : int
         Draws kept of a Pyro guide.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
-        As for `bayesdf.inference.training.Training`; `lr` is of the guide's locations and of the point estimates.
+        As for `bayesdf.inference.settings.Training`; `lr` is of the guide's locations and of the point estimates.
 
     Examples
     --------
@@ -131,21 +139,21 @@ class SVI(Training):
             The data is empty or of one class, the network does not fit it, or the ELBO is not finite.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         with seeded(self.seed, problem.device):
             objective = _Objective(detector, problem, self)
 
             def posterior(history: History) -> Posterior:
                 sampler = objective.guide.sampler()
-                settle(problem.network, sampler.point())
-                stats = history.dataset("elbo", sign=-float(problem.size))
-                return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+                load_values(problem.network, sampler.point())
+                stats = history.to_dataset("elbo", sign=-float(problem.size))
+                return Posterior(problem.network, sampler, stats, root_attrs(self, detector, train, clock()))
 
-            with rescuing(posterior):
+            with posterior_on_divergence(posterior):
                 history = minimise(problem, objective)
             found = posterior(history)
-            found.sample_stats = objective.verdict(history).into(found.sample_stats)
-        return told(self, found, problem)
+            found.sample_stats = objective.verdict(history).add_to(found.sample_stats)
+        return report_verdict(self, found, problem)
 
 
 class _Objective(Objective):
@@ -167,7 +175,7 @@ class _Objective(Objective):
             name: site["value"].unconstrained() for name, site in trace.nodes.items() if site["type"] == "param"
         }
         self.layers = (
-            eligible(problem.network, list(start), problem.example[0]) if settings.estimator != "plain" else {}
+            eligible_layers(problem.network, list(start), problem.example[0]) if settings.estimator != "plain" else {}
         )
         if settings.estimator != "plain" and not self.layers:
             raise BayesdfError(
@@ -178,11 +186,11 @@ class _Objective(Objective):
         device = problem.device if problem.device.type == "cuda" else None
         self.reach = site_reach(partial(detector.sample, device), problem.network)
 
-    def annealing(self, total: int) -> int:
+    def annealing_steps(self, total: int) -> int:
         self.annealed = round(self.settings.kl_annealing * total)
         return self.annealed
 
-    def stepped(self, step: int) -> None:
+    def end_of_step(self, step: int) -> None:
         self.step = step + 1
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
@@ -200,15 +208,15 @@ class _Objective(Objective):
     def groups(self) -> list[dict[str, Any]]:
         lr, scale_lr = self.settings.lr, self.settings.scale_lr
         scale_lr = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
-        trained = self.problem.trained(exclude=self.network_sites)
-        slow = {name: value for name, value in self.own.items() if not self.guide.fast(name)}
+        trained = self.problem.trained_parameters(exclude=self.network_sites)
+        slow = {name: value for name, value in self.own.items() if not self.guide.has_scale_rate(name)}
+        scales = [value for name, value in self.own.items() if self.guide.has_scale_rate(name)]
         # What belongs to no single site moves as the site does that has the shortest way to go.
         least = min(self.reach.values())
         reach = {name: self.reach.get(name.removesuffix(".loc"), least) for name in slow}
         return [
-            *grouped({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
-            # Logarithms, whose reach is one.
-            {"params": [v for name, v in self.own.items() if self.guide.fast(name)], "lr": scale_lr, "reach": 1.0},
+            *parameter_groups({**slow, **trained}, {**weight_reach(self.problem.network), **reach}, lr),
+            {"params": scales, "lr": scale_lr, "reach": 1.0},  # logarithms, whose reach is one
         ]
 
     def draw(self) -> dict[str, Tensor]:
@@ -216,19 +224,19 @@ class _Objective(Objective):
 
     def verdict(self, history: History) -> Verdict:
         """Of the search, of scales in a hierarchy, and of the guide against the joint density of a small model."""
-        found = of_search(history, "negative ELBO")
+        found = judge_search(history, "negative ELBO")
         try:
             joint = Joint(self.detector, self.problem)
         except BayesdfError:
             return found  # a guide of the user's knows a support that nothing else here does
         draws = [self.guide.draw() for _ in range(_VERDICT_DRAWS)] if set(joint.support.values()) != {"real"} else []
         if draws:
-            found = of_scales(found, joint, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
-        data = psis.small(joint, self.problem) if self.settings.temperature == 1 else None
+            found = judge_scales(found, joint, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
+        data = psis.data_if_small(joint, self.problem) if self.settings.temperature == 1 else None
         if data is None:
             return found
-        value = psis.of_draws(self._density, joint, self.problem, data)
-        return found.cautioned(of_k_hat(value), k_hat=value)
+        value = psis.k_hat_of_draws(self._density, joint, self.problem, data)
+        return found.with_caution(k_hat_caution(value), k_hat=value)
 
     def _density(self) -> tuple[dict[str, Tensor], Tensor]:
         """A draw of the guide, and its log density there."""

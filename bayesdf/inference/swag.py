@@ -25,25 +25,22 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
+from bayesdf.inference.batches import batches
+from bayesdf.inference.divergence import posterior_on_divergence
+from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
-from bayesdf.inference.posterior import Posterior, fitted_by, settle, told
-from bayesdf.inference.prediction import batches
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.problem import Problem, prepare, set_modes
+from bayesdf.inference.progress import Clock
 from bayesdf.inference.samplers import DeltaSampler, LowRankSampler, Sampler
 from bayesdf.inference.schedule import Schedule
-from bayesdf.inference.training import (
-    Clock,
-    History,
-    Problem,
-    Training,
-    minimise,
-    pose,
-    rescuing,
-    seeded,
-    set_modes,
-)
-from bayesdf.inference.verdict import Verdict, of_k_hat
-from bayesdf.inference.whitening import flat
+from bayesdf.inference.seeds import seeded
+from bayesdf.inference.settings import Training
+from bayesdf.inference.training import minimise
+from bayesdf.inference.verdict import Verdict, k_hat_caution
+from bayesdf.inference.whitening import flatten
 from bayesdf.models.detector import Detector
 
 MOMENTUM = 0.9
@@ -83,7 +80,7 @@ class SWAG(Training):
         K above, at least 2.
     epochs, lr, batch_size, freeze, class_balanced, augment, views, patience, seed, device, progress, checkpoint
         Where a batch would hold all images it holds a quarter of them. Else
-        as for `bayesdf.inference.training.Training`, for the search of the maximum; all but `epochs`, `lr` and
+        as for `bayesdf.inference.settings.Training`, for the search of the maximum; all but `epochs`, `lr` and
         `patience` hold for the collection too. It writes a checkpoint of its own.
 
     Examples
@@ -122,7 +119,7 @@ class SWAG(Training):
             There are fewer steps than snapshots; and as `bayesdf.SVI.fit`.
         """
         clock = Clock()
-        problem = pose(detector, self, train, validation)
+        problem = prepare(detector, self, train, validation)
         steps = math.ceil(problem.size / self.batch_size)
         if steps == 1:  # without noise in its gradient SGD does not wander
             problem = replace(problem, settings=replace(self, batch_size=max(1, problem.size // 4)))
@@ -138,31 +135,35 @@ class SWAG(Training):
             point = Point(joint, problem)
 
             def posterior(sampler: Sampler, history: History, collected: History, rate: float) -> Posterior:
-                settle(problem.network, sampler.point())
-                stats = history.dataset("loss")
+                load_values(problem.network, sampler.point())
+                stats = history.to_dataset("loss")
                 stats["collect_loss"] = ("collect_step", torch.tensor(collected.loss, dtype=torch.float64).numpy())
                 stats["rate"] = rate
-                stats = point.verdict(history).into(stats)
-                return Posterior(problem.network, sampler, stats, fitted_by(self, detector, train, clock()))
+                stats = point.verdict(history).add_to(stats)
+                return Posterior(problem.network, sampler, stats, root_attrs(self, detector, train, clock()))
 
-            with rescuing(lambda history: posterior(DeltaSampler(point.values()), history, History(), math.nan)):
+            with posterior_on_divergence(
+                lambda history: posterior(DeltaSampler(point.values()), history, History(), math.nan)
+            ):
                 history = minimise(problem, point)
             walk = _Walk(joint, problem, self, {name: value.detach() for name, value in point.z.items()})
             rate = walk.rates[0]
-            with rescuing(lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)):
+            with posterior_on_divergence(
+                lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)
+            ):
                 collected = minimise(problem, walk, phase=1, epochs=collect_epochs)
             sampler = walk.sampler()
-            settle(problem.network, {**sampler.point(), **walk.averages})
+            load_values(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:
                 update_bn(batches(problem.train, problem.settings.batch_size, problem.device), problem.network)
             found = posterior(sampler, history, collected, rate)
-            found.sample_stats = _verdict(point.verdict(history), joint, problem, sampler).into(found.sample_stats)
-            return told(self, found, problem)
+            found.sample_stats = _verdict(point.verdict(history), joint, problem, sampler).add_to(found.sample_stats)
+            return report_verdict(self, found, problem)
 
 
 def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSampler) -> Verdict:
     """Of the search, and of the spread: SGD's is not the posterior's, and k̂ tells how far from it."""
-    data = psis.small(joint, problem) if set(joint.support.values()) == {"real"} else None
+    data = psis.data_if_small(joint, problem) if set(joint.support.values()) == {"real"} else None
     if data is None:
         return search
     normal = LowRankMultivariateNormal(sampler.loc, sampler.factor, sampler.diagonal.clamp_min(1e-12))
@@ -170,11 +171,11 @@ def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSa
 
     def drawn() -> tuple[dict[str, Tensor], Tensor]:
         values = sampler.draw(next(draws), problem.settings.seed)
-        log_q = normal.log_prob(flat(values))
+        log_q = normal.log_prob(flatten(values))
         return {name: value.to(problem.device) for name, value in values.items()}, log_q
 
-    value = psis.of_draws(drawn, joint, problem, data)
-    return search.cautioned(of_k_hat(value), k_hat=value)
+    value = psis.k_hat_of_draws(drawn, joint, problem, data)
+    return search.with_caution(k_hat_caution(value), k_hat=value)
 
 
 class _Walk(Point):
@@ -185,13 +186,15 @@ class _Walk(Point):
         self.settings = settings
         self.due: set[int] = set()
         self.count = 0
-        self.mean = torch.zeros_like(flat(self.z))
+        self.mean = torch.zeros_like(flatten(self.z))
         self.squares = torch.zeros_like(self.mean)  # sum of squared deviations from the mean
         self.deviations: deque[Tensor] = deque(maxlen=settings.rank)
-        self.averages = {name: value.detach().clone() for name, value in problem.trained(exclude=set(self.z)).items()}
+        self.averages = {
+            name: value.detach().clone() for name, value in problem.trained_parameters(exclude=set(self.z)).items()
+        }
         self.blocks = [
             [value for value in block.values() if value.requires_grad]
-            for block in (self.z, problem.trained(exclude=set(self.z)))
+            for block in (self.z, problem.trained_parameters(exclude=set(self.z)))
         ]
         blocks = sum(bool(values) for values in self.blocks)
         largest = settings.swag_lr * 2 * (1 + MOMENTUM) / blocks  # two blocks of curvature 1 have at most 2 together
@@ -207,16 +210,16 @@ class _Walk(Point):
         return optimiser, LambdaLR(optimiser, lambda step: 1.0)
 
     @torch.no_grad()
-    def stepped(self, step: int) -> None:
+    def end_of_step(self, step: int) -> None:
         if step not in self.due:
             return
         self.count += 1
-        value = flat(self.z)
+        value = flatten(self.z)
         before = value - self.mean
         self.mean = self.mean + before / self.count
         self.squares = self.squares + before * (value - self.mean)  # Welford (1962): no difference of large squares
         self.deviations.append(value - self.mean)
-        for name, parameter in self.problem.trained(exclude=set(self.z)).items():
+        for name, parameter in self.problem.trained_parameters(exclude=set(self.z)).items():
             self.averages[name].lerp_(parameter.detach(), 1 / self.count)
 
     def state_dict(self) -> dict[str, Any]:

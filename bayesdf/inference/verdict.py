@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from bayesdf.cli import console
 from bayesdf.errors import ConvergenceWarning
+from bayesdf.inference.batches import batches
+from bayesdf.inference.history import History
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.prediction import batches
-from bayesdf.inference.training import History, Problem
+from bayesdf.inference.problem import Problem
 from bayesdf.models.modes import evaluating
 
 K_HAT = 0.7
@@ -79,23 +80,23 @@ class Verdict:
         figures = {**self.figures, **other.figures}
         return Verdict(converged, f"{first.text}; {second.text}", figures, self.cautions + other.cautions, early)
 
-    def cautioned(self, caution: str | None, **figures: float) -> "Verdict":
+    def with_caution(self, caution: str | None, **figures: float) -> "Verdict":
         """With something more to say; None says nothing."""
         cautions = self.cautions + ((caution,) if caution else ())
         return replace(self, cautions=cautions, figures={**self.figures, **figures})
 
-    def of(self, what: str) -> "Verdict":
+    def about(self, what: str) -> "Verdict":
         """The same, said of a part of the fit."""
         return replace(self, text=f"{what}: {self.text}")
 
-    def into(self, stats: xr.Dataset) -> xr.Dataset:
+    def add_to(self, stats: xr.Dataset) -> xr.Dataset:
         """``sample_stats`` with the verdict in its attributes: ``converged`` (1 or 0), ``verdict``, and the figures."""
         known = {name: value for name, value in self.figures.items() if not math.isnan(value)}
         known |= {"early_stop": 1} if self.early else {}
         return stats.assign_attrs(converged=int(self.converged), verdict=str(self), **known)
 
 
-def say(method: str, stats: xr.Dataset, progress: bool) -> None:
+def announce(method: str, stats: xr.Dataset, progress: bool) -> None:
     """A verdict on the screen: a line where there is a progress bar, a warning where the fit is not to be trusted.
 
     To stop early is what validation images are given for, and no reason to warn.
@@ -107,9 +108,9 @@ def say(method: str, stats: xr.Dataset, progress: bool) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def of_search(history: History, objective: str) -> Verdict:
+def judge_search(history: History, objective: str) -> Verdict:
     """Of a search for the optimum of an objective, named as what falls: "negative ELBO"."""
-    slope, kept = history.slope, history.kept
+    slope, kept = history.slope, history.kept_epoch
     if slope is None:
         return Verdict(False, "no step was taken: raise epochs above 0, or leave epochs out")
     figures = {"gain_nats": slope.gain, "gain_error_nats": slope.error, "gain_limit_nats": slope.limit}
@@ -141,7 +142,7 @@ def of_search(history: History, objective: str) -> Verdict:
     return Verdict(True, f"the {objective} is flat after {slope.steps} steps, at most {left:.2g} nats to go", figures)
 
 
-def of_chains(
+def judge_chains(
     draws: Mapping[str, NDArray[np.floating]], what_to_do: str, stats: Mapping[str, NDArray[Any]] | None = None
 ) -> Verdict:
     """Of Markov chains.
@@ -226,7 +227,7 @@ def k_hat(log_weights: NDArray[np.floating]) -> float:
     return float(arviz.psislw(log_weights.astype(np.float64))[1])
 
 
-def of_k_hat(value: float) -> str | None:
+def k_hat_caution(value: float) -> str | None:
     """What to say of it."""
     if value <= K_HAT:
         return None
@@ -237,7 +238,7 @@ def of_k_hat(value: float) -> str | None:
 
 
 @torch.no_grad()
-def of_guessing(network: nn.Module, problem: Problem) -> str | None:
+def guessing_caution(network: nn.Module, problem: Problem) -> str | None:
     """Whether a fit tells its own training images apart no better than their classes' shares do, as a caution.
 
     A dead layer, or a start from which no slope leads away, is flat too.
@@ -262,7 +263,7 @@ def of_guessing(network: nn.Module, problem: Problem) -> str | None:
 
 
 @torch.no_grad()
-def of_scales(verdict: Verdict, joint: Joint, draws: Mapping[str, Tensor]) -> Verdict:
+def judge_scales(verdict: Verdict, joint: Joint, draws: Mapping[str, Tensor]) -> Verdict:
     """The verdict, or that scales in a hierarchy of priors have run to zero.
 
     Parameters

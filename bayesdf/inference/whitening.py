@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.batches import batches
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.prediction import batches
+from bayesdf.inference.problem import Problem
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
-from bayesdf.inference.training import Problem
 
 DENSE = 4_096
 """Up to so many numbers coordinates are turned, not stretched alone."""
@@ -81,13 +81,13 @@ class Whitening:
         return self.joint.values(self.sites(u))
 
 
-def flat(z: dict[str, Tensor]) -> Tensor:
+def flatten(z: dict[str, Tensor]) -> Tensor:
     """All sites one after another (D,)."""
     return torch.cat([value.detach().flatten() for value in z.values()])
 
 
 def sites(joint: Joint, vector: Tensor) -> dict[str, Tensor]:
-    """What `flat` flattened."""
+    """What `flatten` did."""
     return unpack(vector, joint.shapes, dict.fromkeys(joint.shapes, "real"))
 
 
@@ -99,7 +99,7 @@ def features(problem: Problem, batch_size: int, order: Tensor | None = None) -> 
         yield inputs, labels
 
 
-def together(batches: list[Batch]) -> list[Batch]:
+def concatenate(batches: list[Batch]) -> list[Batch]:
     """One batch of all, where what crosses into the suffix is a value an image."""
     if not all(isinstance(part, Tensor) and len(part) == len(labels) for inputs, labels in batches for part in inputs):
         return batches
@@ -180,7 +180,7 @@ def prior_information(joint: Joint, problem: Problem, centre: Tensor) -> Tensor:
                 for target, slope in zip(targets, slopes, strict=True):
                     if slope is not None:
                         total[target] += slope.square().nan_to_num(0.0, 0.0, 0.0)  # a draw on the edge of the support
-    return flat(total) / PRIOR_DRAWS
+    return flatten(total) / PRIOR_DRAWS
 
 
 def _log_likelihood(joint: Joint, problem: Problem, vector: Tensor, batch: Batch) -> Tensor:

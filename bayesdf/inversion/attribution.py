@@ -1,18 +1,18 @@
 """Who made this picture, given how nearly each generator can make it again?
 
-Evidence of an image is a table: for every candidate generator the logarithms of the errors that `invert` left and of
-the energy of the entropy it found. How evidence falls out for images of a source is learnt from calibration images
-whose source is known, and the answer is Bayes' rule over the sources, `none of these` among them:
+The evidence of an image is a table. For every candidate generator it holds the logarithms of the errors that `invert`
+left and of the energy of the latent that it found. Calibration images of known source teach the distribution of
+evidence for each source. The answer is Bayes' rule over the sources and `none of these`:
 
     p(s | e, calibration) ∝ p(s) E[p(e | s, θ)],  the mean over θ ~ p(θ | calibration).
 
-For one source, evidence is multivariate Student-t: errors of all candidates rise together when a picture is disturbed,
-so that independent errors would count the same news again and again, and tails are heavy, since some searches fail. The
-parameters θ of the sources are drawn from a common hierarchy: the mean of candidate c's term t over images of source s
-is a level of (c, t), plus what s has in common over all candidates, plus, where s is c itself, the gain of explaining
-one's own, plus a deviation of its own. `none of these` is a source from the same hierarchy that no one has seen and
-that is no candidate. Nothing is plugged in: means, widths and correlations are averaged over their posterior
-(`bayesdf.inversion.evidence_model`), so that few calibration images give cautious answers.
+For one source, evidence is multivariate Student-t. Its errors are correlated: when a picture is disturbed, the errors
+of all candidates rise together, and independent errors would count the same information several times. Its tails are
+heavy, since some searches fail. The parameters θ of the sources are drawn from a common hierarchy. The mean of
+candidate c's term t over images of source s is a sum: a level of (c, t), a part that s has in common over all
+candidates, a gain if s is c itself (a generator explains its own images better), and a deviation. `none of these` is an
+unseen source from the same hierarchy that is no candidate. Means, widths and correlations are averaged over their
+posterior (`bayesdf.inversion.evidence_model`), so that few calibration images give cautious answers.
 
 Zhang et al. 2020, "On attribution of deepfakes" (arXiv 2008.09194), attribute by the smallest error; the hierarchy is
 the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", chapter 5).
@@ -20,9 +20,7 @@ the usual one of partial pooling (Gelman et al. 2013, "Bayesian data analysis", 
 
 import hashlib
 import os
-import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,18 +29,23 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp
 
-from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inversion.evidence_model import sample
-from bayesdf.inversion.invert import FLOOR, TERMS, Inversion
+from bayesdf.data import common_path_grey
+from bayesdf.errors import BayesdfError
+from bayesdf.generators import GENERATORS, Generator
+from bayesdf.inversion.loss import FLOOR, TERMS
+from bayesdf.inversion.search import Inversion, invert
+from bayesdf.inversion.transforms import forgiving
 from bayesdf.store import open_tree, write_tree
 
 NONE = "none of these"
-ENOUGH = 10
-"""Independent calibration images of a source below which `fit` warns."""
+STEPS = 20
+"""Most evaluations of a generator for a picture when its source is asked for."""
+FORGIVING = True
+"""Whether inversion may also zoom, shift, tone and blur what a generator makes when a source is asked for."""
 
 
 def evidence(inversions: Mapping[str, Inversion], **coordinates: ArrayLike) -> xr.DataArray:
-    """What inversion by each candidate tells of each image.
+    """The evidence about each image from its inversion by each candidate.
 
     Parameters
     ----------
@@ -54,8 +57,8 @@ def evidence(inversions: Mapping[str, Inversion], **coordinates: ArrayLike) -> x
     Returns
     -------
     xr.DataArray
-        (image, candidate, term), natural logarithms of the errors `pixel`, `gradient`, `perceptual`, softly bounded
-        below by what rounding to 8 bits leaves, and of the `energy`, bounded at a thousandth.
+        (image, candidate, term), natural logarithms of the errors `pixel`, `gradient` and `perceptual`, softly bounded
+        below by the error of rounding to 8 bits, and of the `energy`, bounded below by a thousandth.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def evidence(inversions: Mapping[str, Inversion], **coordinates: ArrayLike) -> x
 
 @dataclass(frozen=True)
 class Attribution:
-    """p(evidence | source) for every source and draw of the parameters; `fit` makes one.
+    """p(evidence | source) for every source and draw of the parameters; `fit_attribution` makes one.
 
     Attributes
     ----------
@@ -120,7 +123,7 @@ class Attribution:
         BayesdfError
             Evidence that lacks a candidate or a term, or is not finite.
         """
-        values = _values(evidence, self.candidates, self.terms)
+        values = evidence_values(evidence, self.candidates, self.terms)
         size, nu = values.shape[1], self.freedom[:, None]
         inverse = np.linalg.inv(self.scale)
         constant = gammaln((nu + size) / 2) - gammaln(nu / 2) - size / 2 * np.log(nu * np.pi)
@@ -138,8 +141,8 @@ class Attribution:
         Parameters
         ----------
         evidence
-            (image, candidate, term), as `evidence` returns it. With a coordinate `source` the truth is noted; sources
-            that were not calibrated count as `none of these`. A coordinate `subject` becomes the cluster.
+            (image, candidate, term), as `evidence` returns it. A coordinate `source` becomes `truth`; sources that were
+            not calibrated become `none of these`. A coordinate `subject` becomes `cluster`.
 
         Returns
         -------
@@ -209,114 +212,61 @@ def load_attribution(path: str | os.PathLike[str]) -> Attribution:
     return found
 
 
-def fit(
-    evidence: xr.DataArray,
-    sources: ArrayLike | None = None,
+def attribute(
+    images: NDArray[np.floating],
+    attribution: Attribution,
     *,
-    prior: Mapping[str, float] | None = None,
-    none: float = 0.1,
-    draws: int = 256,
+    candidates: Mapping[str, Generator] | None = None,
+    steps: int = STEPS,
+    forgive: bool = FORGIVING,
     seed: int = 0,
-) -> Attribution:
-    """Learn how evidence falls out for each source.
+) -> xr.Dataset:
+    """Who made these pictures? Answered for your own pictures, with the attribution that a run has calibrated.
+
+        model = load_attribution("runs/inversion/attribution.zarr")
+        answer = attribute(pictures, model)["probability"].to_pandas()
 
     Parameters
     ----------
-    evidence
-        (image, candidate, term) of calibration images, as `evidence` returns it: best images that the generators were
-        not trained on (photographs that they were trained on are explained too well), treated (compressed, resized) as
-        those to be judged.
-    sources
-        Who made each image; by default the coordinate `source`. Photographs are `real`. Sources that are no candidates
-        are welcome, such as fakes that cannot be inverted.
-    prior
-        Probability of each source before any evidence, `none of these` left out; equal ones by default.
-    none
-        Prior probability of `none of these`.
-    draws
-        Of the posterior over parameters, to average over. With two images of a source and 24 features, 64 are too few.
-    seed
-        At least 0. The same seed gives the same result, whatever the order of candidates and of images.
+    images
+        (N, H, W) grey or (N, H, W, 3) colour values in [0, 1], faces aligned as the embedded photographs are. They are
+        prepared as the calibration pictures were: crop, resize, 8 bits, JPEG.
+    attribution
+        From `fit_attribution`; `attribution.zarr` in a run's folder.
+    candidates
+        Generators by name; those of `GENERATORS` by default.
+    steps, forgive, seed
+        As in the run that calibrated it.
+
+    Returns
+    -------
+    xr.Dataset
+        `probability` (image, source), `none of these` among the sources, and `prediction`.
 
     Raises
     ------
     BayesdfError
-        Evidence of other dimensions or not finite, names missing or of another number, a source with a single image,
-        fewer than two sources, probabilities that are none.
-
-    Warns
-    -----
-    BayesdfWarning
-        A source has fewer than `ENOUGH` independent images. Its answers are cautious, as they should be, but they rest
-        on the priors.
-
-    Notes
-    -----
-    A coordinate `subject` tells which images of a source are not independent: those of one person, or altered copies of
-    one picture. Together they weigh as one image.
+        Images of another shape, not floats in [0, 1], or a candidate that is not at hand.
     """
-    if sources is None:
-        if "source" not in evidence.coords:
-            raise BayesdfError(
-                "the source of each image is unknown; pass it, or give the evidence a coordinate 'source'"
-            )
-        sources = evidence["source"].values
-    labels = np.array([str(name) for name in np.asarray(sources, dtype=object).ravel()])
-    for axis in ("candidate", "term"):
-        if axis not in evidence.coords:
-            raise BayesdfError(f"evidence has no coordinate {axis!r} with the names of its {axis}s")
-    candidates = tuple(sorted(map(str, evidence["candidate"].values)))
-    terms = tuple(map(str, evidence["term"].values))
-    values = _values(evidence, candidates, terms)
-    if len(labels) != len(values):
-        raise BayesdfError(f"{len(labels)} sources given for {len(values)} images; give one an image")
-    names, code, count = np.unique(labels, return_inverse=True, return_counts=True)
-    if NONE in names:
-        raise BayesdfError(f"source {NONE!r} is the answer for sources that are not known; leave its images out")
-    if len(names) < 2:
-        raise BayesdfError(f"all images come from source {str(names[0])!r}; attribution needs two sources or more")
-    if count.min() < 2:
-        raise BayesdfError(f"source {str(names[count.argmin()])!r} has a single image; give it more, or leave it out")
-    if draws < 1 or seed < 0:
-        raise BayesdfError(f"draws={draws}, seed={seed}: give at least one draw, and a seed of at least 0")
-    known = _prior([str(name) for name in names], prior, none)
-    weight = _weights(code, list(evidence["subject"].values) if "subject" in evidence.coords else None)
-    independent = np.bincount(code, weight)
-    if independent.min() < ENOUGH - 0.5:
-        few = [f"{name} {count:.0f}" for name, count in zip(names, independent, strict=True) if count < ENOUGH - 0.5]
-        warnings.warn(
-            f"few independent calibration images ({', '.join(few)}): answers rest on the priors; give {ENOUGH} or more "
-            "of each source",
-            BayesdfWarning,
-            stacklevel=2,
-        )
-    location, scale, freedom = _posterior(values, code, weight, [str(name) for name in names], candidates, draws, seed)
-    order = np.argsort([*names, NONE])
-    return Attribution(
-        candidates,
-        terms,
-        tuple(str([*names, NONE][index]) for index in order),
-        known[order],
-        location[:, order],
-        scale[:, order],
-        freedom,
-    )
+    pictures = np.asarray(images)
+    if pictures.ndim not in (3, 4) or not len(pictures) or (pictures.ndim == 4 and pictures.shape[-1] != 3):
+        raise BayesdfError(f"images have shape {pictures.shape}; give grey (N, H, W) or colour (N, H, W, 3)")
+    if pictures.dtype.kind not in "f" or not pictures.size:
+        raise BayesdfError(f"images are {pictures.dtype} of shape {pictures.shape}; give values as floats in [0, 1]")
+    for row, picture in enumerate(pictures):
+        if not np.isfinite(picture).all() or picture.min() < 0.0 or picture.max() > 1.0:
+            raise BayesdfError(f"image {row} has values that are not finite or not in [0, 1]")
+    known = GENERATORS if candidates is None else candidates
+    lacking = [name for name in attribution.candidates if name not in known]
+    if lacking:
+        raise BayesdfError(f"the attribution was calibrated with generator {lacking[0]!r}, which is not at hand")
+    ready = common_path_grey(pictures)
+    searched = {name: forgiving(known[name]) if forgive else known[name] for name in attribution.candidates}
+    found = {name: invert(ready, generator, steps=steps, seed=seed) for name, generator in searched.items()}
+    return attribution.probability(evidence(found))
 
 
-def _prior(names: list[str], prior: Mapping[str, float] | None, none: float) -> NDArray[np.float64]:
-    """(source + 1,) with `none of these` last."""
-    if not 0.0 <= none < 1.0:
-        raise BayesdfError(f"none={none}: give a probability of at least 0 and below 1")
-    given = dict.fromkeys(names, 1.0) if prior is None else dict(prior)
-    if set(given) != set(names):
-        raise BayesdfError(f"prior names {sorted(given)}, but the sources are {names}")
-    weights = np.array([given[name] for name in names], dtype=np.float64)
-    if not np.isfinite(weights).all() or weights.min() < 0.0 or weights.sum() <= 0.0:
-        raise BayesdfError(f"prior {given}: give probabilities, not all of them 0")
-    return np.append(weights / weights.sum() * (1.0 - none), none)
-
-
-def _values(evidence: xr.DataArray, candidates: tuple[str, ...], terms: tuple[str, ...]) -> NDArray[np.float64]:
+def evidence_values(evidence: xr.DataArray, candidates: tuple[str, ...], terms: tuple[str, ...]) -> NDArray[np.float64]:
     """Evidence as (image, feature), finite."""
     if set(evidence.dims) != {"image", "candidate", "term"} or not evidence.size:
         raise BayesdfError(f"evidence has dimensions {dict(evidence.sizes)}; give (image, candidate, term)")
@@ -333,36 +283,3 @@ def _values(evidence: xr.DataArray, candidates: tuple[str, ...], terms: tuple[st
         image, c, t = bad[0]
         raise BayesdfError(f"evidence of image {image} by {candidates[c]} is {table[image, c, t]} ({terms[t]})")
     return table.reshape(len(table), -1).astype(np.float64)
-
-
-def _weights(code: NDArray[np.int64], subjects: Sequence[object] | None) -> NDArray[np.float64]:
-    """(image,) one over the number of images of the same source and subject; those without a subject stand alone."""
-    if subjects is None:
-        return np.ones(len(code))
-    known = [str(name) if name == name and name not in (None, "") else row for row, name in enumerate(subjects)]
-    clusters = list(zip(code.tolist(), known, strict=True))
-    count = Counter(clusters)
-    return np.array([1.0 / count[cluster] for cluster in clusters])
-
-
-def _posterior(
-    values: NDArray[np.float64],
-    code: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    names: list[str],
-    candidates: tuple[str, ...],
-    draws: int,
-    seed: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Draws of location, scale and freedom of every source and, last, of one unseen."""
-    # In an order of their own, so that the order in which images are given does not matter.
-    order = np.lexsort([*values.T[::-1], code])
-    table = values[order].reshape(len(values), len(candidates), -1)
-    share = weight[order, None, None] / (weight.sum() * len(candidates))
-    centre = (share * table).sum((0, 1))
-    spread = np.maximum(np.sqrt((share * (table - centre) ** 2).sum((0, 1))), 1e-6)
-    own = np.array([[source == candidate for candidate in candidates] for source in names])
-    found = sample((table - centre) / spread, code[order], weight[order], own, draws, np.random.default_rng(seed))
-    stretch = np.tile(spread, len(candidates))
-    location = found.location * stretch + np.tile(centre, len(candidates))
-    return location, found.scale * stretch[:, None], found.freedom

@@ -1,4 +1,4 @@
-"""Signed heads: what a developer publishes, so that the log's past cannot change, and proofs under them."""
+"""What does a developer publish so that the log's past cannot change? Signed heads, and proofs under them."""
 
 import itertools
 import os
@@ -11,8 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bayesdf.ledger import merkle
-from bayesdf.ledger.entropy import VERSION, canonical, public_key, signing_key
-from bayesdf.ledger.faults import (
+from bayesdf.ledger.errors import (
     ForkError,
     LedgerError,
     ReplayedError,
@@ -20,32 +19,33 @@ from bayesdf.ledger.faults import (
     TamperedError,
     TruncatedError,
 )
+from bayesdf.ledger.keys import VERSION, canonical, public_key, signing_key
 from bayesdf.ledger.records import (
     HASH,
     RECORD_LIMIT,
     TIME,
     Log,
-    Shape,
+    Schema,
+    integer_between,
     now,
     parse,
     read,
-    settled,
-    text,
-    whole,
+    snapshot,
+    text_matching,
 )
 
-HEAD: Shape = {
-    "ledger": text(HASH),
-    "root": text(HASH),
-    "signature": text(re.compile(r"[0-9a-f]{128}")),
-    "size": whole(1, RECORD_LIMIT + 1),
-    "time": text(TIME),
+HEAD: Schema = {
+    "ledger": text_matching(HASH),
+    "root": text_matching(HASH),
+    "signature": text_matching(re.compile(r"[0-9a-f]{128}")),
+    "size": integer_between(1, RECORD_LIMIT + 1),
+    "time": text_matching(TIME),
 }
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a developer publishes: so long is the ledger, and this is the root over its records. Signed.
+    """The length of the ledger and the Merkle root over its records, signed by the developer for publication.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Head:
     root
         Of the Merkle tree over the records.
     time
-        When it was signed by the developer's clock, which proves nothing; the place of publication must date it.
+        When it was signed, by the developer's clock. This proves nothing: the place of publication must date the head.
     signature
-        Ed25519, of all else.
+        Ed25519, of all other fields.
     """
 
     ledger: str
@@ -72,13 +72,13 @@ class Head:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Head":
-        """Read what `to_json` gave; whether the developer signed it is for `check_head` to say."""
+        """Read what `to_json` returned. `check_head` says whether the developer signed it."""
         return cls(**parse(line.encode() if isinstance(line, str) else line, HEAD, "the head"))
 
 
 def publish(path: str | os.PathLike[str], secret: bytes) -> Head:
-    """Check the log and sign its present head, to be put where it can be neither changed nor withdrawn."""
-    with settled(path) as lines:
+    """Check the log and sign its present head. Publish it where it can be neither changed nor withdrawn."""
+    with snapshot(path) as lines:
         log = read(lines, str(path))
     if public_key(secret, log.generator) != log.public_key:
         raise LedgerError(f"{path} was begun with another secret: give that one")
@@ -88,10 +88,10 @@ def publish(path: str | os.PathLike[str], secret: bytes) -> Head:
 
 
 def check(path: str | os.PathLike[str], head: Head | None = None, key: str | None = None) -> Log:
-    """Read a log and see that it is sound in itself, and that it continues a published head.
+    """Read a log and check that it is sound in itself, and that it continues a published head.
 
-    The chain alone does not show that the file's end was cut off or that its owner wrote it anew: only a head, kept
-    where its owner cannot change it, does.
+    The chain alone does not show that the end of the file was cut off, or that its owner wrote it anew. A head shows
+    it, if it is kept where the owner cannot change it.
 
     Parameters
     ----------
@@ -103,27 +103,27 @@ def check(path: str | os.PathLike[str], head: Head | None = None, key: str | Non
     Raises
     ------
     TamperedError, ReorderedError, ReplayedError, TruncatedError, ForkError, TornError, SignatureError
-        What is wrong, and at which record.
+        The message says what is wrong, and at which record.
     LedgerError
-        The file is missing, or is no ledger.
+        The file is missing, or is not a ledger.
     """
-    with settled(path) as lines:
+    with snapshot(path) as lines:
         log = read(lines, str(path))
     if key is not None and key != log.public_key:
         raise ForkError(f"{path} names another public key than the one given: ask for the developer's own ledger")
     if head is not None:
         check_head(head, log.public_key)
-        continues(log, head, str(path))
+        check_continues(log, head, str(path))
     return log
 
 
 def check_head(head: Head, key: str) -> None:
-    """See that the holder of the public key signed the head.
+    """Check that the owner of the public key signed the head.
 
     Raises
     ------
     SignatureError
-        Another did, or the head was changed since.
+        Somebody else signed it, or the head was changed afterwards.
     """
     facts = {name: value for name, value in asdict(head).items() if name != "signature"}
     try:
@@ -139,8 +139,8 @@ def check_head(head: Head, key: str) -> None:
         ) from None
 
 
-def continues(log: Log, head: Head, where: str) -> None:
-    """See that the log begins with the records under the head."""
+def check_continues(log: Log, head: Head, where: str) -> None:
+    """Check that the log begins with the records under the head."""
     if log.digest != head.ledger:
         raise ForkError(
             f"{where} is another ledger than the head's, from record 0 on: ask for the one that was published"
@@ -161,18 +161,18 @@ def prove_inclusion(path: str | os.PathLike[str], index: int, head: Head) -> tup
     leaves = check(path, head).leaves[: head.size]
     if not 0 <= index < head.size:
         raise LedgerError(f"the head covers records 0 to {head.size - 1}, not {index}: take a later head")
-    with settled(path) as lines:
+    with snapshot(path) as lines:
         line = next(itertools.islice(lines, index, None))
     return line.decode(), [node.hex() for node in merkle.inclusion_path(leaves, index)]
 
 
 def check_inclusion(line: str, index: int, proof: Sequence[str], head: Head, key: str) -> None:
-    """See that a signed head covers a record, with nothing else of the log at hand.
+    """Check that a signed head covers a record, without the rest of the log.
 
     Raises
     ------
     SignatureError, TamperedError
-        The head, or the way from the record to it, is not right.
+        The head is false, or the proof does not lead from the record to it.
     """
     check_head(head, key)
     if not merkle.included(merkle.leaf_hash(line.encode()), index, head.size, nodes(proof), bytes.fromhex(head.root)):
@@ -180,7 +180,7 @@ def check_inclusion(line: str, index: int, proof: Sequence[str], head: Head, key
 
 
 def prove_consistency(path: str | os.PathLike[str], old: Head, new: Head) -> list[str]:
-    """What shows that the log only grew between two of its heads (RFC 6962, section 2.1.2)."""
+    """The proof that the log only grew between two of its heads (RFC 6962, section 2.1.2)."""
     leaves = check(path, new).leaves
     check(path, old)
     if old.size > new.size:
@@ -191,14 +191,14 @@ def prove_consistency(path: str | os.PathLike[str], old: Head, new: Head) -> lis
 
 
 def check_consistency(old: Head, new: Head, proof: Sequence[str], key: str) -> None:
-    """See that the ledger only grew from a head known before to one that is shown as current.
+    """Check that the ledger only grew from a head known before to one that is shown as current.
 
     Raises
     ------
     SignatureError
-        One of them is not the developer's.
+        The developer did not sign one of them.
     ReplayedError
-        The one shown as current is the older.
+        The head shown as current is the older one.
     ForkError
         They belong to different histories.
     """
@@ -225,7 +225,7 @@ def _signed(facts: dict[str, Any]) -> bytes:
 
 
 def nodes(proof: Sequence[str]) -> list[bytes]:
-    """The path that a proof spells out in hexadecimal."""
-    if len(proof) > 64 or not all(text(HASH)(node) for node in proof):
+    """The nodes of a proof, which lists them in hexadecimal."""
+    if len(proof) > 64 or not all(text_matching(HASH)(node) for node in proof):
         raise TamperedError("the proof is no list of digests: ask for the proof again")
     return [bytes.fromhex(node) for node in proof]

@@ -1,4 +1,4 @@
-"""The log as its owner keeps it: a text file that is written at its end only, and on the disk before it is used."""
+"""How does a developer keep a log? In a text file that only grows; a record is on the disk before it is used."""
 
 import json
 import os
@@ -10,29 +10,29 @@ from torch import Tensor
 
 from bayesdf.generators.generator import Generator
 from bayesdf.ledger import merkle
-from bayesdf.ledger.entropy import (
+from bayesdf.ledger.errors import LedgerError, TamperedError, TornError
+from bayesdf.ledger.keys import (
     VERSION,
     canonical,
     commit,
     epoch_key,
-    expand,
+    expand_to_latents,
     public_key,
     record_key,
     write_new,
 )
-from bayesdf.ledger.faults import LedgerError, TamperedError, TornError
 from bayesdf.ledger.records import (
     GENESIS,
     LINE_LIMIT,
     RECORD,
     RECORD_LIMIT,
+    encode_record,
     lines_of,
     locked,
     now,
     parse,
     read,
-    seal,
-    settled,
+    snapshot,
 )
 
 EPOCH_SIZE = 1024
@@ -53,20 +53,20 @@ def create(
     Parameters
     ----------
     path
-        Of the log, a file that must not exist yet.
+        File of the log, which must not exist yet.
     secret
         From `new_secret`, for this ledger alone.
     generator
         Needs `decode`.
     weights
-        What tells the generator's weights from others, such as the SHA-256 of their file; at most 200 characters.
+        Identifies the generator's weights, such as the SHA-256 of their file; at most 200 characters.
     epoch_size, epochs
-        Samples that share an epoch's key, and the number of epochs: the ledger holds their product, less one.
+        Samples that share an epoch's key, and the number of epochs. The ledger holds their product less one.
 
     Returns
     -------
     str
-        The public key, 64 hexadecimal digits: publish it, and the first head with it.
+        The public key, 64 hexadecimal digits. Publish it together with the first head.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def create(
         "time": now(),
         "weights": weights,
     }
-    line = seal(genesis)
+    line = encode_record(genesis)
     wrong = [name for name, right in GENESIS.items() if not right(json.loads(line)[name])]
     if wrong:
         raise LedgerError(f"a ledger cannot begin with {wrong[0]} = {genesis[wrong[0]]!r}: see `create` for the limits")
@@ -106,37 +106,37 @@ def create(
 
 
 def draw(path: str | os.PathLike[str], secret: bytes, generator: Generator, n: int) -> tuple[range, Tensor]:
-    """Take the entropy of the next n samples; it is handed out once its records are on the disk.
+    """Take the latents of the next n samples. They are returned after their records are on the disk.
 
     Returns
     -------
     indexes : range
-        Numbers of the samples, which are those of their records.
-    entropy : Tensor
+        Numbers of the samples and of their records.
+    latent : Tensor
         (n, latent_dim) float32, standard normal.
 
     Raises
     ------
     LockedError
-        Another writer did not let go for ten seconds.
+        Another writer held the file for ten seconds.
     TornError
         An earlier writer was stopped within a line.
     LedgerError
-        The secret or the generator is another's, the ledger is full, its last record is damaged, or it lies on a disk
-        that cannot lock files.
+        The secret or the generator is not that of the ledger, the ledger is full, its last record is damaged, or its
+        disk cannot lock files.
 
     Notes
     -----
-    A log that was restored from an older copy gives out the same entropies again, and then contradicts the heads that
-    were published. Before going on with it, `check` it against the newest one.
+    A log that was restored from an older copy gives out the same latents again, and then contradicts the published
+    heads. `check` it against the newest head before drawing.
     """
     if n < 1:
         raise LedgerError(f"n={n}: draw one sample or more")
     with locked(path) as stream:
         genesis = _first(stream, str(path))
-        _refuse_stranger(genesis, secret, generator, str(path))
+        _check_owner(genesis, secret, generator, str(path))
         line = _last(stream, str(path))
-        if line == seal({key: value for key, value in genesis.items() if key != "digest"}):
+        if line == encode_record({key: value for key, value in genesis.items() if key != "digest"}):
             last, previous = 0, genesis["digest"]
         else:
             record = parse(line, RECORD, f"{path}, last record")
@@ -150,41 +150,39 @@ def draw(path: str | os.PathLike[str], secret: bytes, generator: Generator, n: i
         keys, lines, time = _keys(secret, genesis, indexes), [], now()
         for index, key in zip(indexes, keys, strict=True):
             record = {"commitment": commit(key).hex(), "previous": previous, "record": index, "time": time}
-            lines.append(seal(record) + b"\n")
+            lines.append(encode_record(record) + b"\n")
             previous = merkle.sha256(canonical(record)).hex()
         _append(stream, b"".join(lines))
-    return indexes, expand(keys, genesis["latent_dim"])
+    return indexes, expand_to_latents(keys, genesis["latent_dim"])
 
 
 def recall(path: str | os.PathLike[str], secret: bytes, generator: Generator, indexes: Iterable[int]) -> Tensor:
-    """The entropy of samples drawn before, (len(indexes), latent_dim): what `draw` gave out with these numbers."""
-    with settled(path) as lines:
+    """The latents (len(indexes), latent_dim) that `draw` returned for samples with these numbers."""
+    with snapshot(path) as lines:
         log = read(lines, str(path))
     wanted = list(indexes)
     strange = [index for index in wanted if not 1 <= index <= log.samples]
     if strange:
         raise LedgerError(f"{path} has samples 1 to {log.samples}, not {strange[0]}: draw it first")
     facts = {"generator": log.generator, "epoch_size": log.epoch_size}
-    _refuse_stranger(
-        {**facts, "public_key": log.public_key, "latent_dim": log.latent_dim}, secret, generator, str(path)
-    )
-    return expand(_keys(secret, facts, wanted), log.latent_dim)
+    _check_owner({**facts, "public_key": log.public_key, "latent_dim": log.latent_dim}, secret, generator, str(path))
+    return expand_to_latents(_keys(secret, facts, wanted), log.latent_dim)
 
 
 def repair(path: str | os.PathLike[str]) -> bytes:
-    """Mend a last line that a stopped writer left unfinished, after `TornError` said so.
+    """Mend a last line that a stopped writer left unfinished, after a `TornError`.
 
-    If only the line's end is missing it is added. Otherwise the line is taken off: its entropy was never handed out.
+    If only the end of the line is missing, it is added. Otherwise the line is removed: its latent was never used.
 
     Returns
     -------
     bytes
-        What was taken off.
+        What was removed.
 
     Raises
     ------
     LedgerError
-        Nothing is torn, or the genesis is (then delete the file, and `create`).
+        Nothing is torn, or the genesis is (then delete the file and `create` it again).
     """
     with locked(path) as stream:
         genesis = stream.readline(LINE_LIMIT)
@@ -221,7 +219,7 @@ def _keys(secret: bytes, genesis: dict[str, Any], indexes: Iterable[int]) -> lis
     return keys
 
 
-def _refuse_stranger(genesis: dict[str, Any], secret: bytes, generator: Generator, where: str) -> None:
+def _check_owner(genesis: dict[str, Any], secret: bytes, generator: Generator, where: str) -> None:
     if (genesis["generator"], genesis["latent_dim"]) != (generator.name, generator.latent_dim):
         raise LedgerError(
             f"{where} is the ledger of generator {genesis['generator']!r} with {genesis['latent_dim']} latent values, "
@@ -232,12 +230,12 @@ def _refuse_stranger(genesis: dict[str, Any], secret: bytes, generator: Generato
 
 
 def _append(stream: BinaryIO, data: bytes) -> None:
-    """Write at the end and wait for the disk; what a failed write left behind is taken off again."""
+    """Write at the end and wait for the disk. What a failed write left is removed."""
     file = stream.fileno()
     size = os.lseek(file, 0, os.SEEK_END)
     try:
         rest = memoryview(data)
-        while rest:  # straight to the file: a buffer would try again what failed here
+        while rest:  # not through a buffer, which would repeat what failed here
             rest = rest[os.write(file, rest) :]
         os.fsync(file)
     except BaseException:

@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962, "Certificate Transparency", section 2.1, over the hashes of its leaves.
 
-A leaf is hashed with a zero byte before it and an inner node with a one byte, so that none passes for the other. The
-two verifications are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2.
+A leaf is hashed after a zero byte and an inner node after a one byte, so that neither can pass for the other. The two
+verifications are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 
 
 def sha256(*parts: bytes) -> bytes:
-    """SHA-256 of the parts, one after the other; 32 bytes."""
+    """SHA-256 of the concatenated parts; 32 bytes."""
     digest = hashes.Hash(hashes.SHA256())
     for part in parts:
         digest.update(part)
@@ -26,9 +26,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """The root over hashes of leaves; that of no leaves is the hash of nothing."""
+    """The root over hashes of leaves; without leaves it is the hash of nothing."""
     level = list(leaves)
-    while len(level) > 1:  # an odd last node goes up as it is: the same tree as the RFC's split by powers of two
+    while len(level) > 1:  # an odd last node moves up unchanged; this is the RFC's split by powers of two
         pairs = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = pairs + level[len(level) - len(level) % 2 :]
     return level[0] if level else sha256()
@@ -45,7 +45,7 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_path(leaves: Sequence[bytes], first: int) -> list[bytes]:
-    """The nodes that show the tree of the first `first` leaves to be the beginning of this one (PROOF, 2.1.2)."""
+    """The nodes that prove that the tree of the first `first` leaves begins this one (PROOF, 2.1.2)."""
     return _subproof(leaves, first, whole=True) if first else []
 
 
@@ -82,7 +82,7 @@ def included(leaf: bytes, index: int, size: int, path: Sequence[bytes], tree: by
 
 
 def consistent(first: int, second: int, path: Sequence[bytes], old: bytes, new: bytes) -> bool:
-    """Whether the path shows root `old` of `first` leaves to begin the tree of `second` leaves with root `new`."""
+    """Whether the path proves that root `old` of `first` leaves begins the tree of `second` leaves with root `new`."""
     if not 0 < first <= second:
         return False
     if first == second:

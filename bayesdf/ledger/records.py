@@ -1,8 +1,8 @@
-"""One record a line: how a log is read, and what is said of one that is not as it was written.
+"""How is a log read, and what is wrong with one that was changed? One record a line.
 
-Record 0 (the genesis) says whose log it is, of which generator, and commits to the keys of all epochs; record r commits
-to the key of sample r. Samples are numbered from 1 and record r belongs to epoch r // epoch_size. A record holds the
-digest of the one before, and its own.
+Record 0 (the genesis) names the owner and the generator, and commits to the keys of all epochs. Record r commits to the
+key of sample r. Samples are numbered from 1. Record r belongs to epoch r // epoch_size. A record holds the digest of
+the record before it, and its own.
 """
 
 import fcntl
@@ -19,8 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from bayesdf.files import clear_leftovers, same_file
 from bayesdf.ledger import merkle
-from bayesdf.ledger.entropy import VERSION, canonical
-from bayesdf.ledger.faults import (
+from bayesdf.ledger.errors import (
     ForkError,
     LedgerError,
     LockedError,
@@ -30,49 +29,50 @@ from bayesdf.ledger.faults import (
     TornError,
     TruncatedError,
 )
+from bayesdf.ledger.keys import VERSION, canonical
 
 LINE_LIMIT = 4096
-"""Bytes of one record; the longest that is written has about a thousand."""
+"""Most bytes of one record; the longest that is written has about a thousand."""
 RECORD_LIMIT = 1 << 22
 LOCK_WAIT = 10.0
-"""Seconds for which a writer or a reader waits for a writer."""
+"""Seconds that a writer or a reader waits for another writer."""
 
 HASH = re.compile(r"[0-9a-f]{64}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-Shape = dict[str, Callable[[Any], bool]]
+Schema = dict[str, Callable[[Any], bool]]
 
 
-def text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+def text_matching(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def whole(low: int, high: int) -> Callable[[Any], bool]:
+def integer_between(low: int, high: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and low <= value <= high
 
 
-def short(value: Any) -> bool:
+def is_short_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 200
 
 
-RECORD: Shape = {
-    "commitment": text(HASH),
-    "digest": text(HASH),
-    "previous": text(HASH),
-    "record": whole(1, RECORD_LIMIT),
-    "time": text(TIME),
+RECORD: Schema = {
+    "commitment": text_matching(HASH),
+    "digest": text_matching(HASH),
+    "previous": text_matching(HASH),
+    "record": integer_between(1, RECORD_LIMIT),
+    "time": text_matching(TIME),
 }
-GENESIS: Shape = {
-    "digest": text(HASH),
-    "epoch_size": whole(2, 1 << 16),
-    "epochs": whole(1, 1 << 16),
+GENESIS: Schema = {
+    "digest": text_matching(HASH),
+    "epoch_size": integer_between(2, 1 << 16),
+    "epochs": integer_between(1, 1 << 16),
     "format": lambda value: value == VERSION,
-    "generator": short,
-    "keys": text(HASH),
-    "latent_dim": whole(1, 1 << 20),
-    "public_key": text(HASH),
-    "record": whole(0, 0),
-    "time": text(TIME),
-    "weights": short,
+    "generator": is_short_text,
+    "keys": text_matching(HASH),
+    "latent_dim": integer_between(1, 1 << 20),
+    "public_key": text_matching(HASH),
+    "record": integer_between(0, 0),
+    "time": text_matching(TIME),
+    "weights": is_short_text,
 }
 
 
@@ -91,7 +91,7 @@ class Log:
     leaves
         The hash of each record as a leaf of the Merkle tree.
     commitments
-        Of each sample; `commitments[r]` is record r's, and that of the genesis is empty.
+        `commitments[r]` is that of record r; that of the genesis is empty.
     """
 
     generator: str
@@ -111,7 +111,7 @@ class Log:
 
 
 def read(lines: Iterable[bytes], where: str) -> Log:
-    """Check records one after the other: each in itself, its number, and that it follows the one before."""
+    """Check the records in order: each record, its number, and that it follows the one before."""
     remaining = iter(lines)
     first = next(remaining, None)
     if first is None:
@@ -142,7 +142,7 @@ def read(lines: Iterable[bytes], where: str) -> Log:
 def _misplaced(
     record: dict[str, Any], number: int, digests: list[str], rest: Iterator[bytes], where: str
 ) -> LedgerError:
-    """What it means that another record stands where record `number` belongs."""
+    """The error for another record in the place of record `number`."""
     found = record["record"]
     if found < number:
         if digests[found] == record["digest"]:
@@ -156,26 +156,28 @@ def _misplaced(
     return TruncatedError(f"{where}: record {number} is missing, record {found} stands in its place: restore the file")
 
 
-def parse(line: bytes, shape: Shape, what: str) -> dict[str, Any]:
-    """One line of canonical JSON with exactly the fields of `shape`, and a right digest where it has one."""
+def parse(line: bytes, schema: Schema, what: str) -> dict[str, Any]:
+    """Read one line of canonical JSON with exactly the fields of `schema`; a digest among them must be right."""
     try:
         if len(line) > LINE_LIMIT:
             raise ValueError
         record = json.loads(line)
-        if not isinstance(record, dict) or set(record) != set(shape) or canonical(record) != line:
+        if not isinstance(record, dict) or set(record) != set(schema) or canonical(record) != line:
             raise ValueError
     except (ValueError, RecursionError):
         raise TamperedError(f"{what} is not as it was written: restore it from a copy") from None
-    for name, right in shape.items():
+    for name, right in schema.items():
         if not right(record[name]):
             raise TamperedError(f"{what}: field {name} cannot be right: restore it from a copy")
-    if "digest" in shape and line != seal({name: value for name, value in record.items() if name != "digest"}):
+    if "digest" in schema and line != encode_record(
+        {name: value for name, value in record.items() if name != "digest"}
+    ):
         raise TamperedError(f"{what} does not fit its digest, it was changed: restore it from a copy")
     return record
 
 
-def seal(record: dict[str, Any]) -> bytes:
-    """The record as a line, with the digest of all its other fields."""
+def encode_record(record: dict[str, Any]) -> bytes:
+    """The line of a record: its fields and their digest."""
     return canonical({**record, "digest": merkle.sha256(canonical(record)).hex()})
 
 
@@ -184,7 +186,7 @@ def now() -> str:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], mode: str) -> Iterator[BinaryIO]:
+def open_file(path: str | os.PathLike[str], mode: str) -> Iterator[BinaryIO]:
     try:
         stream = cast(BinaryIO, Path(path).open(mode))  # noqa: SIM115, only what opening raises is caught
     except OSError as error:
@@ -195,15 +197,15 @@ def opened(path: str | os.PathLike[str], mode: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The file, open for reading and appending, while no other writer has it, by whatever name they opened it.
+    """The file, open for reading and appending, while no other writer has it.
 
-    The lock is the file's own (flock), so links to it share it, and it ends with the process.
+    The lock belongs to the file (flock), so links to the file share it. It ends with the process.
     """
     if not Path(path).is_file():
         raise LedgerError(f"{path} does not exist: begin a ledger with `create`")
-    clear_leftovers(Path(path).resolve())  # what a `create` that was killed left
+    clear_leftovers(Path(path).resolve())  # left by a `create` that was killed
     while True:
-        with opened(path, "r+b") as stream:
+        with open_file(path, "r+b") as stream:
             try:
                 _lock(stream, fcntl.LOCK_EX, path)
             except OSError as error:
@@ -211,16 +213,16 @@ def locked(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                     f"{path} lies on a disk that cannot lock files ({error.strerror}), so two writers could draw the "
                     "same sample: keep the ledger on another disk"
                 ) from None
-            if same_file(stream, Path(path)):  # else it was put in another's place while this one waited
+            if same_file(stream, Path(path)):  # otherwise the file was replaced during the wait
                 yield stream
                 return
 
 
 @contextmanager
-def settled(path: str | os.PathLike[str]) -> Iterator[Iterator[bytes]]:
-    """The lines of the file as it was at an instant at which nobody wrote; it only grows, so writers need not wait."""
-    with opened(path, "rb") as stream:
-        # Without locks there are no writers either: they refuse such a disk.
+def snapshot(path: str | os.PathLike[str]) -> Iterator[Iterator[bytes]]:
+    """The lines that the file had at an instant when nobody wrote. The file only grows, so writers need not wait."""
+    with open_file(path, "rb") as stream:
+        # On a disk without locks there are no writers either, since they refuse it.
         with suppress(OSError):
             _lock(stream, fcntl.LOCK_SH, path)
         end = os.fstat(stream.fileno()).st_size

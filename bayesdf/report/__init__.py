@@ -1,32 +1,46 @@
 """What a run shows: figures readable alone, and one self-contained HTML page."""
 
-from bayesdf.report.figures import (
-    certainty_rows,
-    certainty_sheet,
-    confusion_matrix,
-    face_sheet,
-    reliability_diagram,
-    sample_sheet,
-    source_accuracy,
-    uncertainty_by_source,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
-from bayesdf.report.style import palette, save
+
+if TYPE_CHECKING:
+    from bayesdf.report.classification import confusion_matrix, reliability_diagram
+    from bayesdf.report.face_sheets import face_sheet
+    from bayesdf.report.style import palette, save
+
+_HOME = {
+    "confusion_matrix": "classification",
+    "reliability_diagram": "classification",
+    "face_sheet": "face_sheets",
+    "palette": "style",
+    "save": "style",
+}
+"""The module of each function that draws. It is imported when the function is first asked for."""
 
 __all__ = [
     "GLOSSARY",
     "Picture",
     "Section",
     "Table",
-    "certainty_rows",
-    "certainty_sheet",
     "confusion_matrix",
     "face_sheet",
     "palette",
     "reliability_diagram",
-    "sample_sheet",
     "save",
-    "source_accuracy",
-    "uncertainty_by_source",
     "write_page",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what draws when it is asked for (PEP 562): matplotlib and seaborn take a second to load."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"bayesdf.report.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'bayesdf.report' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

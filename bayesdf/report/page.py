@@ -10,17 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from bayesdf.analysis import Estimate
 from bayesdf.errors import BayesdfError
 from bayesdf.files import replacing
-from bayesdf.report.style import RESOLUTION, png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GLOSSARY: dict[str, str] = {
     "source": "Who made an image: real (a camera), or the name of a generator.",
@@ -67,7 +69,7 @@ GLOSSARY: dict[str, str] = {
 QUICK = "This run was a quick look (--quick): its figures mean little."
 """The first caution of a page whose settings say `quick`."""
 
-Drawing = Figure | bytes
+Drawing: TypeAlias = "Figure | bytes"
 """A figure, or the bytes of a PNG."""
 
 
@@ -230,6 +232,8 @@ def _environment() -> Environment:
 
 def _image(figure: Drawing) -> tuple[Markup, int]:
     """The picture as a data URI, and its width in CSS pixels, of which there are 96 to an inch."""
+    from bayesdf.report.style import RESOLUTION, png
+
     data = figure if isinstance(figure, bytes) else png(figure)
     if not data.startswith(b"\x89PNG\r\n"):
         raise BayesdfError("a picture on a page is a matplotlib Figure or the bytes of a PNG file, this is neither")

@@ -28,6 +28,8 @@ REAL = "#4d4d4d"
 # Its yellow is left out: too light on white. The last three are from Tol's "muted" scheme.
 GENERATORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933")
 
+FLOOR = 1e-6
+"""Uncertainties below this, in nats, are drawn at it: decades of next to nothing would take up the room."""
 RESOLUTION = 144
 STYLE = {
     **sns.axes_style("ticks"),

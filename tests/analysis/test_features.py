@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from scipy.stats import kurtosis, skew
 
-from bayesdf.analysis import FEATURES, combine, decompose, describe, mean_probability, profile, scalars
+from bayesdf.analysis import FEATURES, combine, decompose, describe_feature, mean_probability, profile, scalars
 from bayesdf.errors import BayesdfError
 
 
@@ -43,12 +43,12 @@ def test_scalars_mean_what_they_say(predictions):
 def test_every_feature_is_described(predictions):
     for family in (scalars(predictions), profile(predictions), mean_probability(predictions)):
         for name in family.feature.values:
-            assert describe(str(name)) in FEATURES.values()
-    assert [name for name in scalars(predictions).feature.values if describe(str(name)).mean_probability_alone] == [
-        "log_total"
-    ]
+            assert describe_feature(str(name)) in FEATURES.values()
+    assert [
+        name for name in scalars(predictions).feature.values if describe_feature(str(name)).mean_probability_alone
+    ] == ["log_total"]
     with pytest.raises(BayesdfError, match="unknown feature 'mood'"):
-        describe("mood")
+        describe_feature("mood")
 
 
 def test_only_what_says_so_is_a_function_of_the_mean_probability():

@@ -6,7 +6,7 @@ import xarray as xr
 from sklearn.metrics import roc_auc_score
 
 from bayesdf.analysis import decompose, ood_auroc
-from bayesdf.analysis.calibration import area
+from bayesdf.analysis.calibration import binary_auroc
 from bayesdf.errors import BayesdfError
 
 
@@ -38,8 +38,8 @@ def test_area_with_ties_is_by_pairs():
     rng = np.random.default_rng(0)
     score, unknown = rng.integers(4, size=50).astype(float), rng.uniform(size=50) < 0.3
     pairs = score[unknown][:, None] - score[~unknown]
-    assert area(unknown, score) == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
-    assert np.isnan(area(np.ones(5, bool), score[:5]))
+    assert binary_auroc(unknown, score) == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+    assert np.isnan(binary_auroc(np.ones(5, bool), score[:5]))
 
 
 def test_known_areas():

@@ -25,7 +25,7 @@ def test_none_of_eleven_false_differences_is_told(correlation: float) -> None:
         common = np.sqrt(correlation) * rng.normal(size=(10, 1)) + np.sqrt(1 - correlation) * rng.normal(size=(10, 11))
         images = common[person] + rng.normal(size=(120, 11))
         found = simultaneous(lambda rows, images=images: images[rows].mean(0), person)  # type: ignore[misc]
-        false += found.told.any()
+        false += found.excludes_zero.any()
         means = images.reshape(10, 12, 11).mean(1)
         t = means.mean(0) / (means.std(0, ddof=1) / np.sqrt(10))
         uncorrected += bool((np.abs(t) > student.ppf(0.975, 9)).any())
@@ -38,5 +38,5 @@ def test_a_difference_that_is_there_is_told_and_nothing_is_not() -> None:
     values = np.stack([np.zeros(50), rng.normal(size=50), 5.0 + rng.normal(size=50)], 1)
     person = np.arange(50) % 10
     found = simultaneous(lambda rows: values[rows].mean(0), person)
-    assert list(found.told) == [False, False, True] and found.low[0] == found.high[0] == 0.0
+    assert list(found.excludes_zero) == [False, False, True] and found.low[0] == found.high[0] == 0.0
     assert np.isnan(simultaneous(lambda rows: values[rows].mean(0), [1] * 50).low).all()

@@ -19,7 +19,7 @@ from bayesdf.analysis import (
     score,
     summarise,
 )
-from bayesdf.analysis._groups import groups
+from bayesdf.analysis.people import cluster_numbers
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
@@ -116,7 +116,7 @@ def test_few_subjects_make_few_folds():
 def test_images_without_subject_stand_alone():
     frame, source, _ = blobs()
     assert len(np.unique(attribute(frame, source, folds=2)["cluster"])) == len(source)
-    np.testing.assert_array_equal(groups(["p", "", "q", None, "p", np.nan, ""], 7), [0, 1, 2, 3, 0, 4, 5])
+    np.testing.assert_array_equal(cluster_numbers(["p", "", "q", None, "p", np.nan, ""], 7), [0, 1, 2, 3, 0, 4, 5])
 
 
 def test_the_same_seed_gives_the_same_run(predictions, attributions):
@@ -195,7 +195,7 @@ def test_a_fold_is_fitted_on_all_who_share_nobody_with_it():
     frame, source, subject = blobs(subjects=6)
     helper = subject == "p5"
     circle = np.where(helper, [f"image {n}" for n in range(len(subject))], subject)
-    found = attribute(frame, source, np.where(helper, "", subject), circles=circle, fit_only=helper, folds=5)
+    found = attribute(frame, source, np.where(helper, "", subject), subject_groups=circle, fit_only=helper, folds=5)
     judged = pd.Series(found["fold"].values).value_counts().sort_index()
     assert found.attrs["fitted"] == [len(subject) - count for count in judged]
 
@@ -277,7 +277,7 @@ def test_circles_keep_linked_subjects_out_of_each_others_fit() -> None:
     subject = circle * 2 + np.tile([0, 1], 120)
     truth = np.where(rng.uniform(size=240) < np.where(circle % 2, 0.95, 0.05), "a", "b")
     features = pd.DataFrame({f"circle {one}": (circle == one) + 0.01 * rng.normal(size=240) for one in range(6)})
-    apart = attribute(features, truth, subject, circles=circle)
+    apart = attribute(features, truth, subject, subject_groups=circle)
     mixed = attribute(features, truth, subject, folds=12)
     right = {name: float((one["prediction"] == one["truth"]).mean()) for name, one in [("a", apart), ("m", mixed)]}
     assert right["m"] > 0.85 and right["a"] < 0.65

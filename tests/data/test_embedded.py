@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import bayesdf.data as data
-from bayesdf.data import embedded, prepared
+from bayesdf.data import embedded, image_cache
 from bayesdf.experiments import warm_start
 from bayesdf.generators import GENERATORS
 
@@ -60,8 +60,8 @@ def test_tasks(task: data.Task, classes: int) -> None:
 
 
 def test_the_cache_gives_what_making_gives(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {split: [circle[:2] for circle in circles[:1]] for split, circles in embedded.circles().items()}
-    monkeypatch.setattr(embedded, "circles", lambda: few)
+    few = {split: [circle[:2] for circle in circles[:1]] for split, circles in embedded.donor_groups().items()}
+    monkeypatch.setattr(embedded, "donor_groups", lambda: few)
     images, manifest = embedded.read()
     again, kept = embedded._make(64, data.QUALITY, 1)
     assert len(images) == 3 * 2 * 10 * (1 + len(GENERATORS))
@@ -80,10 +80,10 @@ def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_csv", fail)
         with pytest.raises(OSError, match="No space"):
-            prepared.prepared("half", make)
-    images, _ = prepared.prepared("half", make)
+            image_cache.cached_images("half", make)
+    images, _ = image_cache.cached_images("half", make)
     assert len(images) == 2
-    assert not [path for path in prepared.cache_folder("datasets").iterdir() if path.name.startswith(".half")]
+    assert not [path for path in image_cache.cache_folder("datasets").iterdir() if path.name.startswith(".half")]
 
 
 def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) -> None:
@@ -94,12 +94,12 @@ def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) ->
         time.sleep(0.05)
         return np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), pd.DataFrame({"subject": ["a", "b"]})
 
-    early, _ = prepared.prepared("met", make)
-    (folder,) = prepared.cache_folder("datasets").glob("met*")
+    early, _ = image_cache.cached_images("met", make)
+    (folder,) = image_cache.cache_folder("datasets").glob("met*")
     with ThreadPoolExecutor(6) as readers:
         for count in (2, 3, 4):
             (folder / "images.npy").rename(folder / "lost.npy")
-            for images, manifest in readers.map(lambda _: prepared.prepared("met", make), range(6)):
+            for images, manifest in readers.map(lambda _: image_cache.cached_images("met", make), range(6)):
                 assert images.sum() == np.arange(96).sum() and list(manifest["subject"]) == ["a", "b"]
             assert len(made) == count
     assert early.sum() == np.arange(96).sum()  # whoever read it before reads on
@@ -113,10 +113,10 @@ def test_a_set_in_a_cache_that_cannot_be_written_is_read(cache: object, monkeypa
     def refused(*_: object, **__: object) -> None:
         raise PermissionError
 
-    prepared.prepared("shared", make)
-    for step in ("_alone", "_write"):
-        monkeypatch.setattr(prepared, step, refused)
-    assert len(prepared.prepared("shared", make)[0]) == 2
+    image_cache.cached_images("shared", make)
+    for step in ("_exclusive_lock", "_write"):
+        monkeypatch.setattr(image_cache, step, refused)
+    assert len(image_cache.cached_images("shared", make)[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["__version__", "FORMAT"])
@@ -124,11 +124,11 @@ def test_what_another_version_kept_is_not_taken(
     photos: Path, cache: object, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(prepared, "_intact", lambda folder: made.append(folder.name))
+    monkeypatch.setattr(image_cache, "_intact", lambda folder: made.append(folder.name))
     for version in ("1", "2"):
-        monkeypatch.setattr(prepared, name, version)
+        monkeypatch.setattr(image_cache, name, version)
         data.load(photos, size=16)
-        prepared.prepared("kept", lambda: (np.zeros((1, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a"]})))
+        image_cache.cached_images("kept", lambda: (np.zeros((1, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a"]})))
     assert len(set(made)) == 4
 
 
@@ -181,7 +181,7 @@ def test_no_simple_statistic_solves_the_task(collection: data.Collection, column
 
 def test_test_people_fall_into_circles_that_share_nobody(collection: data.Collection) -> None:
     manifest = collection.test.manifest
-    circle = data.circles(manifest)
+    circle = data.subject_groups(manifest)
     people = pd.concat([manifest["subject"], manifest["donor"]])
     rows = pd.concat([circle, circle])
     named = (people != "").to_numpy()
@@ -194,7 +194,7 @@ def test_new_faces_are_of_nobody_and_stand_alone(collection: data.Collection) ->
     manifest = collection.test.manifest
     new = manifest["source"].isin([name for name, generator in GENERATORS.items() if generator.manipulate is None])
     assert ((manifest["subject"] == "") == new).all() and (manifest["donor"][new] == "").all()
-    assert data.circles(manifest)[new].is_unique
+    assert data.subject_groups(manifest)[new].is_unique
 
 
 def test_the_shipped_start_is_for_these_images_alone(collection: data.Collection) -> None:

@@ -195,9 +195,9 @@ def test_a_damaged_cache_is_made_anew(root: Path, cache: Path, damage: str) -> N
 
 
 def _holds(prepared: Path, root: Path) -> bool:
-    from bayesdf.data import prepared as module
+    from bayesdf.data import image_cache
 
-    return module._intact(prepared) and prepared.stat().st_mtime >= root.stat().st_mtime
+    return image_cache._intact(prepared) and prepared.stat().st_mtime >= root.stat().st_mtime
 
 
 def test_an_orientation_tag_is_obeyed(root: Path) -> None:

@@ -15,7 +15,7 @@ from bayesdf.errors import BayesdfError, BayesdfWarning
 
 
 def read(paths: Sequence[str], root: Path = Path("nowhere")) -> pd.DataFrame:
-    return subjects.who(root, list(paths))
+    return subjects.find_people(root, list(paths))
 
 
 def manifest(paths: Sequence[str]) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def test_new_faces_of_two_parts_of_a_data_set_are_strangers() -> None:
     parts = [
         pd.DataFrame({"path": [f"vae/{split}/{n}" for n in range(4)], "subject": "", "donor": ""}) for split in "ab"
     ]
-    assert pd.concat([data.circles(part) for part in parts]).is_unique
+    assert pd.concat([data.subject_groups(part) for part in parts]).is_unique
 
 
 def test_frames_of_one_video_are_linked() -> None:
@@ -153,7 +153,7 @@ def test_frames_of_one_video_are_linked() -> None:
             "video": ["clip 1", "clip 1", "clip 2", "party", "party", ""],
         }
     )
-    group = data.circles(rows).tolist()
+    group = data.subject_groups(rows).tolist()
     assert group[0] == group[1] and group[3] == group[4] and len(set(group)) == 4
 
 
@@ -264,8 +264,8 @@ def test_a_column_that_is_not_used_is_named(root: Path) -> None:
 def test_a_group_that_holds_most_images_is_named() -> None:
     chain = [f"swap/{n:03d}_{n + 1:03d}.png" for n in range(6)]
     rows = manifest([*ORIGINALS, *chain, "swap/008.png", "swap/009.png", "swap/010.png"])
-    with pytest.warns(BayesdfWarning, match=r"62% of the images hang together.*7 people in 13 images are linked"):
-        folder._dealt(rows, None, 0)
+    with pytest.warns(BayesdfWarning, match=r"62% of the images are linked.*7 people in 13 images are linked"):
+        folder.assign_splits(rows, None, 0)
 
 
 def test_the_embedded_split_is_fixed() -> None:

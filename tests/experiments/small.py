@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bayesdf.data import embedded
-from bayesdf.data.prepared import Images
+from bayesdf.data.image_cache import Images
 
 COMMAND = [sys.executable, "-m", "bayesdf.experiments.source_attribution"]
 SMALL = ["--detector", "mobilenet", "--size", "32", "--warm-epochs", "1", "--epochs", "1", "--draws", "6"]

@@ -148,7 +148,7 @@ def test_a_second_try_goes_on_with_what_is_there(
     heads.write_text("".join(published.splitlines(keepends=True)[:10]))
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:43]) + b'{"commit')
     begun = log.read_bytes()[:2000]
-    monkeypatch.setattr("bayesdf.inversion.invert._descend", lambda *_: pytest.fail("inverted again"))
+    monkeypatch.setattr("bayesdf.inversion.search.descend", lambda *_: pytest.fail("inverted again"))
     again = Results.from_tree(work(TOY, RIVAL, copy, **SIZES))
     assert log.read_bytes()[:2000] == begun and ledger.check(log).samples == 60
     assert len(heads.read_text().splitlines()) == 15
@@ -174,7 +174,7 @@ def test_shares_and_rates_in_the_extremes() -> None:
 
 def test_distances_are_the_ledgers(results: Results) -> None:
     images = results.published[:3]
-    kept = TOY.pictures(TOY.entropy(5, 0))
+    kept = TOY.pictures(TOY.sample_latent(5, 0))
     found = distances(images, kept, TOY)
     np.testing.assert_allclose(found, np.sqrt(((images[:, None] - kept[None]) ** 2).mean((2, 3))), rtol=1e-4)
     region = np.zeros((64, 64), np.float32)

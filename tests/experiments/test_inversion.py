@@ -17,12 +17,11 @@ from torch import Tensor, nn
 import bayesdf as bdf
 from bayesdf import analysis
 from bayesdf.cli import run_cli
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
 from bayesdf.experiments.experiment import Study
 from bayesdf.experiments.inversion import __main__ as command
-from bayesdf.experiments.inversion import attribute
 from bayesdf.experiments.inversion.attacks import adaptive_round, pgd_attack
 from bayesdf.experiments.inversion.classifier import classify, train
 from bayesdf.experiments.inversion.pictures import ROLES, Pictures, make_pictures
@@ -34,22 +33,19 @@ from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.fakes import NOBODY, Fakes
-from bayesdf.inversion import evidence_model, perturb
-from bayesdf.inversion import invert as search
-from bayesdf.inversion.attribution import NONE, load_attribution
-from bayesdf.inversion.invert import invert
+from bayesdf.inversion import NONE, attribute, evidence_model, invert, load_attribution, preconditioner
 
 PLAN = Plan(images=3, calibration=4, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=4, epochs=8)
 
 
 def plane(name: str, seed: int, grid: int) -> Generator:
-    """Pictures on a plane through grey, as rough as the grid is fine: eight values of entropy."""
+    """Pictures on a plane through grey, as rough as the grid is fine: a latent of eight values."""
     source = torch.Generator().manual_seed(seed)
     coarse = torch.randn(8, 1, grid, grid, generator=source)
     axes = F.interpolate(coarse, size=(64, 64), mode="bicubic").flatten(1)
 
-    def decode(entropy: Tensor) -> Tensor:
-        return 0.5 + 0.25 * torch.tanh(0.5 * (entropy @ axes)).view(-1, 1, 64, 64)
+    def decode(latent: Tensor) -> Tensor:
+        return 0.5 + 0.25 * torch.tanh(0.5 * (latent @ axes)).view(-1, 1, 64, 64)
 
     def encode(images: Tensor) -> Tensor:
         return 2.0 * torch.atanh((4.0 * (images.flatten(1) - 0.5)).clamp(-0.99, 0.99)) @ torch.linalg.pinv(axes)
@@ -74,7 +70,7 @@ def hasty() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence_model, "WARMUP", 30)
         patch.setattr(evidence_model, "THINNING", 1)
-        patch.setattr(search, "PROBES", 32)
+        patch.setattr(preconditioner, "PROBES", 32)
         patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=40))
         yield patch
 
@@ -136,71 +132,11 @@ def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
         attribute(picture, model, candidates={"bob": CANDIDATES["bob"]})
 
 
-# Perturbations.
-
-
-def test_strength_zero_changes_nothing() -> None:
-    images = photographs().images[:2]
-    for name in perturb.PERTURBATIONS:
-        np.testing.assert_array_equal(perturb.perturb(images, name, 0.0), images)
-
-
-@pytest.mark.parametrize("name", perturb.PERTURBATIONS)
-def test_the_stronger_the_further_from_the_picture(name: str) -> None:
-    images = stored(photographs().images[::100])
-    way = perturb.PERTURBATIONS[name]
-    made = [perturb.perturb(images, name, strength, seed=3) for strength in (0.0, *way.strengths)]
-    away = [np.abs(one - images).mean((1, 2)) for one in made]
-    assert (np.diff(away, axis=0) > 0).all()
-    for one in made:
-        assert one.min() >= 0.0 and one.max() <= 1.0 and one.dtype == np.float32
-        np.testing.assert_allclose(255 * one, np.round(255 * one), atol=1e-3)
-    np.testing.assert_array_equal(made[-1], perturb.perturb(images, name, way.strengths[-1], seed=3))
-
-
-def test_perturbations_refuse_nonsense() -> None:
-    images = photographs().images[:1]
-    with pytest.raises(BayesdfError, match="unknown perturbation 'fog': choose from blur"):
-        perturb.perturb(images, "fog", 1.0)
-    for strength in (-1.0, float("nan")):
-        with pytest.raises(BayesdfError, match="0 or more"):
-            perturb.perturb(images, "blur", strength)
-
-
-def test_a_forgiving_generator_undoes_what_happened() -> None:
-    """Zoomed, darkened and blurred, the plane's picture is explained by it as well as it was before."""
-    generator = CANDIDATES["ann"]
-    images = generator.sample(3, 5)
-    entropy = torch.randn(3, 8)
-    same = perturb.forgiving(generator).decode(F.pad(entropy, (0, perturb.TREATMENTS)))  # type: ignore[misc]
-    torch.testing.assert_close(same, generator.decode(entropy))  # type: ignore[misc]
-    for name, strength in (("crop", 0.1), ("brightness", 40.0), ("blur", 2.0)):
-        changed = perturb.perturb(images, name, strength)
-        strict, forgiven = (
-            invert(changed, one, steps=60).pixel.mean() for one in (generator, perturb.forgiving(generator))
-        )
-        assert forgiven < strict / 2, name
-    with pytest.raises(BayesdfError, match="cannot be inverted"):
-        perturb.forgiving(SOURCES["mirror"])
-
-
-@pytest.mark.parametrize("crop", [0.1, 0.2, 0.3])
-def test_a_crop_is_undone(crop: float) -> None:
-    """A generator of faces explains its pictures, part of them cut away, nearly as well as before."""
-    generator = GENERATORS["dcgan"]
-    images = stored(generator.sample(4, 5))
-    before = invert(images, perturb.forgiving(generator), steps=20)
-    after = invert(perturb.perturb(images, "crop", crop), perturb.forgiving(generator), steps=20)
-    zoom = after.entropy[:, -perturb.TREATMENTS]
-    np.testing.assert_allclose(np.exp(-perturb.ZOOM * zoom), 1.0 - crop, atol=0.02)
-    assert np.median(after.loss / before.loss) < 2.0
-
-
 # Attacks.
 
 
 def test_an_attack_stays_within_its_budget() -> None:
-    images = stored(photographs().images[::80])
+    images = common_path_grey(photographs().images[::80])
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 3))
     count = len(images)
     whole = np.ones((count, 64, 64), np.float32)
@@ -219,7 +155,7 @@ def test_an_attack_stays_within_its_budget() -> None:
 
 def test_an_attack_raises_the_loss() -> None:
     torch.manual_seed(0)
-    images = stored(photographs().images[::40])
+    images = common_path_grey(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
     changed = pgd_attack(network, images, label, 4.0)
@@ -231,7 +167,7 @@ def test_an_attack_raises_the_loss() -> None:
 
 def test_misleading_brings_the_rival_nearer() -> None:
     generators = [CANDIDATES["ann"], CANDIDATES["bob"]]
-    images = stored(generators[0].sample(4, 7), None)
+    images = common_path_grey(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
     changed = adaptive_round(
@@ -312,7 +248,7 @@ def test_bad_input_is_one_line_and_status_2(
 def test_a_generator_without_weights_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lost(entropy: Tensor) -> Tensor:
+    def lost(latent: Tensor) -> Tensor:
         raise BayesdfError("generator dan: weights are missing")
 
     monkeypatch.setattr(command, "GENERATORS", {**SOURCES, "dan": Generator("dan", 8, decode=lost)})

@@ -13,11 +13,11 @@ from torch import nn
 
 import bayesdf as bdf
 from bayesdf.cli import run_cli
-from bayesdf.experiments import warm_start
-from bayesdf.experiments.method_comparison import __main__ as command
-from bayesdf.experiments.method_comparison import methods, study
-from bayesdf.inference.training import Training
-from bayesdf.report.method_comparison import METHODS
+from bayesdf.experiments import experiment, warm_start
+from bayesdf.experiments.method_comparison import figures, methods, study
+from bayesdf.experiments.method_comparison.__main__ import main
+from bayesdf.inference.settings import Training
+from bayesdf.report.methods import METHODS
 
 TINY = ["--size", "32", "--warm-epochs", "0", "--left-out", "blur", "--quick", "--draws", "4", "--device", "cpu"]
 
@@ -27,7 +27,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     monkeypatch.setattr("sys.argv", ["method_comparison", *map(str, arguments)])
     monkeypatch.setattr("warnings.showwarning", None)
     with pytest.raises(SystemExit) as left:
-        run_cli(command.main)
+        run_cli(main)
     return left.value.code, capsys.readouterr().err
 
 
@@ -36,7 +36,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "first"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
         patch.setattr("sys.argv", ["x", "--data", str(photos), "--out", str(out), "--method", "svi,map", *TINY])
-        run_cli(command.main)
+        run_cli(main)
     assert left.value.code == 0
     return out
 
@@ -44,8 +44,8 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without anything on them: drawing takes most of a small run's time."""
-    monkeypatch.setattr(command.presentation, "figures", lambda *_: {})
-    monkeypatch.setattr(command, "write_figures", lambda *_: defaultdict(Figure))
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
+    monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(Figure))
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     """Stopped in the third of four fits; then the same figures, but for times."""
     out = finished.parent / "second"
     arguments = ("--data", photos, "--out", out, "--method", "map,svi", *TINY)
-    make, made = command.fitted, []
+    make, made = study.fit, []
 
     def failing(name: str, seed: int, *rest: object) -> object:
         if len(made) == 2:
@@ -103,7 +103,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
         return make(name, seed, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "fitted", failing)
+        patch.setattr(study, "fit", failing)
         assert call(patch, capsys, *arguments)[0] == 130
     assert made == [("map", 0), ("svi", 0)] and not out.exists()
     status, said = call(monkeypatch, capsys, *arguments)
@@ -133,15 +133,15 @@ def test_a_fit_that_was_taken_up_has_no_time(
 
     monkeypatch.setattr(bdf.Posterior, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
-        study.fitted("map", 0, network, rest.train, budget, tmp_path, "cpu")
+        study.fit("map", 0, network, rest.train, budget, tmp_path, "cpu")
     stop = False
-    posterior = study.fitted("map", 0, network, rest.train, budget, tmp_path, "cpu")
+    posterior = study.fit("map", 0, network, rest.train, budget, tmp_path, "cpu")
     assert posterior.attrs["fit_resumed"] == 1 and [path.name for path in (tmp_path / "posteriors").iterdir()] == [
         "map-0.zarr"
     ]
-    assert np.isnan(study.judged(posterior, rest.test, unseen, budget, 0, "cpu")["cost/fit_seconds"])
+    assert np.isnan(study.judge(posterior, rest.test, unseen, budget, 0, "cpu")["cost/fit_seconds"])
     whole = bdf.load_posterior(finished / "posteriors" / "map-0.zarr")
-    assert study.judged(whole, rest.test, unseen, budget, 0, "cpu")["cost/fit_seconds"] > 0
+    assert study.judge(whole, rest.test, unseen, budget, 0, "cpu")["cost/fit_seconds"] > 0
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet", "efficientnet"])

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bayesdf.experiments.methods import FACTORIES, VALIDATED_EPOCHS, method
 from matplotlib.figure import Figure
 
 import bayesdf as bdf
@@ -21,8 +20,9 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import experiment
-from bayesdf.experiments.source_attribution import page
+from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution.__main__ import main
+from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
 from bayesdf.experiments.source_attribution.study import linked
 from bayesdf.store import METRICS, TREE
 from tests.experiments.small import COMMAND, SMALL, execute, thin
@@ -90,7 +90,7 @@ def test_same_seed_same_run_and_it_resumes_after_a_kill(
     with pytest.raises(BayesdfError, match="started but not finished"):
         bdf.open_run(out)
     # Only numbers are compared: figures are not drawn again.
-    monkeypatch.setattr(page, "figures", lambda *_: {})
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
     monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(Figure))
     status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
     assert status == 0 and "found finished in the stopped run" in said
@@ -218,7 +218,7 @@ def test_images_of_validation_people_help_wherever_they_share_nobody() -> None:
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(fakes), 3)))
     circles = linked(parts)
     found = analysis.attribute(
-        features, fakes["source"], fakes["subject"], circles=circles, fit_only=helps, folds=3, seed=0
+        features, fakes["source"], fakes["subject"], subject_groups=circles, fit_only=helps, folds=3, seed=0
     )
     assert circles[helps].nunique() == 13 and circles[~helps].nunique() == 13
     judged = np.bincount(found["fold"].values)

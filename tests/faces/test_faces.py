@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bayesdf.faces import SIZE, TEMPLATE, photographs, similarity, warp
+from bayesdf.faces import SIZE, TEMPLATE, photographs, similarity_transform, warp
 
 
 def test_similarity_recovers_a_known_transform() -> None:
@@ -9,13 +9,13 @@ def test_similarity_recovers_a_known_transform() -> None:
     points = rng.normal(size=(5, 2)) * 20
     angle, scale, shift = 0.4, 1.7, np.array([5.0, -3.0])
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = similarity(points, scale * points @ rotation.T + shift)
+    matrix = similarity_transform(points, scale * points @ rotation.T + shift)
     np.testing.assert_allclose(matrix, np.column_stack([scale * rotation, shift]), atol=1e-12)
 
 
 def test_similarity_does_not_mirror() -> None:
     points = TEMPLATE - TEMPLATE.mean(0)
-    matrix = similarity(points, points * [-1.0, 1.0])
+    matrix = similarity_transform(points, points * [-1.0, 1.0])
     assert np.linalg.det(matrix[:, :2]) > 0
 
 

@@ -87,8 +87,8 @@ def test_every_generator_says_what_it_is(generator: Generator) -> None:
 
 
 @INVERTIBLE
-def test_entropy_leads_to_images_and_gradients_lead_back(generator: Generator) -> None:
-    code = generator.entropy(2, seed=0).requires_grad_()
+def test_latents_lead_to_images_and_gradients_lead_back(generator: Generator) -> None:
+    code = generator.sample_latent(2, seed=0).requires_grad_()
     assert code.shape == (2, generator.latent_dim)
     assert generator.decode is not None and generator.encode is not None
     images = generator.decode(code)
@@ -102,9 +102,9 @@ def test_entropy_leads_to_images_and_gradients_lead_back(generator: Generator) -
 def test_the_encoder_starts_nearer_than_chance(generator: Generator) -> None:
     assert generator.decode is not None and generator.encode is not None
     with torch.no_grad():
-        images = generator.decode(generator.entropy(16, seed=1))
+        images = generator.decode(generator.sample_latent(16, seed=1))
         guessed = generator.decode(generator.encode(images))
-        other = generator.decode(generator.entropy(16, seed=2))
+        other = generator.decode(generator.sample_latent(16, seed=2))
     region = 1.0 if generator.region is None else torch.from_numpy(generator.region)
 
     def gap(made: torch.Tensor) -> float:

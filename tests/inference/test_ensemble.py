@@ -10,8 +10,8 @@ from torch.func import functional_call
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MAP, DeepEnsemble, Diverged, ensemble, load_posterior, training
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, noisy, pictures
 from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, separate, simulate
-from tests.inference.test_svi import convolutional, noisy, pictures
 
 WEIGHTS = torch.tensor([1.0, -0.5])
 
@@ -155,7 +155,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", check)
+        patch.setattr(training, "check_value", check)
         with pytest.raises(KeyboardInterrupt):
             fit(checkpoint=tmp_path / "fit.pt", **settings)
     again = fit(checkpoint=tmp_path / "fit.pt", **settings)

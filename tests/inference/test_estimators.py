@@ -7,9 +7,10 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SVI
-from bayesdf.inference.estimators import eligible, noise_of_each_image
+from bayesdf.inference.estimators import eligible_layers, noise_of_each_image
+from bayesdf.inference.problem import prepare
+from bayesdf.inference.seeds import seeded
 from bayesdf.inference.svi import _Objective
-from bayesdf.inference.training import pose, seeded
 from bayesdf.models import Detector, priors
 
 LAYERS = {
@@ -52,7 +53,7 @@ def losses(estimator, count=600, sites=None, of="0.weight.loc"):
     settings = SVI(estimator=estimator, init_scale=0.5, freeze="all", progress=False, class_balanced=False)
     sites = sites or {"0": priors.normal(0.3), "3": priors.laplace(0.3)}
     detector = Detector(network, sites)
-    problem = pose(detector, settings, data, None)
+    problem = prepare(detector, settings, data, None)
     with seeded(0, problem.device):
         objective = _Objective(detector, problem, settings)
         batch = (data.tensors[0],)
@@ -84,7 +85,7 @@ def test_gradients_of_local_reparameterisation_are_less_noisy():
 def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
     data, network = images_and_network()
     images = data.tensors[0]
-    assert list(eligible(network, ["0.weight", "0.bias", "3.weight"], images)) == ["0.weight", "3.weight"]
+    assert list(eligible_layers(network, ["0.weight", "0.bias", "3.weight"], images)) == ["0.weight", "3.weight"]
 
     class Unusual(nn.Module):
         """A layer that runs twice, one whose weight is used without it, and one as usual."""
@@ -98,7 +99,7 @@ def test_what_has_no_such_layer_is_sampled_plainly_or_refused():
             return self.once(nn.functional.linear(seen, self.weight_alone.weight))
 
     sites = ["twice.weight", "weight_alone.weight", "once.weight"]
-    assert list(eligible(Unusual(), sites, images)) == ["once.weight"]
+    assert list(eligible_layers(Unusual(), sites, images)) == ["once.weight"]
     with pytest.raises(BayesdfError, match="no site is one"):
         SVI(estimator="local", epochs=1, progress=False).fit(Detector(network, {"3.bias": priors.normal(1.0)}), data)
     with pytest.raises(BayesdfError, match="needs guide 'normal'"):
@@ -115,4 +116,4 @@ def test_weights_that_two_layers_share_are_sampled():
         def forward(self, images):
             return self.c(self.b(torch.relu(self.a(images.flatten(1)))))
 
-    assert set(eligible(Tied(), ["a.weight", "c.weight"], torch.rand(2, 3, 2, 2))) == {"c.weight"}
+    assert set(eligible_layers(Tied(), ["a.weight", "c.weight"], torch.rand(2, 3, 2, 2))) == {"c.weight"}

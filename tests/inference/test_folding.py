@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from bayesdf.inference.folding import folded
+from bayesdf.inference.folding import fold_batch_norm
 from bayesdf.inference.split import split
 from bayesdf.models import build
 from bayesdf.models.blind import NAMES
@@ -26,7 +26,7 @@ def test_the_same_function_in_double_precision(name):
     images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         parts = split(network, [], images)
-        joined = folded(parts.prefix)
+        joined = fold_batch_norm(parts.prefix)
         torch.testing.assert_close(joined(images)[0], network(images), rtol=1e-9, atol=1e-9)
         other = {key: value * 1.1 for key, value in network.named_parameters()}
         torch.testing.assert_close(
@@ -52,7 +52,6 @@ def test_a_convolution_that_is_used_twice_or_has_hooks_stays():
 
     network, images = Twice().eval(), torch.rand(2, 3, 4, 4)
     parts = split(network, [], images)
-    assert not any(
-        node.op == "call_function" and "convolve" in str(node.target) for node in folded(parts.prefix).graph.nodes
-    )
-    torch.testing.assert_close(folded(parts.prefix)(images)[0], network(images))
+    nodes = fold_batch_norm(parts.prefix).graph.nodes
+    assert not any(node.op == "call_function" and "convolve" in str(node.target) for node in nodes)
+    torch.testing.assert_close(fold_batch_norm(parts.prefix)(images)[0], network(images))

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import Posterior
 from bayesdf.inference.gradients import input_gradients
-from bayesdf.inference.prediction import place
+from bayesdf.inference.prediction import to_device
 from bayesdf.models import build
 from tests.inference.test_prediction import images, samplers
 
@@ -17,7 +17,7 @@ from tests.inference.test_prediction import images, samplers
 @pytest.mark.parametrize("sites", [["fc.weight"], ["layer4.1.conv2.weight", "fc.bias"], ["conv1.weight"]])
 def test_the_same_as_autograd_through_every_draw_of_the_whole_network(sites):
     torch.manual_seed(0)
-    network = place(build("resnet18", 3, high_pass=True), torch.device("cpu")).eval()
+    network = to_device(build("resnet18", 3, high_pass=True), torch.device("cpu")).eval()
     sampler = samplers(network, sites)["normal"]
     sampler.scale = {name: 5 * scale for name, scale in sampler.scale.items()}
     pixels = images(3, 32).tensors[0]

@@ -7,7 +7,7 @@ import torch
 
 from bayesdf.inference import MAP
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.training import pose
+from bayesdf.inference.problem import prepare
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, separate, simulate
 
@@ -21,7 +21,7 @@ def test_it_is_that_of_a_trace_of_the_model():
 
     train = simulate(separate(30), torch.tensor([1.0, -0.5]), seed=0)
     detector = Detector(Logistic(2), {"linear": prior})
-    problem = pose(detector, MAP(class_balanced=True, device="cpu", progress=False), train, None)
+    problem = prepare(detector, MAP(class_balanced=True, device="cpu", progress=False), train, None)
     joint = Joint(detector, problem)
     z = {name: torch.full_like(value, -0.3) for name, value in joint.start.items()}
     images, labels = train.tensors[0][:7], train.tensors[1][:7]
@@ -54,7 +54,7 @@ def test_standard_coordinates_are_the_same_density(prior):
     network = Logistic(2)
     torch.nn.init.normal_(network.linear.weight)
     detector = Detector(network, {"linear": HIERARCHIES[prior]})
-    problem = pose(detector, MAP(progress=False), train, None)
+    problem = prepare(detector, MAP(progress=False), train, None)
     centred, other = Joint(detector, problem), Joint(detector, problem, centred=False)
     assert other.standard == {"linear.weight"} and not centred.standard
     torch.testing.assert_close(other.values(other.start)["linear.weight"], network.linear.weight.detach())
@@ -75,5 +75,5 @@ def test_standard_coordinates_are_the_same_density(prior):
 def test_priors_without_a_hierarchy_keep_their_coordinates():
     train = simulate(separate(20), torch.tensor([1.0, -0.5]), seed=0)
     detector = Detector(Logistic(2), {"linear": priors.normal(1.0)})
-    problem = pose(detector, MAP(progress=False), train, None)
+    problem = prepare(detector, MAP(progress=False), train, None)
     assert not Joint(detector, problem, centred=False).standard

@@ -12,8 +12,8 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MAP, Laplace, laplace, load_posterior
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, pictures
 from tests.inference.linear import PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, exact, simulate
-from tests.inference.test_svi import convolutional, pictures
 
 WEIGHTS = torch.tensor([1.0, -0.5])
 AS_IT_IS = {"epochs": 0, "batch_size": 7, "progress": False}

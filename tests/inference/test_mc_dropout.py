@@ -7,7 +7,8 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MCDropout
-from bayesdf.inference.mc_dropout import ChannelDropout, MaskSampler, insert, masks_before, places
+from bayesdf.inference.channel_dropout import ChannelDropout, insert, masks_before, places
+from bayesdf.inference.samplers import MaskSampler
 from bayesdf.models import Detector, build
 from tests.inference.linear import Logistic, correlated, simulate
 

@@ -16,7 +16,7 @@ from bayesdf.analysis import convergence
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference import NUTS, load_posterior, nuts, whitening
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.training import pose
+from bayesdf.inference.problem import prepare
 from bayesdf.models import Detector, priors
 from tests.inference.linear import (
     NOISE,
@@ -102,7 +102,7 @@ def test_positive_sites_have_the_jacobian(monkeypatch, dense):
 def test_whitening_of_a_normal_posterior_has_its_covariance():
     train = simulate(correlated(80), WEIGHTS, seed=0)
     model = detector(kind=Gaussian)
-    problem = pose(model, NUTS(**CLOSE), train, None)
+    problem = prepare(model, NUTS(**CLOSE), train, None)
     joint = Joint(model, problem)
     torch.manual_seed(0)
     space = nuts._Space(joint, problem, joint.start)
@@ -151,10 +151,10 @@ def test_rows_of_the_hessian_may_be_made_at_once(monkeypatch, first, bend, toget
     network(images)
     names = [str(place) for place, layer in enumerate(network) if hasattr(layer, "weight")]
     model = Detector(network, dict.fromkeys(names, priors.normal(1.0)))
-    problem = pose(model, NUTS(**CLOSE), TensorDataset(images, labels), None)
+    problem = prepare(model, NUTS(**CLOSE), TensorDataset(images, labels), None)
     joint = Joint(model, problem)
     data = list(whitening.features(problem, 4))
-    centre = whitening.flat(joint.start)
+    centre = whitening.flatten(joint.start)
     found = whitening.hessian(joint, problem, centre, data)
     assert made == ([together] * len(data) if together is not None else [])
 
@@ -175,10 +175,10 @@ def test_information_of_priors_knows_parents_children_and_the_scale():
 
     model = Detector(Logistic(50), {"linear": prior})
     train = simulate(torch.randn(20, 50), torch.zeros(50), seed=0)
-    problem = pose(model, NUTS(progress=False), train, None)
+    problem = prepare(model, NUTS(progress=False), train, None)
     joint = Joint(model, problem)
     torch.manual_seed(0)
-    found = whitening.sites(joint, whitening.prior_information(joint, problem, whitening.flat(joint.start)))
+    found = whitening.sites(joint, whitening.prior_information(joint, problem, whitening.flatten(joint.start)))
     scale = joint.values(joint.start)["linear.weight.scale"]
     assert float(found["linear.weight"].mean()) == pytest.approx(float(scale) ** -2, rel=0.05)
     assert float(found["linear.weight.scale"]) == pytest.approx(2 * 50 + 1 / 0.5**2, rel=0.3)

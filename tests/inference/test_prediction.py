@@ -11,12 +11,13 @@ from torch.utils.data import TensorDataset
 import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MCDropout, Posterior, prediction
-from bayesdf.inference.mc_dropout import MaskSampler
-from bayesdf.inference.prediction import place
+from bayesdf.inference.batches import batches
+from bayesdf.inference.prediction import to_device
 from bayesdf.inference.samplers import (
     DeltaSampler,
     FullSampler,
     LowRankSampler,
+    MaskSampler,
     Matrix,
     MatrixSampler,
     NormalSampler,
@@ -83,7 +84,7 @@ def naive(posterior, dataset, draws, seed=0):
 def test_the_same_numbers_as_the_naive_loop_for_every_network_and_kind_of_posterior(name):
     """In float32 to its rounding; every kind of posterior, over the last layer, a convolution, and dropout masks."""
     torch.manual_seed(0)
-    network = place(build(name, 2, high_pass=True), torch.device("cpu")).eval()
+    network = to_device(build(name, 2, high_pass=True), torch.device("cpu")).eval()
     head = classifier(network)
     cases = [([f"{head}.weight", f"{head}.bias"], None), ([LAST_BLOCK[name], f"{head}.weight"], {"normal", "stored"})]
     for sites, kinds in cases:
@@ -162,7 +163,7 @@ def test_streamed_uncertainty_is_that_of_all_draws_together(monkeypatch, bytes_)
 
 def test_mixed_precision_is_near():
     torch.manual_seed(0)
-    network = place(build("resnet18", 2), torch.device("cpu")).eval()
+    network = to_device(build("resnet18", 2), torch.device("cpu")).eval()
     posterior = Posterior(network, samplers(network, ["fc.weight", "fc.bias"])["normal"], xr.Dataset(), {})
     trees = [posterior.predict(images(), draws=3, mixed_precision=half, penultimate=True) for half in (False, True)]
     full, mixed = (tree["features/penultimate"].values for tree in trees)
@@ -218,7 +219,7 @@ def test_tensors_are_read_at_once_as_they_are_one_by_one(images, order):
             seen.append(part.stride())
             return part
 
-        return list(prediction.batches(kind(images, labels), 3, torch.device("cpu"), order, augment))
+        return list(batches(kind(images, labels), 3, torch.device("cpu"), order, augment))
 
     at_once, one_by_one = read(TensorDataset), read(Item)
     assert seen[: len(at_once)] == seen[len(at_once) :]

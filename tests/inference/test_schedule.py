@@ -17,7 +17,7 @@ def run(schedule, values):
     step = 0
     while step < schedule.total:
         step += schedule.batches
-        schedule.after_epoch(values[:step])
+        schedule.end_of_epoch(values[:step])
     return step
 
 

@@ -16,8 +16,8 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference import SGMCMC, Diverged, sgmcmc, training
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
+from bayesdf.inference.problem import prepare
 from bayesdf.inference.sgmcmc import Langevin
-from bayesdf.inference.training import pose
 from bayesdf.models import Detector, priors
 from tests.inference.linear import NOISE, PRIOR_SCALE, Gaussian, Logistic, conjugate, correlated, separate, simulate
 
@@ -117,11 +117,11 @@ def chain(train, batch_size, **settings):
     """A chain, its problem, and the batches of an epoch."""
     model = detector()
     method = SGMCMC(**{**CLOSE, "batch_size": batch_size, "freeze": "all", **settings})
-    problem = pose(model, method, train, None)
+    problem = prepare(model, method, train, None)
     joint = Joint(model, problem)
     torch.manual_seed(0)
     space = sgmcmc._space(joint, problem, Point(joint, problem))
-    found = sgmcmc._Chain(joint, problem, space, method, sgmcmc._steps(method, problem))
+    found = sgmcmc._Chain(joint, problem, space, method, sgmcmc._step_sizes(method, problem))
     data = [
         ((images.flatten(1)[:, :, None, None],), labels)
         for images, labels in zip(train.tensors[0].split(batch_size), train.tensors[1].split(batch_size), strict=True)
@@ -157,12 +157,12 @@ def test_the_control_variate_keeps_the_mean_of_the_slopes_and_takes_their_noise(
 
 def test_steps_follow_the_cycles_and_draws_are_of_their_last_parts():
     method = SGMCMC(chains=1, sampling_epochs=100, cycles=4, burn_in=0.6, stored_draws=40, step_size=0.8, batch_size=10)
-    problem = pose(detector(), method, simulate(separate(40), WEIGHTS, seed=0), None)
-    steps = sgmcmc._steps(method, problem)
+    problem = prepare(detector(), method, simulate(separate(40), WEIGHTS, seed=0), None)
+    steps = sgmcmc._step_sizes(method, problem)
     assert len(steps) == 400 and np.array_equal(steps[:100], steps[300:])
     alpha = steps[:100] ** 2 / 0.8**2
     np.testing.assert_allclose(alpha, [(math.cos(math.pi * k / 100) + 1) / 2 for k in range(100)], atol=1e-12)
-    places = sgmcmc._places(method, steps)
+    places = sgmcmc._stored_steps(method, steps)
     assert len(places) == 40 and (places % 100 >= 60).all()
     assert [int((places // 100 == cycle).sum()) for cycle in range(4)] == [10] * 4
     between = [
@@ -244,7 +244,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, monkeypatch, dyna
     settings = {**QUICK, "dynamics": dynamics, "chains": 2, "augment": noisy}
     whole = SGMCMC(**settings).fit(model, train)
     resumable = SGMCMC(**settings, checkpoint=tmp_path / "fit.pt")
-    sound, seen = training._sound, []
+    sound, seen = training.check_value, []
 
     def stop(value, name, history):
         seen.append(name)
@@ -253,7 +253,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, monkeypatch, dyna
         sound(value, name, history)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", stop)
+        patch.setattr(training, "check_value", stop)
         with pytest.raises(KeyboardInterrupt):
             resumable.fit(model, train)
     again = resumable.fit(model, train)
@@ -273,7 +273,7 @@ def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, k
     model, train = detector(), simulate(separate(40), WEIGHTS, seed=0)
     settings = {**CLOSE, "epochs": 50, "chains": 2, "sampling_epochs": 40, "stored_draws": 8}
     whole = SGMCMC(**settings).fit(model, train)
-    sound, steps = training._sound, []
+    sound, steps = training.check_value, []
 
     def burst(value, name, history):
         if name == "loss":
@@ -282,7 +282,7 @@ def test_a_chain_that_diverges_gives_back_what_was_sampled(chain, step, shape, k
         sound(math.nan if late else value, name, history)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", burst)
+        patch.setattr(training, "check_value", burst)
         with pytest.raises(Diverged, match=f"SGMCMC: the loss is nan at step {step} ") as caught:
             SGMCMC(**settings).fit(model, train)
     found = caught.value.posterior

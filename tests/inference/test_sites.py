@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout, laplace, nuts
 from bayesdf.inference.guides import full
-from bayesdf.inference.training import Training
+from bayesdf.inference.settings import Training
 from bayesdf.models import Detector, priors
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"

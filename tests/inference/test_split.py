@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MAP
-from bayesdf.inference.prediction import place
+from bayesdf.inference.prediction import to_device
 from bayesdf.inference.split import depends_on_mode, split
 from bayesdf.models import Detector, build, priors
 from bayesdf.models.blind import NAMES
@@ -27,7 +27,7 @@ LAST = {
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_numbers_as_running_the_whole_network(name):
     torch.manual_seed(0)
-    network = place(build(name, 2, high_pass=True), torch.device("cpu")).eval()
+    network = to_device(build(name, 2, high_pass=True), torch.device("cpu")).eval()
     images = torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last)
     parameters = dict(network.named_parameters())
     values = {site: parameters[site] + 0.02 * torch.randn_like(parameters[site]) for site in LAST[name]}

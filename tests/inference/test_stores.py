@@ -124,7 +124,7 @@ def test_an_edited_store_gets_one_line_or_is_the_same_posterior(saved, detector,
             tree = xr.DataTree.from_dict(mutate(groups, rng))
         except (ValueError, TypeError):  # no tree at all
             continue
-        monkeypatch.setattr(bayesdf.inference.posterior, "open_tree", lambda path, tree=tree: tree)
+        monkeypatch.setattr(bayesdf.inference.loading, "open_tree", lambda path, tree=tree: tree)
         try:
             posterior = load_posterior("edited", detector)
             found = logits(posterior, data)
@@ -167,6 +167,22 @@ def test_what_is_wrong_is_said(saved, detector, tmp_path, group, attrs, message)
     path = write_tree(xr.DataTree.from_dict(groups), tmp_path / "a.zarr")
     with pytest.raises(BayesdfError, match=message):
         load_posterior(path, detector)
+
+
+def test_a_store_of_another_version_is_read_or_names_the_version(saved, detector, data, tmp_path):
+    groups = groups_of(saved["normal"])
+    groups["/"].attrs.pop("sha256")
+    groups["/"].attrs["bayesdf"] = "9.0.0"
+    path = write_tree(xr.DataTree.from_dict(groups), tmp_path / "same.zarr")
+    found, expected = (logits(load_posterior(place, detector), data) for place in (path, saved["normal"]))
+    np.testing.assert_array_equal(found, expected)
+    groups["/"].attrs["sampler"] = "of a later version"
+    path = write_tree(xr.DataTree.from_dict(groups), tmp_path / "other.zarr")
+    with pytest.raises(
+        BayesdfError, match=r"written by bayesdf 9\.0\.0, but this is .*: open it with that version, or"
+    ) as error:
+        load_posterior(path, detector)
+    assert "\n" not in str(error.value)
 
 
 def test_stores_that_kept_chains_as_variational_are_read(saved, detector, data, tmp_path):

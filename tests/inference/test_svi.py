@@ -1,6 +1,5 @@
 """SVI finds the posterior: against exact integration, and what its options do."""
 
-import itertools
 from functools import partial
 
 import numpy as np
@@ -12,10 +11,11 @@ from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoMultivariate
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace, training
+from bayesdf.errors import BayesdfError
+from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace
 from bayesdf.inference.guides import full
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, pictures, short
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
 
 WEIGHTS = torch.tensor([1.0, -0.5])
@@ -158,252 +158,7 @@ def test_class_balance(balanced, expected):
     assert float(found.std()) == pytest.approx(fisher, rel=0.2)
 
 
-# --- seeds, states, freezing ----------------------------------------------------------------------------------------
-
-
-def convolutional():
-    torch.manual_seed(3)
-    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-
-
-def pictures(count=24):
-    noise = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 2
-    return TensorDataset(torch.rand(count, 3, 8, 8, generator=noise) + 0.3 * labels[:, None, None, None], labels)
-
-
-def short(**settings):
-    return SVI(**{"epochs": 3, "batch_size": 8, "lr": 0.01, "progress": False, **settings})
-
-
-def noisy(images, noise):
-    return images + 0.1 * torch.rand(images.shape, generator=noise)
-
-
-def test_same_seed_same_posterior_and_another_seed_another():
-    network = convolutional()
-    first, second, other = (
-        short(seed=seed).fit(Detector(network, {"3": priors.normal(0.1)}), pictures()) for seed in (0, 0, 1)
-    )
-    for name, value in first.network.state_dict().items():
-        assert torch.equal(value, second.network.state_dict()[name])
-    assert torch.equal(first.sampler.draw(0, 0)["3.weight"], second.sampler.draw(0, 0)["3.weight"])
-    assert not torch.equal(first.sampler.draw(0, 0)["3.weight"], other.sampler.draw(0, 0)["3.weight"])
-
-
-def test_detector_random_state_and_parameter_store_are_left_alone():
-    network = convolutional()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    pyro.clear_param_store()
-    pyro.param("mine", torch.tensor(1.0))
-    model = Detector(network, {"3": priors.normal(0.1)})
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    for guide in ("normal", "lowrank", AutoMultivariateNormal):
-        torch.manual_seed(7)
-        posterior = short(guide=guide, epochs=1).fit(model, pictures(), pictures())
-        posterior.predict(pictures(), draws=2)
-        assert torch.equal(torch.rand(3), expected)
-    assert list(pyro.get_param_store().keys()) == ["mine"]
-    assert network.training
-    for name, value in before.items():
-        assert torch.equal(network.state_dict()[name], value)
-    pyro.clear_param_store()
-
-
-def test_an_interrupted_fit_leaves_nothing_behind():
-    network = convolutional()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-
-    def interrupt(images, noise):
-        raise KeyboardInterrupt
-
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    with pytest.raises(KeyboardInterrupt):
-        short(augment=interrupt).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
-    assert torch.equal(torch.rand(3), expected) and not pyro.get_param_store().keys()
-    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
-
-
-@pytest.mark.parametrize(
-    ("freeze", "changed"),
-    [
-        (None, {"0.weight", "1.weight", "1.running_mean", "4.weight", "4.running_mean", "7.weight"}),
-        ("prefix", {"4.weight", "7.weight"}),
-        ("all", set()),
-    ],
-)
-@pytest.mark.parametrize("augmented", [False, True])
-def test_what_is_frozen(freeze, changed, augmented):
-    network = convolutional()
-    augment = (lambda images, noise: images.flip(-1)) if augmented else None
-    posterior = short(freeze=freeze, augment=augment).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
-    before, after = network.state_dict(), posterior.network.state_dict()
-    moved = {
-        name for name in before if name.endswith(("weight", "mean")) and not torch.equal(before[name], after[name])
-    }
-    assert moved - {"3.weight"} == changed
-
-
-def test_cached_features_give_the_same_posterior_as_running_the_prefix():
-    model = Detector(convolutional(), {"3": priors.normal(0.1)})
-    cached = short(freeze="prefix").fit(model, pictures())
-    run = short(freeze="prefix", augment=lambda images, noise: images).fit(model, pictures())
-    torch.testing.assert_close(cached.sampler.loc["3.weight"], run.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("disk", [True, False])
-def test_features_beyond_memory_are_kept_on_disk_or_made_again(monkeypatch, disk):
-    network = convolutional()
-    fitted = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
-    runs = []
-    kept = training._Feed._keep
-
-    def count(feed, views):
-        runs.append(kept(feed, views))
-        return runs[-1]
-
-    monkeypatch.setattr(training._Feed, "_keep", count)
-    monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    if not disk:
-        monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
-    again = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
-    assert (runs[0] is not None) == disk
-    for name, value in fitted.draws(3)["posterior"].data_vars.items():
-        np.testing.assert_allclose(again.draws(3)["posterior"][name], value, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(("freeze", "room", "runs"), [(None, 1 << 30, 6), ("prefix", 1 << 30, 2), ("prefix", 1, 6)])
-def test_validation_features_are_computed_once_where_the_prefix_is_frozen(monkeypatch, freeze, room, runs):
-    model, train, validation = Detector(convolutional(), {"7": priors.normal(0.1)}), pictures(), pictures(32)
-    monkeypatch.setattr(training, "CACHE_BYTES", room)
-    asked, whole = [], training.batches
-
-    def counted(dataset, *rest):
-        for batch in whole(dataset, *rest):
-            if dataset is validation:
-                asked.append(len(batch[0]))
-            yield batch
-
-    monkeypatch.setattr(training, "batches", counted)
-    fitted = short(freeze=freeze, epochs=3).fit(model, train, validation)
-    assert len(asked) == runs  # 32 images in two batches, in each of three epochs or once
-    assert fitted.sample_stats["validation_nll"].sizes["epoch"] == 3
-
-
-def test_views_are_augmented_once_and_take_turns(monkeypatch):
-    model = Detector(convolutional(), {"3": priors.normal(0.1)})
-    times = itertools.count()
-
-    def brighter(images, noise):
-        return images + 0.1 * (next(times) // 3)  # 24 pictures are 3 batches: every view is brighter than the last
-
-    kept = short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
-    assert next(times) == 6  # no more images were augmented than those of two views
-    seen = itertools.count()
-
-    def turns(images, noise):
-        return images + 0.1 * (next(seen) // 3 % 2)  # the same by hand: a view an epoch
-
-    by_hand = short(freeze="prefix", augment=turns, epochs=4).fit(model, pictures())
-    torch.testing.assert_close(kept.sampler.loc["3.weight"], by_hand.sampler.loc["3.weight"], rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(training, "CACHE_BYTES", 1)
-    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
-    with pytest.warns(BayesdfWarning, match="new versions"):
-        short(freeze="prefix", augment=brighter, views=2, epochs=4).fit(model, pictures())
-    assert next(times) == 7 + 1 + 4 * 3  # no room, as the first batch shows: every epoch sees new versions
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"views": 0, "freeze": "prefix", "augment": noisy}, {"views": 2, "augment": noisy}, {"views": 2, "freeze": "all"}],
-)
-def test_views_need_a_frozen_prefix(settings):
-    with pytest.raises(BayesdfError, match="views is"):
-        short(**settings)
-
-
-def test_augmentation_gets_images_and_a_seeded_generator():
-    seen = []
-
-    def augment(images, noise):
-        assert images.shape[1:] == (3, 8, 8)
-        seen.append(float(torch.rand((), generator=noise)))
-        return images
-
-    for _ in range(2):
-        short(augment=augment).fit(Detector(convolutional(), {"7": priors.normal(0.1)}), pictures())
-    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :] and len(set(seen)) == 9
-
-
-def stop(method, model, train, validation=None, step=11):
-    """Fit, and stop at a step: by default in the middle of the fourth epoch of three batches."""
-
-    def check(value, name, history):
-        if len(history.loss) == step:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_sound", check)
-        with pytest.raises(KeyboardInterrupt):
-            method.fit(model, train, validation)
-
-
-@pytest.mark.parametrize("settings", [{}, {"freeze": "prefix", "views": 2}, {"guide": "lowrank", "patience": 9}])
-def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, settings):
-    model, train = Detector(convolutional(), {"3": priors.normal(0.1)}), pictures()
-    validation = pictures() if "patience" in settings else None
-    whole = short(epochs=6, augment=noisy, **settings).fit(model, train, validation)
-    resumable = short(epochs=6, augment=noisy, checkpoint=tmp_path / "fit.pt", **settings)
-    stop(resumable, model, train, validation)
-    assert (tmp_path / "fit.pt").is_file()
-    again = resumable.fit(model, train, validation)
-    assert [item.name for item in tmp_path.iterdir()] == ["fit.pt"]
-    assert again.sample_stats.drop_attrs().identical(whole.sample_stats.drop_attrs())
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, again.network.state_dict()[name]), name
-    assert whole.draws(3)["posterior"].to_dataset().equals(again.draws(3)["posterior"].to_dataset())
-
-
-def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_refused(tmp_path):
-    model, path = Detector(convolutional(), {"3": priors.normal(0.1)}), tmp_path / "fit.pt"
-    stop(short(checkpoint=path), model, pictures(), step=5)
-    wider = Detector(convolutional(), {"3": priors.normal(0.2)})
-    for seed, other, data in ((1, model, pictures()), (0, model, pictures(26)), (0, wider, pictures())):
-        with pytest.raises(BayesdfError, match=r"fit\.pt is of other data, settings or weights"):
-            short(checkpoint=path, seed=seed).fit(other, data)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BayesdfError, match=r"fit\.pt is not a checkpoint of a fit"):
-        short(checkpoint=path).fit(model, pictures())
-
-
-def test_forgetting_deletes_what_the_fit_noted_and_nothing_else(tmp_path):
-    method = short(checkpoint=tmp_path / "fit")
-    others = [tmp_path / name for name in ("fit.csv", "fit.zarr", "fitting")]
-    for path in others:
-        path.mkdir() if path.suffix == ".zarr" else path.write_text("")
-    method.fit(Detector(convolutional(), {"3": priors.normal(0.1)}), pictures())
-    (tmp_path / "fit.1").write_text("")
-    method.forget()
-    assert sorted(tmp_path.iterdir()) == sorted(others)
-
-
-def test_validation_restores_the_best_epoch_and_patience_stops():
-    train, validation = pictures(), pictures()
-    wrong = TensorDataset(validation.tensors[0], 1 - validation.tensors[1])  # every step makes it worse
-    model = Detector(convolutional(), {"7": priors.normal(1.0)})
-    posterior = short(epochs=40, lr=0.05, patience=3).fit(model, train, wrong)
-    nll = posterior.sample_stats["validation_nll"]
-    assert nll.sizes["epoch"] < 40
-    assert posterior.sample_stats.attrs["best_epoch"] == int(nll.values.argmin())
-    assert nll.sizes["epoch"] == int(nll.values.argmin()) + 4
-    logits = posterior.predict(wrong, draws=50)["posterior_predictive/logits"].values[0]
-    probability = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True)).mean(0)
-    found = -np.log(probability[np.arange(24), wrong.tensors[1]]).mean()
-    assert found == pytest.approx(float(nll.min()), abs=0.15)
+# --- guides of the user's own ----------------------------------------------------------------------------------------
 
 
 def test_a_function_is_a_guide_and_its_draws_are_stored():
@@ -542,15 +297,6 @@ def test_support_without_a_transform():
 
     with pytest.raises(BayesdfError, match="pass a Pyro guide"):
         fit(simulate(separate(20), WEIGHTS, seed=0), prior=prior)
-
-
-def test_elbo_and_prediction_are_of_the_same_function_behind_a_frozen_prefix():
-    """A batch normalisation in the suffix: what an image is worth must not depend on its neighbours in the batch."""
-    network = convolutional()
-    posterior = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
-    for name, value in network.state_dict().items():
-        if "running" in name:
-            assert torch.equal(value, posterior.network.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from torch.utils.data import TensorDataset
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import SWAG, Diverged, load_posterior
 from bayesdf.inference.swag import MOMENTUM, _Walk
-from bayesdf.inference.whitening import flat
+from bayesdf.inference.whitening import flatten
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, noisy, pictures, stop
 from tests.inference.linear import NOISE, PRIOR_SCALE, Gaussian, Logistic, correlated, simulate
-from tests.inference.test_svi import convolutional, noisy, pictures, stop
 
 QUICK = {"epochs": 0, "class_balanced": False, "progress": False}
 
@@ -142,14 +142,16 @@ def test_units_do_not_matter():
 
 def test_moments_and_averages_are_those_of_the_snapshots(monkeypatch):
     """12 steps, 5 snapshots, 3 deviations: after steps 3, 5, 8, 10 and 12; the first layer has no prior."""
-    seen, stepped = [], _Walk.stepped
+    seen, end_of_step = [], _Walk.end_of_step
 
     def record(self, step):
-        stepped(self, step)
-        others = {name: value.detach().clone() for name, value in self.problem.trained(exclude=set(self.z)).items()}
-        seen.append((flat(self.z), others))
+        end_of_step(self, step)
+        others = {
+            name: value.detach().clone() for name, value in self.problem.trained_parameters(exclude=set(self.z)).items()
+        }
+        seen.append((flatten(self.z), others))
 
-    monkeypatch.setattr(_Walk, "stepped", record)
+    monkeypatch.setattr(_Walk, "end_of_step", record)
     detector = Detector(convolutional(), {"3": priors.normal(0.1)})
     method = SWAG(epochs=1, batch_size=8, collect_epochs=4, snapshots=5, rank=3, progress=False)
     posterior = method.fit(detector, pictures())

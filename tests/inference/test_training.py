@@ -1,97 +1,115 @@
-"""A checkpoint is of one fit: whatever else is fitted, it is not taken for that."""
+"""The training loop: what is random, what is trained, and which epoch is kept."""
 
+import numpy as np
 import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from torch import nn
+from pyro.infer.autoguide import AutoMultivariateNormal
 from torch.utils.data import TensorDataset
 
-from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP, SVI
 from bayesdf.models import Detector, priors
+from tests.inference.convolutional import convolutional, pictures, short
 
 
-def data(seed=0):
-    noise = torch.Generator().manual_seed(seed)
-    images = torch.rand(24, 3, 2, 2, generator=noise)
-    return TensorDataset(images, (images.mean((1, 2, 3)) > 0.5).long())
+def test_same_seed_same_posterior_and_another_seed_another():
+    network = convolutional()
+    first, second, other = (
+        short(seed=seed).fit(Detector(network, {"3": priors.normal(0.1)}), pictures()) for seed in (0, 0, 1)
+    )
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name])
+    assert torch.equal(first.sampler.draw(0, 0)["3.weight"], second.sampler.draw(0, 0)["3.weight"])
+    assert not torch.equal(first.sampler.draw(0, 0)["3.weight"], other.sampler.draw(0, 0)["3.weight"])
 
 
-def network(activation=None, rate=0.0):
-    torch.manual_seed(0)
-    middle = nn.ReLU() if activation is None else activation
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4), middle, nn.Dropout(rate), nn.Linear(4, 2))
+def test_detector_random_state_and_parameter_store_are_left_alone():
+    network = convolutional()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    pyro.clear_param_store()
+    pyro.param("mine", torch.tensor(1.0))
+    model = Detector(network, {"3": priors.normal(0.1)})
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    for guide in ("normal", "lowrank", AutoMultivariateNormal):
+        torch.manual_seed(7)
+        posterior = short(guide=guide, epochs=1).fit(model, pictures(), pictures())
+        posterior.predict(pictures(), draws=2)
+        assert torch.equal(torch.rand(3), expected)
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    assert network.training
+    for name, value in before.items():
+        assert torch.equal(network.state_dict()[name], value)
+    pyro.clear_param_store()
 
 
-def of_scale(scale):
-    def prior(name, parameter):
-        return dist.Normal(torch.zeros_like(parameter), scale).to_event(parameter.dim())
+def test_an_interrupted_fit_leaves_nothing_behind():
+    network = convolutional()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
 
-    return prior
+    def interrupt(images, noise):
+        raise KeyboardInterrupt
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with pytest.raises(KeyboardInterrupt):
+        short(augment=interrupt).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    assert torch.equal(torch.rand(3), expected) and not pyro.get_param_store().keys()
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
 
 
-def noisy(size):
+@pytest.mark.parametrize(
+    ("freeze", "changed"),
+    [
+        (None, {"0.weight", "1.weight", "1.running_mean", "4.weight", "4.running_mean", "7.weight"}),
+        ("prefix", {"4.weight", "7.weight"}),
+        ("all", set()),
+    ],
+)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_what_is_frozen(freeze, changed, augmented):
+    network = convolutional()
+    augment = (lambda images, noise: images.flip(-1)) if augmented else None
+    posterior = short(freeze=freeze, augment=augment).fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    before, after = network.state_dict(), posterior.network.state_dict()
+    moved = {
+        name for name in before if name.endswith(("weight", "mean")) and not torch.equal(before[name], after[name])
+    }
+    assert moved - {"3.weight"} == changed
+
+
+def test_augmentation_gets_images_and_a_seeded_generator():
+    seen = []
+
     def augment(images, noise):
-        return images + size * torch.rand(images.shape, generator=noise)
+        assert images.shape[1:] == (3, 8, 8)
+        seen.append(float(torch.rand((), generator=noise)))
+        return images
 
-    return augment
-
-
-def guide_of(family):
-    def guide(*_):
-        for name, shape in (("4.weight", (2, 4)), ("4.bias", (2,))):
-            loc = pyro.param(f"{name}.loc", torch.zeros(shape))
-            pyro.sample(name, family(loc, 0.1).to_event(len(shape)))
-
-    return guide
+    for _ in range(2):
+        short(augment=augment).fit(Detector(convolutional(), {"7": priors.normal(0.1)}), pictures())
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :] and len(set(seen)) == 9
 
 
-def changed(part):
-    """Another data set with one image, or one label, changed."""
-    other = data()
-    if part == "image":
-        other.tensors[0][5, 0, 0, 0] += 0.01
-    else:
-        other.tensors[1][5] = 1 - other.tensors[1][5]
-    return other
+def test_validation_restores_the_best_epoch_and_patience_stops():
+    train, validation = pictures(), pictures()
+    wrong = TensorDataset(validation.tensors[0], 1 - validation.tensors[1])  # every step makes it worse
+    model = Detector(convolutional(), {"7": priors.normal(1.0)})
+    posterior = short(epochs=40, lr=0.05, patience=3).fit(model, train, wrong)
+    nll = posterior.sample_stats["validation_nll"]
+    assert nll.sizes["epoch"] < 40
+    assert posterior.sample_stats.attrs["best_epoch"] == int(nll.values.argmin())
+    assert nll.sizes["epoch"] == int(nll.values.argmin()) + 4
+    logits = posterior.predict(wrong, draws=50)["posterior_predictive/logits"].values[0]
+    probability = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True)).mean(0)
+    found = -np.log(probability[np.arange(24), wrong.tensors[1]]).mean()
+    assert found == pytest.approx(float(nll.min()), abs=0.15)
 
 
-NEAR = {"4": priors.normal(1.0)}
-BASE = {"network": {}, "priors": NEAR, "train": data, "validation": data, "augment": None, "guide": None}
-OTHERS = {
-    "an image": {"train": lambda: changed("image")},
-    "a label": {"train": lambda: changed("label")},
-    "a validation image": {"validation": lambda: changed("image")},
-    "a validation label": {"validation": lambda: changed("label")},
-    "a prior of the same name": {"priors": {"4": of_scale(0.5)}},
-    "the activation": {"network": {"activation": nn.Tanh()}},
-    "the dropout": {"network": {"rate": 0.8}},
-    "the augmentation": {"augment": noisy(0.1)},
-}
-
-
-def fit(path, **given):
-    made = {**BASE, **given}
-    method = MAP if made["guide"] is None else SVI
-    options = {} if made["guide"] is None else {"guide": made["guide"]}
-    settings = {"epochs": 2, "progress": False, "augment": made["augment"], "checkpoint": path, **options}
-    detector = Detector(network(**made["network"]), made["priors"])
-    return method(**settings).fit(detector, made["train"](), made["validation"]())
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_checkpoint_is_refused_where_something_else_is_fitted(tmp_path, name):
-    other = OTHERS[name]
-    begin = {"priors": {"4": of_scale(1.0)}} if "priors" in other else {}
-    begin |= {"augment": noisy(0.01)} if "augment" in other else {}
-    fit(tmp_path / "fit.pt", **begin)
-    fit(tmp_path / "fit.pt", **begin)  # the same once more is taken up
-    with pytest.raises(BayesdfError, match="is of other data, settings or weights"):
-        fit(tmp_path / "fit.pt", **other)
-
-
-def test_a_checkpoint_is_refused_where_the_guide_is_another_function_of_the_same_name(tmp_path):
-    fit(tmp_path / "fit.pt", guide=guide_of(dist.Normal))
-    with pytest.raises(BayesdfError, match="is of other data, settings or weights"):
-        fit(tmp_path / "fit.pt", guide=guide_of(dist.Laplace))
+def test_elbo_and_prediction_are_of_the_same_function_behind_a_frozen_prefix():
+    """A batch normalisation in the suffix: what an image is worth must not depend on its neighbours in the batch."""
+    network = convolutional()
+    posterior = short(freeze="prefix").fit(Detector(network, {"3": priors.normal(0.1)}), pictures())
+    for name, value in network.state_dict().items():
+        if "running" in name:
+            assert torch.equal(value, posterior.network.state_dict()[name]), name

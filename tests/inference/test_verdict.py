@@ -25,7 +25,7 @@ from bayesdf.inference import (
     load_posterior,
     schedule,
 )
-from bayesdf.inference.verdict import Verdict, e_bfmi, k_hat, of_chains
+from bayesdf.inference.verdict import Verdict, e_bfmi, judge_chains, k_hat
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
 
@@ -211,17 +211,17 @@ def chains(seed=0, shape=(4, 300, 3)):
 
 def test_chains_that_disagree_or_stand_still_are_flagged():
     good = chains()
-    assert of_chains({"w": good}, "").converged
+    assert judge_chains({"w": good}, "").converged
     apart = good + np.array([0, 0, 0, 2.0])[:, None, None]
-    assert "R-hat" in of_chains({"w": apart}, "").text
+    assert "R-hat" in judge_chains({"w": apart}, "").text
     still = good.copy()
     still[..., 1] = 1.0
-    assert "never moved" in of_chains({"w": still}, "").text
+    assert "never moved" in judge_chains({"w": still}, "").text
     slow = np.cumsum(chains(1), 1)
-    assert not of_chains({"w": slow}, "").converged
-    assert "diverged" in of_chains({"w": good}, "", {"diverging": good[..., 0] > 3}).text
+    assert not judge_chains({"w": slow}, "").converged
+    assert "diverged" in judge_chains({"w": good}, "", {"diverging": good[..., 0] > 3}).text
     energy = np.cumsum(0.05 * good[..., 0], 1)
-    assert "E-BFMI" in of_chains({"w": good}, "", {"energy": energy}).text
+    assert "E-BFMI" in judge_chains({"w": good}, "", {"energy": energy}).text
 
 
 def test_e_bfmi_is_that_of_arviz():

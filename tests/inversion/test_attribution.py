@@ -17,9 +17,16 @@ from sklearn.metrics import roc_auc_score
 
 from bayesdf import analysis
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inversion import evidence_model
-from bayesdf.inversion.attribution import NONE, Attribution, evidence, fit, load_attribution
-from bayesdf.inversion.invert import FLOOR, Inversion
+from bayesdf.inversion import (
+    NONE,
+    Attribution,
+    Inversion,
+    evidence,
+    evidence_model,
+    fit_attribution,
+    load_attribution,
+)
+from bayesdf.inversion.loss import FLOOR
 
 CANDIDATES = ["ann", "bob", "cid"]
 TERMS = ["pixel", "gradient"]
@@ -74,7 +81,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def fitted() -> Attribution:
-    return fit(simulate(150, 0, means()), none=0.0)
+    return fit_attribution(simulate(150, 0, means()), none=0.0)
 
 
 def test_probabilities_are_those_of_bayes_rule(fitted: Attribution) -> None:
@@ -114,7 +121,7 @@ def test_claims_are_kept_however_few_images_calibrate(count: int, monkeypatch: p
     monkeypatch.setattr(evidence_model, "THINNING", 2)
     gaps = []
     for seed in range(10):
-        model = fit(simulate(count, 100 * count + seed, means()), none=0.0, draws=64)
+        model = fit_attribution(simulate(count, 100 * count + seed, means()), none=0.0, draws=64)
         result = model.probability(simulate(40, 7000 + 100 * count + seed, means()))
         claimed = result["probability"].max("source").values
         gaps.append(claimed.mean() - (result["prediction"] == result["truth"]).values.mean())
@@ -124,13 +131,15 @@ def test_claims_are_kept_however_few_images_calibrate(count: int, monkeypatch: p
 @pytest.mark.usefixtures("hasty")
 def test_few_images_are_told() -> None:
     with pytest.warns(BayesdfWarning, match=r"few independent calibration images \(ann 5, bob 5, cid 5, real 5\)"):
-        fit(simulate(5, 13, means()), draws=2)
+        fit_attribution(simulate(5, 13, means()), draws=2)
     table = simulate(20, 13, means())
     with pytest.warns(BayesdfWarning, match="real 4"):
-        fit(table.assign_coords(subject=("image", [f"p{row % 4}" if row >= 60 else "" for row in range(80)])), draws=2)
+        fit_attribution(
+            table.assign_coords(subject=("image", [f"p{row % 4}" if row >= 60 else "" for row in range(80)])), draws=2
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit(table, draws=2)
+        fit_attribution(table, draws=2)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -140,7 +149,8 @@ def test_copies_of_images_are_no_new_images() -> None:
     tenfold = table.isel(image=np.repeat(np.arange(40), 10))
     judged = simulate(30, 15, means())
     once, copied, taken = (
-        fit(each).probability(judged)["probability"].values for each in (table, tenfold, tenfold.drop_vars("subject"))
+        fit_attribution(each).probability(judged)["probability"].values
+        for each in (table, tenfold, tenfold.drop_vars("subject"))
     )
     assert np.abs(copied - once).mean() < 0.5 * np.abs(taken - once).mean()
 
@@ -156,7 +166,7 @@ def test_the_analysis_layer_understands_the_result(fitted: Attribution) -> None:
 
 def test_a_source_left_out_is_none_of_these() -> None:
     """Calibrated without `dan`, who is explained by nobody, and unlike photographs in other ways."""
-    model = fit(simulate(40, 5, means(1.5)), none=0.2)
+    model = fit_attribution(simulate(40, 5, means(1.5)), none=0.2)
     stranger = np.full((3, 2), -3.0) + np.array([[-0.3, 0.4], [0.3, -0.4], [0.2, 0.5]])
     held_out = simulate(100, 6, means(1.5) | {"dan": stranger})
     result = model.probability(held_out)
@@ -176,7 +186,7 @@ def test_the_order_of_candidates_and_images_does_not_matter() -> None:
             [{"ann": "bob", "bob": "cid", "cid": "ann"}.get(s, s) for s in table["source"].values],
         ),
     )
-    one, same, permuted = (fit(each).probability(each)["probability"] for each in (table, turned, renamed))
+    one, same, permuted = (fit_attribution(each).probability(each)["probability"] for each in (table, turned, renamed))
     xr.testing.assert_allclose(one, same)
     for old, new in (("ann", "bob"), ("bob", "cid"), ("cid", "ann"), ("real", "real")):
         assert np.abs(one.sel(source=old).values - permuted.sel(source=new).values).mean() < 0.02
@@ -189,7 +199,7 @@ def test_identical_candidates_are_equally_probable() -> None:
     source = np.array(table["source"].values)
     twins = np.flatnonzero(source == "ann")
     source[twins[1::2]] = "bob"
-    result = fit(table.assign_coords(source=("image", source))).probability(table[twins])["probability"]
+    result = fit_attribution(table.assign_coords(source=("image", source))).probability(table[twins])["probability"]
     shares = result.sel(source=["ann", "bob"])
     assert shares.sum("source").mean() > 0.9
     assert abs(float((shares.sel(source="ann") - shares.sel(source="bob")).mean())) < 0.1
@@ -202,16 +212,16 @@ def test_fewer_candidates_work_too(candidates: list[str]) -> None:
     """A source that is no candidate, such as a fake that cannot be inverted, can be named all the same."""
     table = simulate(30, 9, means(2.0)).sel(candidate=candidates)
     table = table[np.isin(table["source"].values, [*candidates, "real"])]
-    result = fit(table).probability(table)
+    result = fit_attribution(table).probability(table)
     assert (result["prediction"] == result["truth"]).values.mean() > 0.95
 
 
 @pytest.mark.usefixtures("hasty")
 def test_priors_move_the_answer() -> None:
     table = simulate(20, 10, means(0.2))
-    even = fit(table, none=0.1)
+    even = fit_attribution(table, none=0.1)
     np.testing.assert_allclose(even.prior, [0.225, 0.225, 0.225, 0.1, 0.225])
-    bent = fit(table, prior={"ann": 8.0, "bob": 1.0, "cid": 1.0, "real": 0.0})
+    bent = fit_attribution(table, prior={"ann": 8.0, "bob": 1.0, "cid": 1.0, "real": 0.0})
     np.testing.assert_allclose(bent.prior, [0.72, 0.09, 0.09, 0.1, 0.0])
     assert (bent.probability(table)["probability"].sel(source="real") == 0.0).all()
 
@@ -232,7 +242,7 @@ def test_it_is_kept_and_read_again(fitted: Attribution, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_fitting_leaves_the_callers_randomness_alone() -> None:
     states = [random.getstate(), torch.get_rng_state().tolist()]
-    fit(simulate(10, 12, means()), draws=2)
+    fit_attribution(simulate(10, 12, means()), draws=2)
     assert [random.getstate(), torch.get_rng_state().tolist()] == states
 
 
@@ -240,7 +250,7 @@ def inversion(name: str, pixel: list[float]) -> Inversion:
     count, error = len(pixel), np.array(pixel)
     return Inversion(
         name,
-        entropy=np.zeros((count, 2), np.float32),
+        latent=np.zeros((count, 2), np.float32),
         reconstruction=np.zeros((count, 64, 64), np.float32),
         pixel=error,
         gradient=error,
@@ -270,16 +280,16 @@ def test_bad_evidence_is_told_in_one_line(fitted: Attribution) -> None:
     table = simulate(3, 12, means())
     broken = table.copy(data=np.where(np.arange(6).reshape(3, 2) == 3, np.nan, table.values))
     cases = [
-        (lambda: fit(table.drop_vars("source")), "source of each image is unknown"),
-        (lambda: fit(table, ["ann"]), "1 sources given for 12 images"),
-        (lambda: fit(table, ["ann"] * 12), "all images come from source 'ann'"),
-        (lambda: fit(table, ["ann"] * 11 + ["bob"]), "'bob' has a single image"),
-        (lambda: fit(table, [NONE] * 6 + ["bob"] * 6), "leave its images out"),
-        (lambda: fit(broken), "by bob is nan"),
-        (lambda: fit(table.rename(term="thing")), "'term'"),
-        (lambda: fit(table, none=1.0), "none=1.0"),
-        (lambda: fit(table, prior={"ann": 1.0}), "prior names"),
-        (lambda: fit(table, prior=dict.fromkeys(means(), 0.0)), "not all of them 0"),
+        (lambda: fit_attribution(table.drop_vars("source")), "source of each image is unknown"),
+        (lambda: fit_attribution(table, ["ann"]), "1 sources given for 12 images"),
+        (lambda: fit_attribution(table, ["ann"] * 12), "all images come from source 'ann'"),
+        (lambda: fit_attribution(table, ["ann"] * 11 + ["bob"]), "'bob' has a single image"),
+        (lambda: fit_attribution(table, [NONE] * 6 + ["bob"] * 6), "leave its images out"),
+        (lambda: fit_attribution(broken), "by bob is nan"),
+        (lambda: fit_attribution(table.rename(term="thing")), "'term'"),
+        (lambda: fit_attribution(table, none=1.0), "none=1.0"),
+        (lambda: fit_attribution(table, prior={"ann": 1.0}), "prior names"),
+        (lambda: fit_attribution(table, prior=dict.fromkeys(means(), 0.0)), "not all of them 0"),
         (lambda: fitted.probability(table.sel(candidate=["ann", "bob"])), "lacks candidate 'cid'"),
     ]
     for call, message in cases:

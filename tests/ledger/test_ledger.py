@@ -23,8 +23,8 @@ from torch import Tensor
 from bayesdf import ledger
 from bayesdf.errors import BayesdfError
 from bayesdf.generators.generator import Generator
-from bayesdf.ledger import Head, entropy, log, merkle, records
-from bayesdf.ledger.faults import LedgerError
+from bayesdf.ledger import Head, keys, log, merkle, records
+from bayesdf.ledger.errors import LedgerError
 
 SECRET = bytes(range(32))
 DIM = 8
@@ -38,7 +38,7 @@ def decode(codes: Tensor) -> Tensor:
 
 
 TOY = Generator("toy", DIM, decode=decode)
-KEY = entropy.public_key(SECRET, "toy")
+KEY = keys.public_key(SECRET, "toy")
 
 
 @pytest.fixture
@@ -73,21 +73,21 @@ def rebuilt(text: list[bytes], change: Callable[[dict], None], at: int) -> list[
         elif record["record"]:
             record["previous"] = json.loads(out[-1])["digest"]
         del record["digest"]
-        out.append(records.seal(record))
+        out.append(records.encode_record(record))
     return out
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(ledger.__file__).parents[3])}
+    return {**os.environ, "PYTHONPATH": str(Path(ledger.__file__).parents[2])}
 
 
 # The parts, against what others published
 
 
 def test_hkdf_gives_the_vectors_of_rfc_5869() -> None:
-    key = entropy.derive(bytes([0x0B] * 22), bytes(range(13)), bytes(range(0xF0, 0xFA)), 42)
+    key = keys.derive(bytes([0x0B] * 22), bytes(range(13)), bytes(range(0xF0, 0xFA)), 42)
     assert key.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
-    key = entropy.derive(bytes([0x0B] * 22), b"", b"", 42)
+    key = keys.derive(bytes([0x0B] * 22), b"", b"", 42)
     assert key.hex() == "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
 
 
@@ -147,12 +147,12 @@ def test_every_consistency_proof_holds_and_no_other() -> None:
                 assert not merkle.consistent(first, second, [new, *path[1:]], old, new)
 
 
-# Entropy
+# Latents
 
 
-def test_entropy_is_standard_normal_and_every_sample_has_its_own() -> None:
-    epoch = entropy.epoch_key(SECRET, "toy", 0)
-    values = entropy.expand([entropy.record_key(epoch, record) for record in range(400)], 100).double().numpy()
+def test_latents_are_standard_normal_and_every_sample_has_its_own() -> None:
+    epoch = keys.epoch_key(SECRET, "toy", 0)
+    values = keys.expand_to_latents([keys.record_key(epoch, record) for record in range(400)], 100).double().numpy()
     assert stats.kstest(values.ravel(), "norm").pvalue > 0.01
     assert abs(values.mean()) < 0.02 and abs(values.std() - 1.0) < 0.02
     between = np.corrcoef(values)[np.triu_indices(400, 1)]
@@ -162,24 +162,24 @@ def test_entropy_is_standard_normal_and_every_sample_has_its_own() -> None:
     assert len(np.unique(values)) > 0.99 * values.size
 
 
-def test_entropy_stays_what_it_was() -> None:
+def test_latents_stay_what_they_were() -> None:
     """A ledger must open years later: these values are part of the format."""
-    key = entropy.record_key(entropy.epoch_key(SECRET, "toy", 0), 1)
+    key = keys.record_key(keys.epoch_key(SECRET, "toy", 0), 1)
     np.testing.assert_allclose(
-        entropy.expand([key], 4)[0].numpy(), [0.53648335, 1.69736826, -0.04757425, 1.14476180], rtol=1e-6
+        keys.expand_to_latents([key], 4)[0].numpy(), [0.53648335, 1.69736826, -0.04757425, 1.14476180], rtol=1e-6
     )
 
 
-def test_entropy_differs_by_secret_generator_epoch_and_record() -> None:
-    keys = {
-        entropy.record_key(entropy.epoch_key(secret, name, epoch), record)
+def test_latents_differ_by_secret_generator_epoch_and_record() -> None:
+    derived = {
+        keys.record_key(keys.epoch_key(secret, name, epoch), record)
         for secret in (SECRET, bytes(32))
         for name in ("toy", "toy2")
         for epoch in (0, 1)
         for record in (1, 11)
     }
-    assert len(keys) == 16
-    assert entropy.expand(sorted(keys), 2000).abs().max() < 6.0
+    assert len(derived) == 16
+    assert keys.expand_to_latents(sorted(derived), 2000).abs().max() < 6.0
 
 
 def test_a_draw_is_recorded_goes_on_and_is_recalled(path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_reader_does_not_see_a_line_being_written(path: Path, monkeypatch: pyt
         assert read.result().samples == 14 and list(drawn.result()[0]) == [12, 13, 14]
     monkeypatch.undo()
     monkeypatch.setattr(records, "LOCK_WAIT", 0.0)
-    with records.settled(path) as lines:
+    with records.snapshot(path) as lines:
         first = next(lines)
         ledger.draw(path, SECRET, TOY, 1)
         assert len([first, *lines]) == 15
@@ -461,7 +461,7 @@ def test_every_edited_byte_of_a_head_is_detected(path: Path) -> None:
 def test_a_head_signed_by_another_key_is_refused(path: Path) -> None:
     head = ledger.publish(path, SECRET)
     with pytest.raises(ledger.SignatureError):
-        ledger.check_head(head, entropy.public_key(bytes(32), "toy"))
+        ledger.check_head(head, keys.public_key(bytes(32), "toy"))
     with pytest.raises(LedgerError, match="no public key"):
         ledger.check_head(head, "key")
 
@@ -503,7 +503,7 @@ def test_a_sample_is_found_and_anything_else_is_not(path: Path) -> None:
         ledger.check_inclusion(verdict.record, index, verdict.proof, head, KEY)
         assert str(verdict).startswith(f"made: sample {index}")
     ledger.draw(path, SECRET, TOY, 1)
-    for stranger in (decode(TOY.entropy(1, 3))[0], image(path, 14)):  # another entropy; a sample after the head
+    for stranger in (decode(TOY.sample_latent(1, 3))[0], image(path, 14)):  # another latent; a sample after the head
         verdict = ledger.verify(evidence, stranger, head, TOY, KEY, threshold=THRESHOLD)
         assert not verdict.made and verdict.distance > THRESHOLD and verdict.record is None
         assert str(verdict).startswith("not made by any of the 13")
@@ -570,9 +570,9 @@ def test_evidence_that_is_not_right_is_refused_each_with_its_own_error(path: Pat
     forged = rebuilt([line.encode() for line in good.records], lambda record: record.update(commitment="0" * 64), 5)
     resigned = ledger.publish(write_beside(path, forged), SECRET)
     key, proof = good.epochs[1]
-    commitments = [entropy.commit(entropy.epoch_key(SECRET, "toy", epoch)) for epoch in range(8)]
+    commitments = [keys.commit(keys.epoch_key(SECRET, "toy", epoch)) for epoch in range(8)]
     to_genesis = merkle.inclusion_path([merkle.leaf_hash(commitment) for commitment in commitments], 3)
-    early_key = (entropy.epoch_key(SECRET, "toy", 3).hex(), tuple(node.hex() for node in to_genesis))
+    early_key = (keys.epoch_key(SECRET, "toy", 3).hex(), tuple(node.hex() for node in to_genesis))
     short = {epoch: opened for epoch, opened in good.epochs.items() if epoch != 1}
     text = good.records
     cases: list[tuple[type[LedgerError], str, ledger.Evidence]] = [
@@ -608,25 +608,26 @@ def write_beside(path: Path, records: list[bytes]) -> Path:
 
 def test_a_developer_cannot_choose_keys_to_fit(path: Path) -> None:
     """Every record of an epoch by a key of the developer's choice: the key that record 0 committed to gives others."""
-    chosen = entropy.commit(bytes(32)).hex()
+    chosen = keys.commit(bytes(32)).hex()
     write(path, rebuilt(lines(path), lambda record: record.update(commitment=chosen), 5))
     with pytest.raises(ledger.TamperedError, match="record 5 does not commit"):
         ledger.gather(path, SECRET, ledger.publish(path, SECRET))
     head = ledger.publish(path, SECRET)
-    epochs = [entropy.epoch_key(SECRET, "toy", epoch) for epoch in range(8)]
-    keys = {record: entropy.record_key(epochs[record // 4], record).hex() for record in range(1, 12)}
+    epochs = [keys.epoch_key(SECRET, "toy", epoch) for epoch in range(8)]
+    own = {record: keys.record_key(epochs[record // 4], record).hex() for record in range(1, 12)}
     text = tuple(line.decode() for line in lines(path))
     # Opened alone, the chosen key passes, and the verdict says that it is not bound to the genesis ...
-    alone = ledger.Evidence(head, text, {}, {**keys, 5: bytes(32).hex()})
-    verdict = ledger.verify(alone, decode(entropy.expand([bytes(32)], DIM))[0], head, TOY, KEY, threshold=THRESHOLD)
+    alone = ledger.Evidence(head, text, {}, {**own, 5: bytes(32).hex()})
+    accused = decode(keys.expand_to_latents([bytes(32)], DIM))[0]
+    verdict = ledger.verify(alone, accused, head, TOY, KEY, threshold=THRESHOLD)
     assert verdict.made and verdict.unbound == 11
     # ... it does not clear anybody, since the full epochs are not opened by their keys ...
     with pytest.raises(ledger.IncompleteError, match="epoch 0 is full"):
         ledger.verify(alone, image_of_nothing(), head, TOY, KEY, threshold=THRESHOLD)
     # ... and by the key of its epoch it does not come out.
-    leaves = [merkle.leaf_hash(entropy.commit(epoch)) for epoch in epochs]
+    leaves = [merkle.leaf_hash(keys.commit(epoch)) for epoch in epochs]
     path_up = tuple(node.hex() for node in merkle.inclusion_path(leaves, 1))
-    whole = ledger.Evidence(head, text, {1: (epochs[1].hex(), path_up)}, keys)
+    whole = ledger.Evidence(head, text, {1: (epochs[1].hex(), path_up)}, own)
     with pytest.raises(ledger.TamperedError, match="key of record 5"):
         ledger.verify(whole, image_of_nothing(), head, TOY, KEY, threshold=THRESHOLD)
 
@@ -639,7 +640,7 @@ def test_what_the_third_party_brings_is_checked(path: Path) -> None:
     head = ledger.publish(path, SECRET)
     evidence = ledger.gather(path, SECRET, head)
     blank = image_of_nothing()
-    other = entropy.public_key(bytes(32), "toy")
+    other = keys.public_key(bytes(32), "toy")
     broken, stranger = replace(TOY, decode=lambda codes: decode(codes) * float("nan")), replace(TOY, name="x")
     cases: list[tuple[str, Callable[[], object]]] = [
         ("not signed", lambda: ledger.verify(evidence, blank, head, TOY, other, threshold=0.1)),

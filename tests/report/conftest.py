@@ -1,38 +1,10 @@
-"""Uncertainties, figures and faces of an invented run."""
+"""Figures of an invented run."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 
 SOURCES = ("real", "vae", "swap $x^2$ <b>")
-
-
-@pytest.fixture(scope="session")
-def uncertainty() -> xr.Dataset:
-    rng = np.random.default_rng(0)
-    images = 60
-    source = np.array(SOURCES)[np.arange(images) % 3]
-    fake = 1 / (1 + np.exp(-rng.normal(np.where(source == "real", -2, 2), 2)))
-    probability = np.stack([1 - fake, fake], axis=1)
-    total = -(probability * np.log(probability)).sum(axis=1)
-    share = rng.uniform(0.1, 0.9, size=images)
-    share[0] = 1e-9
-    return xr.Dataset(
-        {
-            "total": ("image", total),
-            "aleatoric": ("image", total * (1 - share)),
-            "epistemic": ("image", total * share),
-            "prediction": ("image", (fake > 0.5).astype(int)),
-            "probability": (("image", "class"), probability),
-        },
-        coords={"source": ("image", source), "label": ("image", (source != "real").astype(int))},
-    )
-
-
-@pytest.fixture(scope="session")
-def faces() -> np.ndarray:
-    return np.random.default_rng(0).uniform(size=(60, 16, 16, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

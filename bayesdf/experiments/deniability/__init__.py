@@ -2,7 +2,7 @@
 
     python -m bayesdf.experiments.deniability
 
-One generator is accused. Its developer keeps a ledger of every sample's entropy (`bayesdf.ledger`).
+One generator is accused. Its developer keeps a ledger of every sample's latent (`bayesdf.ledger`).
 Adversaries who hold a copy of the public weights publish pictures that the generator seems to have made; inversion
 alone and the developer's evidence are asked who made them. Then the developer is guilty: its own samples are blurred,
 cropped, recompressed, and its ledger is cut, rewritten, shuffled and forked. The question is that of Zhang, Zhou,

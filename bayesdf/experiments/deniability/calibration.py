@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
 from bayesdf.experiments.deniability.framing import Search, likely_reconstruction
 from bayesdf.experiments.deniability.pictures import alter
@@ -47,7 +47,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     """Measure the thresholds on samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
-    genuine = generator.pictures(generator.entropy(count, seed_of(seed, "calibration samples")))
+    genuine = generator.pictures(generator.sample_latent(count, seed_of(seed, "calibration samples")))
     rows = [
         pd.DataFrame({"delivery": f"{kind} {strength:g}", "distance": paired_distances(changed, genuine, generator)})
         for kind, strength in MILD
@@ -55,10 +55,14 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     ]
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
     faces = faces[np.sort(rng_of(seed, "calibration faces").permutation(len(faces))[:count])]
-    inverted = search("calibration", np.concatenate([stored(genuine), faces]))
+    inverted = search("calibration", np.concatenate([common_path_grey(genuine), faces]))
     searched = likely_reconstruction(generator, inverted.take(slice(count, None)), faces)
-    kinds = {"second copy": stored(genuine), "searched": stored(searched), "photograph": stored(faces)}
-    others = generator.pictures(generator.entropy(samples, seed_of(seed, "calibration ledger")))
+    kinds = {
+        "second copy": common_path_grey(genuine),
+        "searched": common_path_grey(searched),
+        "photograph": common_path_grey(faces),
+    }
+    others = generator.pictures(generator.sample_latent(samples, seed_of(seed, "calibration ledger")))
     found = {kind: distances(part, others, generator) for kind, part in kinds.items()}
     tails = {kind: fit_tail(part) for kind, part in found.items()}
     innocents = [pd.DataFrame({"kind": kind, "distance": part.min(1)}) for kind, part in found.items()]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from bayesdf import ledger
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.developer import HEADS, Developer
 from bayesdf.experiments.deniability.pictures import Images
-from bayesdf.experiments.deniability.third_party import ThirdParty, opened_entropy
+from bayesdf.experiments.deniability.third_party import ThirdParty, opened_latents
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.ledger import Evidence, Head, Verdict
-from bayesdf.ledger.entropy import commit, record_key
-from bayesdf.ledger.records import seal
+from bayesdf.ledger.keys import commit, record_key
+from bayesdf.ledger.records import encode_record
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold:
     text = list(honest.records)
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
-    image = stored(generator.pictures(opened_entropy(honest, [guilty])))[0]
-    fresh = stored(generator.pictures(generator.entropy(1, seed_of(seed, "outside"))))[0]
+    image = common_path_grey(generator.pictures(opened_latents(honest, [guilty])))[0]
+    fresh = common_path_grey(generator.pictures(generator.sample_latent(1, seed_of(seed, "outside"))))[0]
     own_key = hashlib.sha256(b"a key of the developer's choice" + secret).digest()
 
     def judge(evidence: Evidence, against: Head = head, picture: Images = image) -> Verdict:
@@ -87,7 +87,7 @@ def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold:
         else:
             epoch_key = bytes.fromhex(third.evidence.epochs[epoch][0])
             keys |= {r: record_key(epoch_key, r).hex() for r in range(earlier.size, signed.size)}
-        late_image = stored(generator.pictures(opened_entropy(honest, [late])))[0]
+        late_image = common_path_grey(generator.pictures(opened_latents(honest, [late])))[0]
         return judge(Evidence(signed, lines, epochs, keys), signed, late_image)
 
     def forked() -> Verdict:
@@ -114,7 +114,7 @@ def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold:
 
     def late_swap() -> Verdict:
         _, signed, evidence = swapped()
-        return judge(evidence, signed, stored(generator.pictures(opened_entropy(honest, [late])))[0])
+        return judge(evidence, signed, common_path_grey(generator.pictures(opened_latents(honest, [late])))[0])
 
     stranger = hashlib.sha256(b"another" + secret).digest()
     old = developer.heads[0]
@@ -205,7 +205,7 @@ def _rechained(lines: Sequence[str], at: int) -> list[str]:
     for number, line in enumerate(lines[at:], at):
         record = json.loads(line) | {"record": number, "previous": json.loads(out[-1])["digest"]}
         del record["digest"]
-        out.append(seal(record).decode())
+        out.append(encode_record(record).decode())
     return out
 
 

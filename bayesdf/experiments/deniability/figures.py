@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bayesdf.experiments.deniability.results import Results
 from bayesdf.experiments.deniability.tables import attack_name, attacks, denial, framing
-from bayesdf.report.figures import face_sheet
+from bayesdf.report.face_sheets import face_sheet
 from bayesdf.report.style import ALERT, FAINT, GENERATORS, INK, MUTED, head, percent, plain, styled
 
 BLUE, GREEN, AMBER = GENERATORS[0], GENERATORS[2], GENERATORS[4]

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.distances import paired_distances
 from bayesdf.experiments.deniability.pictures import Images
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
 from bayesdf.generators import Generator
-from bayesdf.inversion.invert import Inversion, invert
+from bayesdf.inversion import Inversion, invert
 
 BUDGETS = (4, 8, 16, 32, 64)
 """How far each pixel of a photograph may be changed, in grey values of 255."""
@@ -39,12 +39,12 @@ class Search:
 
 
 def likely_reconstruction(generator: Generator, found: Inversion, targets: Images) -> Images:
-    """What an adversary publishes: the picture made of the entropy found, shrunk until it is a likely one.
+    """What an adversary publishes: the picture made of the latent found, shrunk until it is a likely one.
 
-    Unlikely entropy would betray the search. Outside the region that the generator draws the target stays as it is.
+    An unlikely latent would betray the search. Outside the region that the generator draws the target stays as it is.
     """
-    entropy = found.entropy * np.minimum(1.0, np.maximum(found.energy, 1e-9) ** -0.5)[:, None].astype(np.float32)
-    made = generator.pictures(entropy)
+    latent = found.latent * np.minimum(1.0, np.maximum(found.energy, 1e-9) ** -0.5)[:, None].astype(np.float32)
+    made = generator.pictures(latent)
     if generator.region is None:
         return made
     return (generator.region * made + (1.0 - generator.region) * targets).astype(np.float32)
@@ -58,7 +58,7 @@ def nearest_within(budget: float, images: Images, goal: Images) -> Images:
 def framing_attacks(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame, Images, Images]:
     """The attacks on an innocent developer: a row a picture, the pictures as delivered, and what they were to be.
 
-    `cluster` is the person of a picture that began as a photograph; pictures of other entropy stand alone.
+    `cluster` is the person of a picture that began as a photograph; pictures of other latents stand alone.
     """
     generator, seed = search.generator, search.seed
     known = photographs().take(np.isin(photographs().subject, people()["test"]))
@@ -74,7 +74,7 @@ def framing_attacks(search: Search, rival: Generator, images: int) -> tuple[pd.D
         nearest_within(budget / 255.0, faces, goal)
         for budget, goal in zip(BUDGETS, np.split(again, len(BUDGETS)), strict=True)
     ]
-    second = generator.pictures(generator.entropy(len(faces), seed_of(seed, "second copy")))
+    second = generator.pictures(generator.sample_latent(len(faces), seed_of(seed, "second copy")))
     parts: list[tuple[str, str, float, Images, Images]] = [
         ("untouched", "photograph", np.nan, faces, faces),
         *(("perturbed", "photograph", float(b), m, faces) for b, m in zip(BUDGETS, moved, strict=True)),
@@ -88,7 +88,7 @@ def framing_attacks(search: Search, rival: Generator, images: int) -> tuple[pd.D
         changes = {"largest_change": apart.max(1), "rms_change": np.sqrt((apart**2).mean(1))}
         cluster = known.subject if target == "photograph" else ""
         rows.append(pd.DataFrame({"attack": attack, "target": target, "budget": budget, "cluster": cluster, **changes}))
-    published = np.concatenate([stored(made) for _, _, _, made, _ in parts])
+    published = np.concatenate([common_path_grey(made) for _, _, _, made, _ in parts])
     return pd.concat(rows, ignore_index=True), published, np.concatenate([wanted for *_, wanted in parts])
 
 
@@ -99,4 +99,4 @@ def altered_copies(
     goals = goals[: len(opened)]
     share = np.minimum(1.0, 0.9 * threshold / np.maximum(paired_distances(goals, opened, generator), 1e-6))
     blended = opened + share[:, None, None].astype(np.float32) * (goals - opened)
-    return stored(blended), share
+    return common_path_grey(blended), share

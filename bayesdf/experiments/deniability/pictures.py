@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator
 
@@ -28,9 +28,9 @@ values of [0, 1]), factor on the grey values, share of the side that is kept."""
 def alter(images: Images, kind: str, strength: float, rng: np.random.Generator) -> Images:
     """One of `ALTERATIONS`, then 8 bits, then (but for `as made` and `jpeg` itself) JPEG of quality 90."""
     if kind == "as made":
-        return stored(images, None)
+        return common_path_grey(images, None)
     if kind == "jpeg":
-        return stored(images, int(strength))
+        return common_path_grey(images, int(strength))
     if kind == "blur":
         changed = ndimage.gaussian_filter(images, (0, strength, strength))
     elif kind == "noise":
@@ -42,11 +42,11 @@ def alter(images: Images, kind: str, strength: float, rng: np.random.Generator) 
         box = (edge, edge, SIZE - edge, SIZE - edge)
         whole = (Image.fromarray(image) for image in images)
         changed = np.stack([np.asarray(one.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box)) for one in whole])
-    return stored(changed.clip(0.0, 1.0))
+    return common_path_grey(changed.clip(0.0, 1.0))
 
 
 def weights_digest(generator: Generator) -> str:
-    """SHA-256 of the file of the generator's weights; where it has none, of what it makes of one entropy."""
+    """SHA-256 of the file of the generator's weights; where it has none, of what it makes of one latent."""
     file = importlib.resources.files("bayesdf.generators").joinpath("weights", f"{generator.name}.safetensors")
-    data = file.read_bytes() if file.is_file() else generator.pictures(generator.entropy(1, 0)).tobytes()
+    data = file.read_bytes() if file.is_file() else generator.pictures(generator.sample_latent(1, 0)).tobytes()
     return hashlib.sha256(data).hexdigest()

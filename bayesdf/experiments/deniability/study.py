@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bayesdf._version import __version__
 from bayesdf.cli import console
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.calibration import LIKELY, calibrate
 from bayesdf.experiments.deniability.cheats import try_cheats
 from bayesdf.experiments.deniability.developer import keep_ledger, recall_pictures
@@ -19,7 +19,7 @@ from bayesdf.experiments.deniability.framing import Search, altered_copies, fram
 from bayesdf.experiments.deniability.page import present
 from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter, weights_digest
 from bayesdf.experiments.deniability.results import Results
-from bayesdf.experiments.deniability.third_party import ThirdParty, opened_entropy, read_published, with_verdicts
+from bayesdf.experiments.deniability.third_party import ThirdParty, opened_latents, read_published, with_verdicts
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.generators import Generator
@@ -96,14 +96,14 @@ def work(
     frame = pd.concat(
         [frame, pd.DataFrame({"attack": "guilty", "target": accused.name, "cluster": "", "truth": records})]
     )
-    published = np.concatenate([published, stored(guilty)])
+    published = np.concatenate([published, common_path_grey(guilty)])
     targets = np.concatenate([targets, guilty])
     found = search("accused", published)
     frame = frame.reset_index(drop=True).assign(error=found.pixel, energy=found.energy)
     frame["convicted"] = (found.pixel <= measured.error) & (found.energy <= measured.energy)
-    frame = with_verdicts(frame, third.judge(published, threshold, found.entropy))
+    frame = with_verdicts(frame, third.judge(published, threshold, found.latent))
     # What an adversary makes of the evidence itself, once it is in many hands.
-    opened = accused.pictures(opened_entropy(third.evidence, records.tolist()))
+    opened = accused.pictures(opened_latents(third.evidence, records.tolist()))
     copies, shares = altered_copies(opened, targets[:images], accused, threshold)
     person = frame.loc[frame["attack"] == "untouched", "cluster"].to_numpy()
     copied = with_verdicts(
@@ -112,7 +112,7 @@ def work(
 
     console.print("    4/5 a guilty developer's images, altered; false alarms as the ledger grows")
     changes, changed = _altered(guilty, records, seed)
-    fresh = stored(accused.pictures(accused.entropy(10 * images, seed_of(seed, "fresh"))))
+    fresh = common_path_grey(accused.pictures(accused.sample_latent(10 * images, seed_of(seed, "fresh"))))
     verdicts = third.judge(np.concatenate([changed, fresh]), threshold)
     innocents = {
         "second copy": fresh,

@@ -14,7 +14,7 @@ from bayesdf import ledger
 from bayesdf.experiments.deniability.pictures import Images, weights_digest
 from bayesdf.generators import Generator
 from bayesdf.ledger import Evidence, Head, Verdict
-from bayesdf.ledger.entropy import expand, record_key
+from bayesdf.ledger.keys import expand_to_latents, record_key
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def with_verdicts(frame: pd.DataFrame, verdicts: Sequence[Verdict]) -> pd.DataFr
     return frame
 
 
-def opened_entropy(evidence: Evidence, records: Sequence[int]) -> Tensor:
-    """The entropy of records that evidence opens: anyone who has the evidence can make these samples again."""
+def opened_latents(evidence: Evidence, records: Sequence[int]) -> Tensor:
+    """The latents of records that evidence opens: anyone who has the evidence can make these samples again."""
     size = int(json.loads(evidence.records[0])["epoch_size"])
     keys = [
         bytes.fromhex(evidence.keys[record])
@@ -68,4 +68,4 @@ def opened_entropy(evidence: Evidence, records: Sequence[int]) -> Tensor:
         else record_key(bytes.fromhex(evidence.epochs[record // size][0]), record)
         for record in records
     ]
-    return expand(keys, int(json.loads(evidence.records[0])["latent_dim"]))
+    return expand_to_latents(keys, int(json.loads(evidence.records[0])["latent_dim"]))

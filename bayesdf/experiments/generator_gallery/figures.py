@@ -3,12 +3,12 @@
 import xarray as xr
 from matplotlib.figure import Figure
 
-from bayesdf.report.figures import face_sheet
+from bayesdf.report.face_sheets import face_sheet
 
 
 def figures(tree: xr.DataTree) -> dict[str, Figure]:
     """Figures by name: `samples`, a row a generator."""
-    pictures = tree["samples/picture"]
+    pictures = tree["samples"].to_dataset()["picture"]
     shown = pictures.sizes["image"]
     return {
         "samples": face_sheet(

@@ -7,7 +7,6 @@ import pandas as pd
 import xarray as xr
 
 from bayesdf.experiments.experiment import Presentation, Summary
-from bayesdf.experiments.generator_gallery.figures import figures
 from bayesdf.experiments.generator_gallery.tables import BLURRED, HELD_OUT, metrics, tables
 from bayesdf.faces import CREDIT
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
@@ -22,6 +21,8 @@ TERMS = ("source", "95 % interval")
 
 def present(tree: xr.DataTree) -> Presentation:
     """What a run shows, from its DataTree."""
+    from bayesdf.experiments.generator_gallery.figures import figures
+
     made = tables(tree)
     return Presentation(
         metrics=metrics(tree),
@@ -46,7 +47,8 @@ def present(tree: xr.DataTree) -> Presentation:
 def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: Mapping[str, pd.DataFrame]) -> None:
     """Write the report."""
     shown = tables["distances"]
-    nearest = shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin()
+    nearest = str(shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin())
+    kernel = {str(source): _kernel(row) for source, row in shown.iterrows()}
     write_page(
         path,
         "The generators and their samples",
@@ -65,7 +67,7 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
         ],
         question="What do the generators' samples look like, and how far are they from photographs?",
         answer=f"By the kernel distance (times 1000), samples of {nearest} are nearest to photographs of people "
-        f"held out: {_kernel(shown.loc[nearest])}. Photographs of other people are at {_kernel(shown.loc[HELD_OUT])}.",
+        f"held out: {kernel[nearest]}. Photographs of other people are at {kernel[HELD_OUT]}.",
         settings={name: tree.attrs[name] for name in ("bayesdf", "images", "seed")},
         credits=[f"Photographs: {CREDIT}."],
         glossary={term: GLOSSARY[term] for term in TERMS},

@@ -11,7 +11,7 @@ from rich.progress import track
 from scipy import ndimage
 
 from bayesdf._version import __version__
-from bayesdf.data import stored
+from bayesdf.data import common_path_grey
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.generator_gallery.page import present
 from bayesdf.experiments.generator_gallery.tables import BLURRED, HELD_OUT
@@ -52,11 +52,11 @@ def work(images: int, seed: int, folder: Path) -> xr.DataTree:
         grey values of 0 to 255, the first `SHOWN` of each generator and as many photographs.
     """
     held_out = np.isin(photographs().subject, people()["test"])
-    reference = stored(photographs().images[held_out])
+    reference = common_path_grey(photographs().images[held_out])
     others = photographs().images[~held_out]
     made = {name: GENERATORS[name].sample(images, seed) for name in track(GENERATORS, "sampling", transient=True)}
     made = {HELD_OUT: others, BLURRED: ndimage.gaussian_filter(others, (0, 2, 2)), **made}
-    made = {name: stored(part) for name, part in made.items()}
+    made = {name: common_path_grey(part) for name, part in made.items()}
     table = distances(made, reference, seed)
     table["latent_dim"] = [float(GENERATORS[name].latent_dim) if name in GENERATORS else np.nan for name in table.index]
     rows = {"photographs": others[::25], **{name: made[name] for name in GENERATORS}}

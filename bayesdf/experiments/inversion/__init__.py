@@ -6,7 +6,3 @@ Every candidate generator is inverted for every picture. How nearly each of them
 Zhang, Zhou, Shumailov and Papernot, "On attribution of deepfakes" (2020). Beside it stands a classifier that learnt the
 sources from pictures directly. Both judge clean pictures, disturbed ones, and pictures under attack.
 """
-
-from bayesdf.experiments.inversion.answer import attribute
-
-__all__ = ["attribute"]

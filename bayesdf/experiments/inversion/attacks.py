@@ -17,8 +17,9 @@ from bayesdf.experiments.inversion.scratch import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator, perceptual
-from bayesdf.inversion.invert import FLOOR, Inversion
-from bayesdf.inversion.perturb import LEVELS
+from bayesdf.inversion import Inversion
+from bayesdf.inversion.loss import FLOOR
+from bayesdf.inversion.perturbations import LEVELS
 
 DESCENT = 20
 """Steps of an attack on a network, and in each round of one on inversion."""
@@ -56,8 +57,9 @@ def adaptive_round(
     """One round of the attack on inversion: away from what the true generator makes of the pictures, towards a rival's.
 
     It lowers the rival's evidence less the true generator's: the sum of the logarithms of the errors in pixels,
-    gradients and edges, as attribution sees them. Where entropy is at its best for a picture, the slope of the
-    smallest error is that with the entropy held: rounds with inversions between them descend the true objective.
+    gradients and edges, as attribution sees them. Where the latent is at its best for a picture, the slope
+    of the smallest error is that with the latent held. So rounds with inversions between them descend the true
+    objective.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from bayesdf.experiments.inversion.pictures import Pictures
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.scratch import load_or_make
 from bayesdf.experiments.seeds import seed_of
-from bayesdf.inversion.perturb import perturb_at_random
+from bayesdf.inversion import perturb_at_random
 from bayesdf.models.blind import residual
 
 

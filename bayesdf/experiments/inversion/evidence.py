@@ -10,8 +10,7 @@ from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import Generator
-from bayesdf.inversion.attribution import evidence
-from bayesdf.inversion.invert import Inversion, invert
+from bayesdf.inversion import Inversion, evidence, invert
 
 
 def invert_by_candidates(

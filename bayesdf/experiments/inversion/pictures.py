@@ -53,8 +53,8 @@ def people_for(role: str) -> list[str]:
 def make_pictures(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
     """Photographs and each source's pictures, as they come.
 
-    Generators of whole images draw entropy of a seed of its own for each role; manipulations work on the photographs of
-    the role's people, and these are also the photographs that are `real`.
+    Generators of whole images draw latents with a seed of its own for each role; manipulations work on the photographs
+    of the role's people, and these are also the photographs that are `real`.
 
     Parameters
     ----------

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bayesdf.inversion.perturb import PERTURBATIONS
+from bayesdf.inversion import PERTURBATIONS
+from bayesdf.inversion.attribution import FORGIVING, STEPS
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Plan:
     strengths: int = 3
     budgets: tuple[float, ...] = (2.0, 4.0, 8.0)
     rounds: int = 3
-    steps: int = 20
+    steps: int = STEPS
     epochs: int = 30
-    forgiving: bool = True
+    forgiving: bool = FORGIVING
     seed: int = 0
 
     @property

@@ -10,7 +10,7 @@ import bayesdf.analysis as analysis
 from bayesdf.analysis.calibration import negative_log_likelihood
 from bayesdf.experiments.inversion.names import SCORES
 from bayesdf.experiments.inversion.pictures import Pictures
-from bayesdf.inversion.attribution import NONE, fit
+from bayesdf.inversion import NONE, fit_attribution
 
 
 def by_smallest_error(found: xr.Dataset) -> xr.Dataset:
@@ -96,7 +96,7 @@ def with_one_left_out(calibration: xr.DataArray, judged: xr.DataArray, seed: int
     for name in names:
         others = [other for other in names if other != name]
         known = calibration.sel(candidate=others).isel(image=np.flatnonzero(calibration["source"].values != name))
-        model = fit(known, seed=seed)
+        model = fit_attribution(known, seed=seed)
         with np.errstate(divide="ignore"):
             joint = model.log_likelihood(judged.sel(candidate=others)).values + np.log(model.prior)
         place = model.sources.index(NONE)

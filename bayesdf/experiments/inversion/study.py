@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesdf._version import __version__
 from bayesdf.cli import console
-from bayesdf.data import REAL, stored
+from bayesdf.data import REAL, common_path_grey
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.inversion.attacks import adaptive_attack, attacks_on_classifiers
 from bayesdf.experiments.inversion.classifier import classify, load_or_train
@@ -27,9 +27,8 @@ from bayesdf.experiments.inversion.scratch import SCRATCH, load_or_make
 from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
-from bayesdf.inversion.attribution import fit
-from bayesdf.inversion.invert import Inversion
-from bayesdf.inversion.perturb import LEVELS, forgiving, perturb, perturb_at_random
+from bayesdf.inversion import Inversion, fit_attribution, forgiving, perturb, perturb_at_random
+from bayesdf.inversion.perturbations import LEVELS
 
 _COUNTS = {"calibration": "calibration", "test": "images", "train": "train"}
 """For each role the field of `Plan` that says how many pictures of a source it takes."""
@@ -100,8 +99,10 @@ def work(
     raw = {
         role: load_or_make_pictures(scratch, sources, role, getattr(plan, _COUNTS[role]), plan.seed) for role in ROLES
     }
-    common = {role: part.with_images(stored(part.images)) for role, part in raw.items()}
-    eight_bits = {role: raw[role].with_images(stored(raw[role].images, None)) for role in ("calibration", "test")}
+    common = {role: part.with_images(common_path_grey(part.images)) for role, part in raw.items()}
+    eight_bits = {
+        role: raw[role].with_images(common_path_grey(raw[role].images, None)) for role in ("calibration", "test")
+    }
 
     console.print("    2/5 classifiers")
     networks = {
@@ -142,9 +143,9 @@ def work(
 
     console.print("    4/5 calibration and answers")
     models = {
-        "clean": fit(evidence["clean calibration"]["evidence"], seed=plan.seed),
-        "inversion": fit(evidence["calibration"]["evidence"], seed=plan.seed),
-        "inversion_augmented": fit(
+        "clean": fit_attribution(evidence["clean calibration"]["evidence"], seed=plan.seed),
+        "inversion": fit_attribution(evidence["calibration"]["evidence"], seed=plan.seed),
+        "inversion_augmented": fit_attribution(
             xr.concat([evidence["calibration"]["evidence"], evidence["disturbed calibration"]["evidence"]], "image"),
             seed=plan.seed,
         ),

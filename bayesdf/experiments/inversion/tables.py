@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
-from bayesdf.analysis.calibration import area
+from bayesdf.analysis.calibration import binary_auroc
 from bayesdf.data import REAL
 from bayesdf.experiments.inversion.names import BY_INVERSION, COUNTERPARTS, METHODS, SCORES, group_of
 from bayesdf.report.style import in_order
@@ -96,7 +96,7 @@ def open_set(tree: xr.DataTree) -> pd.DataFrame:
         unknown = group["source"].values == name
         odds = group["none"].sel(left_out=name).values
 
-        auc = analysis.cluster_bootstrap(area, [unknown, odds], group["subject"].values)
+        auc = analysis.cluster_bootstrap(binary_auroc, [unknown, odds], group["subject"].values)
         rows[str(name)] = {
             "pictures": int(unknown.sum()),
             "others": int((~unknown).sum()),

@@ -12,7 +12,7 @@ from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels, first_rows
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import Generator, perceptual
-from bayesdf.inversion.invert import invert
+from bayesdf.inversion import invert
 
 
 def throughput(candidates: Mapping[str, Generator], pictures: Pictures, plan: Plan) -> dict[str, NDArray[Any]]:
@@ -52,10 +52,10 @@ def _evaluation(images: Pixels, generator: Generator, times: int = 3) -> float:
     pictures = torch.from_numpy(images)[:, None]
     spent = []
     for seed in range(times + 1):
-        entropy = generator.entropy(len(images), seed).requires_grad_(True)
+        latent = generator.sample_latent(len(images), seed).requires_grad_(True)
         started = time.perf_counter()
-        difference = generator.decode(entropy) - pictures
+        difference = generator.decode(latent) - pictures
         edges = perceptual.features(pictures + difference) - perceptual.features(pictures)
-        torch.autograd.grad(difference.pow(2).sum() + edges.pow(2).sum(), entropy)
+        torch.autograd.grad(difference.pow(2).sum() + edges.pow(2).sum(), latent)
         spent.append((time.perf_counter() - started) / len(images))
     return float(np.median(spent[1:]))  # the first run warms up

@@ -1,29 +1,17 @@
 """The command line: `python -m bayesdf.experiments.method_comparison`."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import pandas as pd
 import typer
-import xarray as xr
-from rich.markup import escape
 
-import bayesdf.data as data
-from bayesdf._version import __version__
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments import options, warm_start
-from bayesdf.experiments.method_comparison.methods import FACTORIES, PRIOR_SCALE, Budget, method
-from bayesdf.experiments.method_comparison.study import fitted, judged
-from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
-from bayesdf.report import method_comparison as presentation
-from bayesdf.report.method_comparison.names import posteriors
-from bayesdf.store import TREE, write_tree
-
-VERSIONS = ("bayesdf", "python", "torch", "pyro", "xarray")
+from bayesdf.experiments import options
+from bayesdf.experiments.experiment import conduct
+from bayesdf.experiments.method_comparison.methods import FACTORIES
+from bayesdf.experiments.method_comparison.study import study
 
 
 def main(
@@ -74,103 +62,25 @@ def main(
         epochs, warm_epochs, draws, seeds = min(epochs, 1), min(warm_epochs, 2), min(draws, 10), min(seeds, 2)
     if seeds == 1:
         console.print("one seed: there will be no intervals over seeds, only those over people")
-    started = time.monotonic()
-    out = out.resolve()
-    refuse_used(out)
-    console.print(f"[bold]1/4[/] images: {escape(data_)}, without {escape(left_out)}")
-    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
-    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
-    rest, unseen = data.leave_out(collection, left_out)
-    budget = Budget(epochs, draws, quick)
-    settings = {
-        "bayesdf": __version__,
-        "data": data_,
-        "detector": detector,
-        "left_out": left_out,
-        **asdict(budget),
-        "warm_epochs": warm_epochs,
-        "size": size,
-        "seed": seed,
-        "skip_unreadable": skip_unreadable,
-        "split": split,
-    }
-    # Not the methods asked for, nor how many seeds or the device: what is finished serves another choice of these.
-    blank, image = warm_start.blank(detector, rest), rest.train[0][0][None]
-    recipes = {name: method(name, blank, image, budget, seed=seed, device="auto").settings() for name in FACTORIES}
-    begun = {
-        "fingerprint": collection.fingerprint,
-        "start": warm_start.digest(detector, rest),
-        "prior_scale": PRIOR_SCALE,
-        "methods": recipes,
-    }
-    with workspace(out, settings, begun) as folder:
-        console.print("[bold]2/4[/] the point estimate that all start from")
-        network = warm_start.start(
-            detector, rest, keep=folder / "warm_start.safetensors", epochs=warm_epochs, seed=seed, device=device
-        )
-        results: dict[str, xr.DataTree] = {}
-        work = [(name, one) for one in range(seed, seed + seeds) for name in names]
-        for number, (name, one) in enumerate(work, 1):
-            console.print(f"[bold]3/4[/] {presentation.METHODS[name]}, seed {one} ({number} of {len(work)})")
-            posterior = fitted(name, one, network, rest.train, budget, folder, device)
-            results[f"{name}/{one}"] = judged(posterior, rest.test, unseen, budget, one, device)
-        console.print("[bold]4/4[/] tables, figures, report")
-        tree = xr.DataTree.from_dict({path: results[path] for path in sorted(results, key=_place)})
-        settings |= {"seeds": seeds, "method": ",".join(names), "device": device}
-        seconds = time.monotonic() - started
-        tables = _write(folder, tree, rest, unseen, settings, seconds)
-    rows = ((label, *cells) for label, cells in presentation.headline(tables["comparison"]).items())
-    title = f"People and a generator ({left_out}) the detector never saw (mean over {seeds} seed{'s' * (seeds > 1)})"
-    announce(title, presentation.HEADLINE, rows, out, time.monotonic() - started)
-
-
-def _place(path: str) -> tuple[int, int]:
-    """Where `<method>/<seed>` stands in a run: methods in their order, seeds by number."""
-    name, one = path.split("/")
-    return list(FACTORIES).index(name), int(one)
-
-
-def _write(
-    folder: Path,
-    tree: xr.DataTree,
-    rest: data.Collection,
-    unseen: data.ImageDataset,
-    settings: Mapping[str, Any],
-    seconds: float,
-) -> dict[str, pd.DataFrame]:
-    """The run's files; returns the tables."""
-    versions = {key: value for key, value in next(posteriors(tree))[2].attrs.items() if key in VERSIONS}
-    attrs = {key: str(value) for key, value in settings.items()}
-    own = {"experiment": "method_comparison", **attrs, "data_fingerprint": rest.fingerprint}
-    tree.attrs = {**versions, **own, "seconds": round(seconds, 1)}
-    write_tree(tree, folder / TREE, overwrite=True)
-    tables = presentation.tables(tree, rest.manifest, unseen.manifest)
-    figures = presentation.figures(tree, tables, str(settings["left_out"]))
-    write_metrics(folder, presentation.metrics(tree, tables))
-    write_tables(folder, tables)
-    pictures = write_figures(folder, figures)
-    notes = _notes(rest, settings)
-    presentation.page(folder / "report.html", tree, pictures, tables, settings, notes, rest.credit)
-    return tables
-
-
-def _notes(rest: data.Collection, settings: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the images and of the start, to judge the figures."""
-    start = (
-        "weights that come with the package, trained beforehand on the training people alone and without "
-        if warm_start.ships(str(settings["detector"]), rest)
-        else "weights trained in this run on the training people alone and without "
+    declare = partial(
+        study,
+        data_=data_,
+        detector=detector,
+        methods=names,
+        left_out=left_out,
+        draws=draws,
+        epochs=epochs,
+        seeds=seeds,
+        warm_epochs=warm_epochs,
+        size=size,
+        seed=seed,
+        device=device,
+        skip_unreadable=skip_unreadable,
+        split=split,
+        fractions=fractions,
+        quick=quick,
     )
-    return [
-        f"{data.describe_people(rest.manifest)}. Train, validation and test share no person. Every image, real "
-        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it.",
-        f"Every fit starts from the same network: {start}{settings['left_out']}. All of it but the classifier stays as "
-        f"it is. Where a method takes priors, each weight and bias of the classifier is normal around 0 with deviation "
-        f"{PRIOR_SCALE}. Every method sees the same training images, not augmented, both classes weighing alike, and "
-        "no validation image.",
-        "Logits are judged as the methods give them, without recalibration: whether a method's doubt fits strangers is "
-        "one of the things compared.",
-    ]
+    conduct(declare, out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset, Subset
 
 from bayesdf.data import ImageDataset
 from bayesdf.inference import Posterior
-from bayesdf.inference.prediction import Predictor, batches, resolve_device
+from bayesdf.inference.batches import batches
+from bayesdf.inference.prediction import Predictor, resolve_device
 
 IMAGES = 128
 """As many as `Posterior.predict` takes at once."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
-from bayesdf.inference.training import Training
+from bayesdf.inference.settings import Training
 from bayesdf.models import classifier, priors
 from bayesdf.models.modes import evaluating, hooked
 from bayesdf.models.priors import Prior
@@ -118,6 +118,22 @@ FACTORIES: dict[str, Callable[[Setting], Training]] = {
     ),
 }
 """A method by its name on the command line."""
+
+ABOUT = {
+    "map": "The most probable weights: no uncertainty about them. Where the others are measured from.",
+    "svi": "The closest normal with independent weights, by the ELBO.",
+    "svi_lowrank": "The closest normal whose covariance is of rank 10 plus a diagonal, by the ELBO.",
+    "mc_dropout": "Training with dropout before the classifier, which stays on when predicting.",
+    "concrete_dropout": "The same, and the rate of dropout is learnt.",
+    "deep_ensemble": "Several maxima from different starts, each a draw.",
+    "swag": "A normal around the average of the steps of gradient descent near a maximum.",
+    "laplace_full": "A normal as wide as the log density is curved at its maximum.",
+    "laplace_kron": "The same, with a covariance of Kronecker factors.",
+    "sgld": "A Markov chain: gradient steps on batches with noise (Langevin dynamics).",
+    "sghmc": "The same with momentum and friction (Hamiltonian dynamics).",
+    "nuts": "Hamiltonian Monte Carlo on all training images: exact but for the length of its chains.",
+}
+"""What each method does, in a sentence."""
 
 
 def method(

@@ -6,7 +6,7 @@ from typing import Any
 
 import bayesdf.data as data
 from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
-from bayesdf.inference.training import Training
+from bayesdf.inference.settings import Training
 
 FACTORIES: dict[str, Callable[..., Training]] = {
     # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.

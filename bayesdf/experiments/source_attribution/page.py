@@ -13,7 +13,6 @@ import bayesdf.data as data
 from bayesdf.analysis import Estimate
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Presentation, Summary
-from bayesdf.experiments.source_attribution.figures import figures
 from bayesdf.experiments.source_attribution.tables import (
     CONTROL,
     MAIN,
@@ -61,6 +60,8 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
     settings
         As the page shows them.
     """
+    from bayesdf.experiments.source_attribution.figures import figures
+
     results = dict(tree.children)
     made = tables(results, collection.manifest)
     rows = list(range(len(collection.test)))
@@ -308,7 +309,7 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
             "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
             "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
             "be on his victims. The second person of a swap comes from the same split, and within the test from the "
-            "same circle of three or four people."
+            "same group of three or four people."
         )
     notes.append(
         "All logits were multiplied by one number and shifted by another before anything else was computed from them, "

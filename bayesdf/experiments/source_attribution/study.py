@@ -102,7 +102,7 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
 
     Logits are scaled and shifted as fits the validation people, since a detector is surer of the people it was trained
     on than of strangers. Sources are named by classifiers fitted on the validation people and on the test people of
-    other circles: nobody in a judged image, as subject or donor, was seen by the detector or by the classifier.
+    other subject groups: nobody in a judged image, as subject or donor, was seen by the detector or by the classifier.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     }
     together = linked([part.manifest for part in parts])
     attributions = {
-        name: analysis.attribute(part, circles=together, fit_only=part["split"].values != "test", seed=seed)
+        name: analysis.attribute(part, subject_groups=together, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
     summary = analysis.summarise(attributions, against=CONTROL, seed=seed)
@@ -142,13 +142,15 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
 def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
     """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
     manifest = pd.concat(manifests, ignore_index=True)
-    return data.circles(manifest)[manifest["source"] != data.REAL]
+    return data.subject_groups(manifest)[manifest["source"] != data.REAL]
 
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:
     """The scalars, without those that are functions of the mean probability alone: that is the control."""
     scalars = analysis.scalars(tree)
-    own = [name for name in scalars["feature"].values if not analysis.describe(str(name)).mean_probability_alone]
+    own = [
+        name for name in scalars["feature"].values if not analysis.describe_feature(str(name)).mean_probability_alone
+    ]
     return scalars.sel(feature=own)
 
 
@@ -206,7 +208,7 @@ def _enough_generators(collection: data.Collection) -> None:
         )
     for generator in generators:
         judged = collection.test.manifest[collection.test.manifest["source"] == generator]
-        if data.circles(judged).nunique() < 2:
+        if data.subject_groups(judged).nunique() < 2:
             raise BayesdfError(
                 f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
                 "subjects, or give the test a larger share (--split 0.4,0.2,0.4)"

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from bayesdf.inference.guides.full import Full
-from bayesdf.inference.guides.given import Given
 from bayesdf.inference.guides.guide import Guide, Options
 from bayesdf.inference.guides.lowrank import LowRank
 from bayesdf.inference.guides.matrix import MatrixNormal
 from bayesdf.inference.guides.normal import MeanField
+from bayesdf.inference.guides.user import UserGuide
 from bayesdf.inference.joint import Example
 
 __all__ = ["NAMED", "Guide", "MeanField", "Options", "make_guide"]
@@ -47,4 +47,4 @@ def make_guide(
     """
     if isinstance(guide, str):
         return NAMED[guide](model, example, start, options)
-    return Given(guide, model, example, start, options)
+    return UserGuide(guide, model, example, start, options)

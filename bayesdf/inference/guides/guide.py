@@ -37,7 +37,7 @@ class Guide(Protocol):
     def __call__(self, *args: Any) -> Any:
         """Sample every site by ``pyro.sample``."""
 
-    def fast(self, parameter: str) -> bool:
+    def has_scale_rate(self, parameter: str) -> bool:
         """Whether a parameter takes the larger learning rate."""
 
     def draw(self) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class OneNormal:
     def __call__(self, *args: Any) -> Any:
         return self.auto(*args)
 
-    def fast(self, parameter: str) -> bool:
+    def has_scale_rate(self, parameter: str) -> bool:
         return not parameter.endswith("Normal.loc")
 
     def draw(self) -> dict[str, Tensor]:

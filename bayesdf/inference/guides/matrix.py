@@ -59,7 +59,7 @@ class MatrixNormal:
                 base = dist.TransformedDistribution(base, [biject_to(CONSTRAINTS[support])])
             pyro.sample(name, base)
 
-    def fast(self, parameter: str) -> bool:
+    def has_scale_rate(self, parameter: str) -> bool:
         return parameter not in self.locations
 
     def draw(self) -> dict[str, Tensor]:

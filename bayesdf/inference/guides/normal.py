@@ -58,7 +58,7 @@ class MeanField:
                 base = dist.TransformedDistribution(base, [biject_to(CONSTRAINTS[support])])
             pyro.sample(name, base.to_event(loc.dim()))
 
-    def fast(self, parameter: str) -> bool:
+    def has_scale_rate(self, parameter: str) -> bool:
         return parameter not in self.locations
 
     @contextmanager

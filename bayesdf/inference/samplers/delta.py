@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, cpu, dims, order, ordered, tensor
+from bayesdf.inference.samplers.sampler import Sampler, cpu, dims, order_attrs, read_order, tensor
 
 
 class DeltaSampler(Sampler):
@@ -26,8 +26,8 @@ class DeltaSampler(Sampler):
 
     def to_dataset(self) -> xr.Dataset:
         variables = {name: (dims(name, value), value.numpy()) for name, value in self.value.items()}
-        return xr.Dataset(variables, attrs=order(self.shapes))
+        return xr.Dataset(variables, attrs=order_attrs(self.shapes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        return cls({name: tensor(dataset[name]) for name in ordered(dataset)})
+        return cls({name: tensor(dataset[name]) for name in read_order(dataset)})

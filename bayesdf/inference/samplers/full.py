@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out_in, layout, tensor, unpack
+from bayesdf.inference.samplers.sampler import Sampler, generator, layout_attrs, read_layout, tensor, unpack
 
 
 class FullSampler(Sampler):
@@ -22,13 +22,13 @@ class FullSampler(Sampler):
         self.shapes, self.support = {name: tuple(shape) for name, shape in shapes.items()}, dict(support)
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
-        return self.of_noise({"z": torch.randn(self.loc.shape, generator=generator(index, seed))})
+        return self.draw_from_noise({"z": torch.randn(self.loc.shape, generator=generator(index, seed))})
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the standard normal numbers that a draw is made of."""
         return {"z": tuple(self.loc.shape)}
 
-    def of_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def draw_from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The draw that is made of these."""
         return unpack(self.loc + self.factor @ noise["z"], self.shapes, self.support)
 
@@ -37,8 +37,8 @@ class FullSampler(Sampler):
 
     def to_dataset(self) -> xr.Dataset:
         variables = {"loc": ("latent", self.loc.numpy()), "factor": (("latent", "noise"), self.factor.numpy())}
-        return xr.Dataset(variables, attrs=layout(self.shapes, self.support))
+        return xr.Dataset(variables, attrs=layout_attrs(self.shapes, self.support))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        return cls(tensor(dataset["loc"]), tensor(dataset["factor"]), *laid_out_in(dataset))
+        return cls(tensor(dataset["loc"]), tensor(dataset["factor"]), *read_layout(dataset))

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, generator, laid_out_in, layout, tensor, unpack
+from bayesdf.inference.samplers.sampler import Sampler, generator, layout_attrs, read_layout, tensor, unpack
 
 
 class LowRankSampler(Sampler):
@@ -41,9 +41,9 @@ class LowRankSampler(Sampler):
             "diagonal": ("latent", self.diagonal.numpy()),
             "factor": (("latent", "rank"), self.factor.numpy()),
         }
-        return xr.Dataset(variables, attrs=layout(self.shapes, self.support))
+        return xr.Dataset(variables, attrs=layout_attrs(self.shapes, self.support))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
         loc, factor, diagonal = (tensor(dataset[name]) for name in ("loc", "factor", "diagonal"))
-        return cls(loc, factor, diagonal, *laid_out_in(dataset))
+        return cls(loc, factor, diagonal, *read_layout(dataset))

@@ -15,8 +15,8 @@ from bayesdf.inference.samplers.sampler import (
     dims,
     generator,
     known_support,
-    order,
-    ordered,
+    order_attrs,
+    read_order,
     tensor,
 )
 
@@ -57,7 +57,7 @@ class MatrixSampler(Sampler):
 
     def draw(self, index: int, seed: int) -> dict[str, Tensor]:
         source = generator(index, seed)
-        return self.of_noise(
+        return self.draw_from_noise(
             {name: torch.randn(shape, generator=source) for name, shape in self.noise_shapes().items()}
         )
 
@@ -65,7 +65,7 @@ class MatrixSampler(Sampler):
         """Of the standard normal numbers that a draw is made of."""
         return {name: tuple(site.scale.shape) for name, site in self.sites.items()}
 
-    def of_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def draw_from_noise(self, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The draw that is made of these."""
         return {name: constrain(site.value(noise[name]), self.support[name]) for name, site in self.sites.items()}
 
@@ -82,12 +82,12 @@ class MatrixSampler(Sampler):
                 if value is not None:
                     sides = tuple(f"{name}_{part}_{k}" for k in range(value.dim()))
                     variables[f"{name}.{part}"] = xr.Variable(sides, value.numpy())
-        return xr.Dataset(variables, attrs=order(self.shapes))
+        return xr.Dataset(variables, attrs=order_attrs(self.shapes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
         sites, support = {}, {}
-        for name in ordered(dataset):
+        for name in read_order(dataset):
             parts = {
                 part: tensor(dataset[f"{name}.{part}"]) if f"{name}.{part}" in dataset else None
                 for part in ("rows", "columns")

@@ -14,8 +14,8 @@ from bayesdf.inference.samplers.sampler import (
     dims,
     generator,
     known_support,
-    order,
-    ordered,
+    order_attrs,
+    read_order,
     tensor,
 )
 
@@ -45,11 +45,11 @@ class NormalSampler(Sampler):
             attrs = {"support": self.support[name]}
             variables[f"{name}.loc"] = xr.Variable(dims(name, loc), loc.numpy(), attrs)
             variables[f"{name}.scale"] = xr.Variable(dims(name, loc), self.scale[name].numpy(), attrs)
-        return xr.Dataset(variables, attrs=order(self.shapes))
+        return xr.Dataset(variables, attrs=order_attrs(self.shapes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        sites = ordered(dataset)
+        sites = read_order(dataset)
         loc = {name: tensor(dataset[f"{name}.loc"]) for name in sites}
         scale = {name: tensor(dataset[f"{name}.scale"]) for name in sites}
         support = {name: known_support(dataset[f"{name}.loc"].attrs["support"]) for name in sites}

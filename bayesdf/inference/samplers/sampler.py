@@ -93,23 +93,23 @@ def known_support(name: str) -> str:
     return name
 
 
-def order(sites: Iterable[str]) -> dict[str, str]:
+def order_attrs(sites: Iterable[str]) -> dict[str, str]:
     """The attribute that keeps the order of sites, in which a draw spends its random numbers; stores sort by name."""
     return {"sites": json.dumps(list(sites))}
 
 
-def ordered(dataset: xr.Dataset) -> list[str]:
-    """What `order` kept."""
+def read_order(dataset: xr.Dataset) -> list[str]:
+    """What `order_attrs` kept."""
     return [str(name) for name in json.loads(dataset.attrs["sites"])]
 
 
-def layout(shapes: Mapping[str, tuple[int, ...]], support: Mapping[str, str]) -> dict[str, str]:
+def layout_attrs(shapes: Mapping[str, tuple[int, ...]], support: Mapping[str, str]) -> dict[str, str]:
     """The attributes that keep how sites lie in one flat vector."""
     return {"shapes": json.dumps(dict(shapes)), "support": json.dumps(dict(support))}
 
 
-def laid_out_in(dataset: xr.Dataset) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """What `layout` kept: shapes and supports."""
+def read_layout(dataset: xr.Dataset) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """What `layout_attrs` kept: shapes and supports."""
     shapes = {name: tuple(int(side) for side in shape) for name, shape in json.loads(dataset.attrs["shapes"]).items()}
     return shapes, {name: known_support(value) for name, value in json.loads(dataset.attrs["support"]).items()}
 
@@ -134,9 +134,9 @@ def tensor(variable: xr.DataArray) -> Tensor:
 
 def cpu(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies that belong to the sampler alone, their channels last where they are weights of convolutions."""
-    return {name: laid_out(value.detach().to("cpu", torch.float32)).clone() for name, value in values.items()}
+    return {name: in_memory_format(value.detach().to("cpu", torch.float32)).clone() for name, value in values.items()}
 
 
-def laid_out(value: Tensor) -> Tensor:
+def in_memory_format(value: Tensor) -> Tensor:
     """As convolutions want their weights in memory."""
     return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.contiguous()

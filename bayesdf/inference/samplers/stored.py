@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.samplers.sampler import Sampler, dims, generator, order, ordered, tensor
+from bayesdf.inference.samplers.sampler import Sampler, dims, generator, order_attrs, read_order, tensor
 
 
 class StoredSampler(Sampler):
@@ -39,8 +39,8 @@ class StoredSampler(Sampler):
             name: (("chain", "draw", *dims(name, value[0, 0])), value.numpy()) for name, value in self.values.items()
         }
         coords = {"chain": np.arange(self.chains), "draw": np.arange(self.capacity or 0)}
-        return xr.Dataset(variables, coords, attrs=order(self.shapes))
+        return xr.Dataset(variables, coords, attrs=order_attrs(self.shapes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        return cls({name: tensor(dataset[name]) for name in ordered(dataset)})
+        return cls({name: tensor(dataset[name]) for name in read_order(dataset)})

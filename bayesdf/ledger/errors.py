@@ -1,10 +1,10 @@
-"""What can be wrong with a ledger, each with its own name."""
+"""What can be wrong with a ledger? One error class for each."""
 
 from bayesdf.errors import BayesdfError
 
 
 class LedgerError(BayesdfError):
-    """A ledger, a head or evidence that cannot be used: what is wrong, at which record, and what to do."""
+    """A ledger, a head or evidence cannot be used. The message says what is wrong, at which record, and what to do."""
 
 
 class TamperedError(LedgerError):
@@ -12,15 +12,15 @@ class TamperedError(LedgerError):
 
 
 class TruncatedError(LedgerError):
-    """Records are missing that the published head, or a later record, says were there."""
+    """Records are missing, according to the published head or a later record."""
 
 
 class ReorderedError(LedgerError):
-    """All records are there, in another order than they were written."""
+    """All records are present, but not in the order in which they were written."""
 
 
 class ReplayedError(LedgerError):
-    """A record stands twice, or an old head is shown as the current one."""
+    """A record appears twice, or an old head is shown as the current one."""
 
 
 class ForkError(LedgerError):
@@ -28,7 +28,7 @@ class ForkError(LedgerError):
 
 
 class SignatureError(LedgerError):
-    """A head that the holder of the public key did not sign."""
+    """The owner of the public key did not sign the head."""
 
 
 class TornError(LedgerError):
@@ -40,4 +40,4 @@ class LockedError(LedgerError):
 
 
 class IncompleteError(LedgerError):
-    """Evidence in which no opened sample is the accused image, and which does not open all as it should."""
+    """No opened sample is the accused image, and the evidence does not open everything that it must."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +10,14 @@ from matplotlib.figure import Figure
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis.intervals import to_dataset
-from bayesdf.report import method_comparison as presentation
-from bayesdf.report.method_comparison.names import QUALITY
-from bayesdf.report.method_comparison.plots import draw_cost
+from bayesdf.experiments.method_comparison import page as presentation
+from bayesdf.experiments.method_comparison.figures import draw_cost, figures
+from bayesdf.experiments.method_comparison.measures import QUALITY
+from bayesdf.experiments.method_comparison.tables import metrics, over_seeds
+from bayesdf.experiments.method_comparison.tables import tables as tables_of
 from bayesdf.report.methods import METHODS
 from bayesdf.report.style import png
+from tests.report.drawn import texts
 
 DRAWS = {"map": 1, "svi": 6, "nuts": 8}
 SEEN, UNSEEN = 40, 12
@@ -95,16 +97,16 @@ def tree() -> xr.DataTree:
 
 @pytest.fixture(scope="module")
 def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
-    return presentation.tables(tree, MANIFEST, LEFT_OUT)
+    return tables_of(tree, MANIFEST, LEFT_OUT)
 
 
 def test_the_interval_over_seeds_is_students() -> None:
     """Of 1, 2, 3: the mean 2, and 4.3027 (the 97.5 % point of t with 2 degrees of freedom) times 1 / sqrt(3)."""
-    value, low, high = presentation.over_seeds([1.0, 3.0, 2.0])
+    value, low, high = over_seeds([1.0, 3.0, 2.0])
     assert value == 2.0 and high - 2.0 == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6) == 2.0 - low
-    value, low, high = presentation.over_seeds([0.7, float("nan")])
+    value, low, high = over_seeds([0.7, float("nan")])
     assert value == 0.7 and np.isnan([low, high]).all()
-    assert np.isnan(presentation.over_seeds([float("nan")])).all()
+    assert np.isnan(over_seeds([float("nan")])).all()
 
 
 def test_tables_hold_what_the_fits_say(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> None:
@@ -137,7 +139,7 @@ def test_differences_are_paired(tree: xr.DataTree, tables: dict[str, pd.DataFram
     assert gaps["nll.high"]["svi"] < 0 and gaps["nll.told"]["svi"] == 1.0
     same = run(2, "map")
     twice = xr.DataTree.from_dict({"map": same["map"], "svi": same["map"]})
-    gap = presentation.tables(twice, MANIFEST, LEFT_OUT)["differences"].loc["svi"]
+    gap = tables_of(twice, MANIFEST, LEFT_OUT)["differences"].loc["svi"]
     np.testing.assert_allclose(gap, 0.0, atol=1e-12)
 
 
@@ -145,14 +147,14 @@ def test_methods_that_are_alike_are_not_told_apart() -> None:
     """Eleven twins of MAP, other seeds of the same method: the page says so, whatever single intervals would."""
     fits = {"map/0": posterior("map", 0), **{f"{name}/0": posterior("map", 1 + n) for n, name in enumerate(OTHERS)}}
     tree = xr.DataTree.from_dict(fits)
-    tables = presentation.tables(tree, MANIFEST, LEFT_OUT)
+    tables = tables_of(tree, MANIFEST, LEFT_OUT)
     assert not tables["differences"].filter(like=".told").any(axis=None)
-    said = presentation.sections.answer(tables, "swap")
+    said = presentation.answer(tables, "swap")
     assert "55 differences tested together" in said and "no method's negative log-likelihood is told from" in said
 
 
 def test_metrics_are_flat(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> None:
-    flat = presentation.metrics(tree, tables)
+    flat = metrics(tree, tables)
     assert flat["svi.nll"] == pytest.approx(np.mean([flat[f"svi.{seed}.nll"] for seed in range(3)]))
     assert flat["svi.over_map.nll"] == pytest.approx(flat["svi.nll"] - flat["map.nll"])  # type: ignore[operator]
     assert flat["map.0.images"] == SEEN and flat["nuts.2.draws"] == 8
@@ -160,7 +162,7 @@ def test_metrics_are_flat(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) ->
 
 @pytest.fixture(scope="module")
 def made(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
-    return presentation.figures(tree, tables, "swap $x^2$ <b>")
+    return figures(tree, tables, "swap $x^2$ <b>")
 
 
 def test_every_figure_says_what_it_shows(made: dict[str, Figure]) -> None:
@@ -181,19 +183,20 @@ def test_every_figure_says_what_it_shows(made: dict[str, Figure]) -> None:
     assert set(made) == set(words)
     for name, figure in made.items():
         assert png(figure).startswith(b"\x89PNG")
+        written = texts(figure).replace("\n", " ")
         for word in words[name]:
-            assert word in texts(figure), (name, word)
+            assert word in written, (name, word)
 
 
 def test_one_seed_has_figures_too() -> None:
     tree = run(1, "map")
-    made = presentation.figures(tree, presentation.tables(tree, MANIFEST, LEFT_OUT), "swap")
+    made = figures(tree, tables_of(tree, MANIFEST, LEFT_OUT), "swap")
     assert "1 seed a method" in texts(made["quality"])
 
 
 def test_without_map_there_is_no_ratio_and_no_difference(made: dict[str, Figure], tmp_path: Path) -> None:
     tree = run(2, "svi", "nuts")
-    tables = presentation.tables(tree, MANIFEST, LEFT_OUT)
+    tables = tables_of(tree, MANIFEST, LEFT_OUT)
     assert tables["comparison"]["fit_ratio"].isna().all() and not len(tables["differences"])
     assert "training, of MAP's" not in texts(draw_cost(tree, tables["comparison"], tables["seeds"]))
     text = page(tmp_path, tree, tables, made)
@@ -214,13 +217,8 @@ def test_the_page_answers_first(
     assert "quick look" in text.split("judged best by")[0]
 
 
-def page(folder: Path, tree: xr.DataTree, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> str:
+def page(folder: Path, tree: xr.DataTree, tables: dict[str, pd.DataFrame], pictures: dict[str, Figure]) -> str:
     path = folder / "report.html"
     settings = {"left_out": "swap", "seeds": len(tree["svi"].children), "quick": True}
-    presentation.page(path, tree, figures, tables, settings, ["A note."], "someone")
+    presentation.page(path, pictures, tables, settings, ["A note."], "someone")
     return path.read_text()
-
-
-def texts(figure: Figure) -> str:
-    """All that is written on a figure, on one line."""
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text)).replace("\n", " ")

@@ -19,7 +19,7 @@ from bayesdf.inference.joint import Example, start_from, unconstrained_start
 from bayesdf.inference.samplers import Sampler, StoredSampler
 
 
-class Given:
+class UserGuide:
     """Any guide of Pyro: a class of automatic guides, or a function (or module) of its own; its draws are stored."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Given:
     def __call__(self, *args: Any) -> Any:
         return self.guide(*args)
 
-    def fast(self, parameter: str) -> bool:
+    def has_scale_rate(self, parameter: str) -> bool:
         return False
 
     def draw(self) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
 from bayesdf.analysis.selective import risks
 from bayesdf.data import REAL
-from bayesdf.report.method_comparison.names import ABOUT, COST, PRICED, QUALITY, part_of, posteriors
+from bayesdf.experiments.method_comparison.measures import COST, QUALITY, SECONDS
+from bayesdf.experiments.method_comparison.methods import ABOUT
+from bayesdf.experiments.method_comparison.results import dataset_at, fits
 from bayesdf.report.methods import METHODS, verdicts
 
 LEVEL = 0.95
@@ -35,6 +36,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     >>> over_seeds([1.0, 2.0, 3.0])
     Estimate(value=2.0, low=-0.484..., high=4.484...)
     """
+    from scipy.stats import t as student
+
     known = np.array([value for value in values if np.isfinite(value)])
     if len(known) < 2:
         return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, np.nan)
@@ -47,11 +50,11 @@ def metrics(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> dict[str, 
     flat: dict[str, float | int | str | None] = {}
     for name, row in tables["comparison"].iterrows():
         flat |= {f"{name}.{key}": float(value) for key, value in row.items()}
-    for name, seed, one in posteriors(tree):
-        told = part_of(one, "metrics")
+    for name, seed, one in fits(tree):
+        told = dataset_at(one, "metrics")
         flat |= analysis.flatten(told, f"{name}.{seed}.")
         flat |= {f"{name}.{seed}.{key}": int(told.attrs[key]) for key in ("images", "clusters")}
-        flat |= {f"{name}.{seed}.{key}": float(part_of(one, "cost")[key]) for key in (*PRICED, "draws")}
+        flat |= {f"{name}.{seed}.{key}": float(dataset_at(one, "cost")[key]) for key in (*SECONDS, "draws")}
     for name, row in tables["differences"].iterrows():
         flat |= {f"{name}.over_{BASE}.{key}": float(value) for key, value in row.items()}
     return flat
@@ -74,7 +77,7 @@ def tables(tree: xr.DataTree, manifest: pd.DataFrame, unseen: pd.DataFrame) -> d
     return {
         "images": pd.concat([counts, people.rename("subjects").to_frame().T]).fillna(0).astype(int),
         "methods": pd.DataFrame({"what it does": ABOUT}).loc[list(tree.children)].rename(index=METHODS),
-        "verdicts": verdicts({f"{METHODS[name]}, seed {seed}": one for name, seed, one in posteriors(tree)}),
+        "verdicts": verdicts({f"{METHODS[name]}, seed {seed}": one for name, seed, one in fits(tree)}),
         "comparison": comparison(each),
         "seeds": each,
         "differences": differences(tree),
@@ -104,14 +107,14 @@ def comparison(each: pd.DataFrame) -> pd.DataFrame:
 def by_seed(tree: xr.DataTree) -> pd.DataFrame:
     """A row a fit: every figure, those of quality with their intervals over people."""
     rows = []
-    spent = {seed: float(part_of(one, "cost")["fit_seconds"]) for name, seed, one in posteriors(tree) if name == BASE}
-    for name, seed, one in posteriors(tree):
-        told, price = part_of(one, "metrics"), part_of(one, "cost")
+    spent = {seed: float(dataset_at(one, "cost")["fit_seconds"]) for name, seed, one in fits(tree) if name == BASE}
+    for name, seed, one in fits(tree):
+        told, price = dataset_at(one, "metrics"), dataset_at(one, "cost")
         row: dict[str, float | str | int] = {"method": name, "seed": seed}
         for key in QUALITY:
             found = analysis.estimate(told, key)
             row |= {key: found.value, f"{key}.low": found.low, f"{key}.high": found.high}
-        row |= {key: float(price[key]) for key in PRICED}
+        row |= {key: float(price[key]) for key in SECONDS}
         row["fit_ratio"] = float(price["fit_seconds"]) / spent.get(seed, np.nan)
         row["draw_ratio"] = float(price["draw_seconds"]) / float(price["forward_seconds"])
         row["draws"] = int(price["draws"])
@@ -129,8 +132,8 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
     if BASE not in tree.children or not others:
         return pd.DataFrame().rename_axis("method")
     probability: dict[str, list[Array]] = {}
-    for name, _, one in posteriors(tree):
-        uncertainty = part_of(one, "uncertainty")
+    for name, _, one in fits(tree):
+        uncertainty = dataset_at(one, "uncertainty")
         label, people = (
             uncertainty["label"].values,
             analysis.design(uncertainty, uncertainty.sizes["image"])["clusters"],
@@ -147,7 +150,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
 
     found = analysis.simultaneous(gaps, people)
     columns = [f"{key}{end}" for key in PAIRED for end in ("", ".low", ".high", ".told")]
-    cells = np.stack([found.value, found.low, found.high, found.told], axis=-1).reshape(len(others), -1)
+    cells = np.stack([found.value, found.low, found.high, found.excludes_zero], axis=-1).reshape(len(others), -1)
     return pd.DataFrame(cells, index=pd.Index(others, name="method"), columns=columns)
 
 
@@ -186,7 +189,7 @@ def medians(tree: xr.DataTree) -> pd.DataFrame:
     """Median epistemic uncertainty (nats) by method and source, all seeds together; what was left out comes last."""
     rows: dict[str, dict[str, float]] = {}
     for name in tree.children:
-        frames = [uncertainties(one) for method, _, one in posteriors(tree) if method == name]
+        frames = [uncertainties(one) for method, _, one in fits(tree) if method == name]
         frame = pd.concat(frames)
         found = frame.groupby("source", sort=False)["epistemic"].median()
         rows[str(name)] = {str(source): float(value) for source, value in found.items()}
@@ -197,17 +200,8 @@ def uncertainties(one: xr.DataTree) -> pd.DataFrame:
     """A row an image of a posterior: `source`, `kind` (photographs, seen fakes, left out) and `epistemic` (nats)."""
     parts = []
     for path, left_out in (("uncertainty", False), ("left_out/uncertainty", True)):
-        told = part_of(one, path)
+        told = dataset_at(one, path)
         source = told["source"].values.astype(str)
         kind = np.where(source == REAL, "photographs", "left out" if left_out else "seen fakes")
         parts.append(pd.DataFrame({"source": source, "kind": kind, "epistemic": told["epistemic"].values}))
     return pd.concat(parts, ignore_index=True)
-
-
-def headline(means: pd.DataFrame) -> dict[str, list[str]]:
-    """A row a method of `comparison`: its figures as text."""
-    rows = {}
-    for name, row in means.iterrows():
-        keys = ("balanced_accuracy", "nll", "ece", "aurc", "ood_auroc_epistemic", "fit_seconds")
-        rows[METHODS[str(name)]] = [f"{row[key]:.1f}" if key == "fit_seconds" else f"{row[key]:.3f}" for key in keys]
-    return rows

@@ -1,7 +1,7 @@
-"""The one path that every image takes, real or fake, before a detector sees it: crop, resize, quantise, compress.
+"""Which steps does every image go through, real or fake, before a detector sees it? Crop, resize, quantise, compress.
 
-Data sets whose real and fake images differ in format, size or compression teach a detector the file format. Here the
-last steps are the same for all, whatever came before.
+Where real and fake images differ in format, size or compression, a detector learns the file format. So the last steps
+are the same for all images.
 """
 
 import io
@@ -60,8 +60,8 @@ def common_path(
     return np.asarray(image.convert("RGB")), length
 
 
-def stored(images: NDArray[np.floating], quality: int | None = QUALITY) -> NDArray[np.float32]:
-    """Faces as they arrive where a generator is asked about them: by the common path, then grey.
+def common_path_grey(images: NDArray[np.floating], quality: int | None = QUALITY) -> NDArray[np.float32]:
+    """Faces after the common path, in grey: as published images look when they are inverted or checked.
 
     Parameters
     ----------

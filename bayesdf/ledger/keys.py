@@ -1,10 +1,10 @@
-"""From a secret to the entropy of every sample, and the commitments that fix it without telling it.
+"""How does a secret determine the latent of every sample? By a chain of keys, and commitments that reveal none of them.
 
-    secret ── HKDF (RFC 5869) ──> key of an epoch ── HKDF ──> key of a record ── HKDF, AES-256-CTR ──> entropy
+    secret ── HKDF (RFC 5869) ──> key of an epoch ── HKDF ──> key of a record ── HKDF, AES-256-CTR ──> latent
 
-Each arrow goes one way: the key of a record opens one sample, the key of an epoch opens its samples and no others, and
-neither tells anything about the secret. A commitment is the SHA-256 of a key. Keys are 256 bits that nobody can guess,
-so a commitment hides its key without a salt, and nobody can find a second key for it.
+Each arrow goes one way. The key of a record opens one sample. The key of an epoch opens its samples and no others.
+Neither reveals anything about the secret. A commitment is the SHA-256 of a key. Keys are 256 bits that nobody can
+guess, so a commitment hides its key without a salt, and nobody can find a second key for it.
 """
 
 import json
@@ -23,14 +23,14 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from bayesdf.files import replacing
-from bayesdf.ledger.faults import LedgerError
+from bayesdf.ledger.errors import LedgerError
 from bayesdf.ledger.merkle import sha256
 
 VERSION = "bayesdf ledger 1"
 
 
 def canonical(value: Any) -> bytes:
-    """The one spelling of a JSON value: sorted keys, no blanks, ASCII."""
+    """The canonical form of a JSON value: sorted keys, no blanks, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
@@ -44,15 +44,15 @@ def _expand(key: bytes, *info: str | int) -> bytes:
 
 
 def new_secret(path: str | os.PathLike[str]) -> bytes:
-    """Make a developer's secret, 32 random bytes, and keep it in a new file that only its owner may read.
+    """Make a developer's secret, 32 random bytes, and write it to a new file that only its owner may read.
 
-    Whoever has it can make every entropy of the ledger and sign its heads; without it no evidence can be given. One
-    secret serves one ledger.
+    Whoever has the secret can make every latent of the ledger and sign its heads. Without it no evidence can be given.
+    One secret serves one ledger.
 
     Raises
     ------
     LedgerError
-        The file is there already.
+        The file exists already.
     """
     secret = os.urandom(32)
     try:
@@ -65,7 +65,7 @@ def new_secret(path: str | os.PathLike[str]) -> bytes:
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file that must not exist yet, whole or not at all, and wait until it would outlast a power cut."""
+    """Write a file that must not exist yet, whole or not at all, and wait until it is safe from a power cut."""
     folder = os.open(path.parent, os.O_RDONLY)  # replacing() would make it
     try:
         with replacing(path, new=True) as beside:
@@ -106,7 +106,7 @@ def signing_key(secret: bytes, name: str) -> Ed25519PrivateKey:
 
 
 def public_key(secret: bytes, name: str) -> str:
-    """What a developer publishes for others to check signatures with: 64 hexadecimal digits."""
+    """The public key that checks the signatures of heads: 64 hexadecimal digits. The developer publishes it."""
     return signing_key(secret, name).public_key().public_bytes_raw().hex()
 
 
@@ -129,23 +129,21 @@ def _derive(secret: bytes, *info: str | int) -> bytes:
     return derive(secret, VERSION.encode(), canonical(info))
 
 
-def expand(keys: Sequence[bytes], latent_dim: int) -> Tensor:
-    """The entropy that each record's key stands for.
+def expand_to_latents(keys: Sequence[bytes], latent_dim: int) -> Tensor:
+    """The latents that the keys of records determine.
 
     Returns
     -------
     Tensor
         (len(keys), latent_dim) float32, standard normal.
 
-    Notes
-    -----
-    A key gives an AES-256-CTR keystream; 64 bits of it, little-endian, give one value: the upper 52 bits, plus a half,
-    over 2^52 are a uniform value strictly between 0 and 1 and exact in float64, and the inverse of the normal
-    distribution function takes it to at most 8.2 in absolute value. Up to that function everything is exact, the same
+    Notes ----- A key gives an AES-256-CTR keystream. 64 bits of it, little-endian, give one value. The upper 52 bits,
+    plus a half, over 2^52 are a uniform value strictly between 0 and 1, exact in float64. The inverse of the normal
+    distribution function maps it to at most 8.2 in absolute value. All steps before that function are exact, the same
     on every machine and with every version of torch. `scipy.special.ndtri` may differ in the last bits of float64
-    between builds, which survives rounding to float32 about once in 10^8 values, and then by one unit in the last
-    place (6e-8, relative). That moves no image by anything near a threshold, and nothing else depends on it:
-    commitments are to keys, never to values.
+    between builds. After rounding to float32 such a difference remains about once in 10^8 values, of one unit in the
+    last place (6e-8, relative). It moves no image by anything near a threshold. Nothing else depends on it: commitments
+    are to keys, never to values.
     """
     bits = np.empty((len(keys), latent_dim), dtype="<u8")
     for row, key in zip(bits, keys, strict=True):

@@ -1,7 +1,7 @@
-"""Images that went through the common path, kept in the cache as one array and one table.
+"""How are images kept after the common path, so that they need not be read or made again?
 
-A prepared set is a folder with `images.npy` (N, H, W, 3) uint8 and `manifest.csv`. It is written whole or not at all,
-and read through a memory map.
+A cached set is a folder with `images.npy` (N, H, W, 3) uint8 and `manifest.csv`. It is written whole or not at all, and
+read through a memory map.
 """
 
 import contextlib
@@ -22,47 +22,47 @@ from bayesdf.data.manifest import COLUMNS
 
 Images = NDArray[np.uint8]
 FORMAT = 1
-"""Of prepared sets: raised when readers make other images or columns of the same files within a version."""
+"""Format of cached sets. Raise it when readers make other images or columns from the same files within a version."""
 
 
-def prepared(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple[Images, pd.DataFrame]:
-    """The prepared set of that key, made by `make` if the cache does not hold it.
+def cached_images(key: str, make: Callable[[], tuple[Images, pd.DataFrame]]) -> tuple[Images, pd.DataFrame]:
+    """The cached set of that key. If the cache does not hold it, `make` makes it.
 
-    Processes that need the same set at once wait for the first of them.
+    Processes that need the same set at the same time wait for the first of them.
 
     Parameters
     ----------
     key
-        A file name that changes whenever the content would. Versions of the package are told apart without it.
+        A file name that changes whenever the content would. It need not name the version of the package.
     make
         Returns the images and their manifest.
     """
     folder = cache_folder("datasets") / f"{key}-{__version__}-{FORMAT}"
     files.clear_leftovers(folder)
     if not _intact(folder):
-        with _alone(folder):
+        with _exclusive_lock(folder):
             if not _intact(folder):
                 _write(folder, *make())
     elif _lock(folder).exists():
-        with contextlib.suppress(OSError), _alone(folder):
-            pass  # whoever held it was killed, or is about to remove it
+        with contextlib.suppress(OSError), _exclusive_lock(folder):
+            pass  # its holder was killed, or is about to remove it
     return _read(folder)
 
 
 def _write(folder: Path, images: Images, manifest: pd.DataFrame) -> None:
-    with files.workplace(folder) as beside:
+    with files.staging_folder(folder) as beside:
         new = beside / files.NEW
         new.mkdir()
         np.save(new / "images.npy", images, allow_pickle=False)
         manifest.to_csv(new / "manifest.csv", index=False)
         (new / "sha256").write_text(_digest(new))
-        # A damaged set is replaced at once, and never removed: somebody may be reading it.
+        # A damaged set is replaced in one step and never removed first: another process may be reading it.
         files.replace_folder(beside, folder, lambda _: True)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for other processes that make the same set."""
+def _exclusive_lock(folder: Path) -> Iterator[None]:
+    """Wait for other processes that make the same set, then hold its lock for this block."""
     path = _lock(folder)
     while True:
         with path.open("w") as lock:
@@ -72,7 +72,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 console.print("waiting for another process, which is making the same images")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError:
-                pass  # no locks on this disk: the set may be made twice
+                pass  # this disk has no locks: the set may be made twice
             if files.same_file(lock, path):
                 try:
                     yield
@@ -94,7 +94,7 @@ def _digest(folder: Path) -> str:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether the files are those that were written; what was damaged is made anew."""
+    """Whether the files are those that were written. A damaged set is made again."""
     try:
         return (folder / "sha256").read_text() == _digest(folder)
     except OSError:

@@ -13,11 +13,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
-from bayesdf.report.figures import FLOOR
-from bayesdf.report.method_comparison.names import COST, QUALITY, part_of, posteriors
-from bayesdf.report.method_comparison.tables import uncertainties
+from bayesdf.experiments.method_comparison.measures import COST, QUALITY
+from bayesdf.experiments.method_comparison.results import dataset_at, fits
+from bayesdf.experiments.method_comparison.tables import uncertainties
 from bayesdf.report.methods import METHODS
-from bayesdf.report.style import ALERT, FAINT, INK, MUTED, head, plain, styled, tidy
+from bayesdf.report.style import ALERT, FAINT, FLOOR, INK, MUTED, head, plain, styled, tidy
 
 BLUE = "#0072B2"
 SKY = "#56B4E9"
@@ -30,7 +30,7 @@ def figures(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame], left_out: str
     Parameters
     ----------
     tables
-        As `bayesdf.report.method_comparison.tables` makes them.
+        As `bayesdf.experiments.method_comparison.tables.tables` makes them.
     left_out
         The generator that no fit has seen.
     """
@@ -55,7 +55,7 @@ def quality(tree: xr.DataTree, means: pd.DataFrame, each: pd.DataFrame, left_out
     for ax, (key, named) in zip(axes.flat, QUALITY.items(), strict=False):
         _points(ax, key, means, each)
         ax.set_title(plain(named.label, 40), loc="left")
-        ax.set_xlabel(f"{named.unit}; {'higher' if named.higher else 'lower'} is better")
+        ax.set_xlabel(f"{named.unit}; {'higher' if named.higher_is_better else 'lower'} is better")
         if key.startswith("ood"):
             ax.axvline(0.5, color=ALERT, lw=1, ls=":")
     for ax in axes.flat[len(QUALITY) :]:
@@ -97,7 +97,7 @@ def _points(ax: Axes, key: str, means: pd.DataFrame, each: pd.DataFrame) -> None
 @styled
 def reliability_curves(tree: xr.DataTree, columns: int = 4) -> Figure:
     """Accuracy against confidence in ten bins of as many images each: a panel a method, all others behind in grey."""
-    tables = {(name, seed): analysis.reliability(one, bins=10, binning="mass") for name, seed, one in posteriors(tree)}
+    tables = {(name, seed): analysis.reliability(one, bins=10, binning="mass") for name, seed, one in fits(tree)}
     lines = {key: (table["confidence"].to_numpy(), table["accuracy"].to_numpy()) for key, table in tables.items()}
     low = min(min(x.min(), y.min()) for x, y in lines.values())
 
@@ -120,7 +120,7 @@ def reliability_curves(tree: xr.DataTree, columns: int = 4) -> Figure:
 @styled
 def risk_coverage_curves(tree: xr.DataTree, columns: int = 4) -> Figure:
     """Share of errors among the images answered, surest first: a panel a method, all others behind in grey."""
-    curves = {(name, seed): analysis.risk_coverage(one) for name, seed, one in posteriors(tree)}
+    curves = {(name, seed): analysis.risk_coverage(one) for name, seed, one in fits(tree)}
     lines = {key: (curve["coverage"].to_numpy(), curve["risk"].to_numpy()) for key, curve in curves.items()}
     # The first few images make a risk that jumps between 0 and 1.
     top = max(max(y[len(y) // 10 :].max() for _, y in lines.values()), 0.01)
@@ -172,7 +172,7 @@ def _panels(
 def left_out_uncertainty(tree: xr.DataTree, means: pd.DataFrame, left_out: str, columns: int = 3) -> Figure:
     """Epistemic uncertainty of photographs, seen fakes and the left-out generator: a panel a method."""
     frames = {
-        str(name): pd.concat([uncertainties(one) for method, _, one in posteriors(tree) if method == name])
+        str(name): pd.concat([uncertainties(one) for method, _, one in fits(tree) if method == name])
         for name in tree.children
     }
     columns = min(columns, len(frames))
@@ -222,7 +222,7 @@ def cost_and_quality(tree: xr.DataTree, means: pd.DataFrame, each: pd.DataFrame)
         ax.plot(each["fit_seconds"], each[key], "o", ms=4, color=SKY, mec="none")
         ax.plot(means["fit_seconds"], means[key], "o", ms=6.5, color=BLUE, mec="white")
         ax.set(xscale="log", xlabel="seconds to fit (logarithmic)", ylabel=f"{named.label} ({named.unit})")
-        ax.set_title(f"{named.label}: {'higher' if named.higher else 'lower'} is better", loc="left")
+        ax.set_title(f"{named.label}: {'higher' if named.higher_is_better else 'lower'} is better", loc="left")
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -287,7 +287,7 @@ def draw_cost(tree: xr.DataTree, means: pd.DataFrame, each: pd.DataFrame) -> Fig
     draws = ", ".join(
         f"{METHODS[name]} {int(number)}" for name, number in zip(means.index, means["draws"], strict=True)
     )
-    timed = int(part_of(next(posteriors(tree))[2], "cost")["timed_images"])
+    timed = int(dataset_at(next(fits(tree))[2], "cost")["timed_images"])
     head(
         figure,
         "What a fit and a draw cost",
@@ -299,12 +299,12 @@ def draw_cost(tree: xr.DataTree, means: pd.DataFrame, each: pd.DataFrame) -> Fig
 
 def counts(tree: xr.DataTree) -> tuple[int, int]:
     """Test images of seen sources, and of the generator that was left out."""
-    one = next(posteriors(tree))[2]
-    return part_of(one, "uncertainty").sizes["image"], part_of(one, "left_out/uncertainty").sizes["image"]
+    one = next(fits(tree))[2]
+    return dataset_at(one, "uncertainty").sizes["image"], dataset_at(one, "left_out/uncertainty").sizes["image"]
 
 
 def _trained(tree: xr.DataTree) -> int:
-    return int(next(posteriors(tree))[2].attrs["images"])
+    return int(next(fits(tree))[2].attrs["images"])
 
 
 def _seeds(each: pd.DataFrame) -> str:

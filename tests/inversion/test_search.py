@@ -1,4 +1,4 @@
-"""Inversion finds the entropy that made a picture, and says so honestly when it does not."""
+"""Inversion finds the latent that made a picture, and says so honestly when it does not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, perceptual
 from bayesdf.generators.generator import Generator
-from bayesdf.inversion import invert as module
-from bayesdf.inversion.invert import FLOOR, Inversion, Weights, invert
-from bayesdf.inversion.perturb import forgiving
+from bayesdf.inversion import Inversion, Weights, forgiving, invert, preconditioner
+from bayesdf.inversion.descent import ROUNDING
+from bayesdf.inversion.loss import FLOOR
 
 LATENT = 12
 PLAIN = Weights(gradient=0.0, perceptual=0.0, noise=0.0)
@@ -35,12 +35,12 @@ def toy() -> Generator:
             nn.Conv2d(8, 1, 3, padding=1),
         ).requires_grad_(False)
 
-    def decode(entropy: Tensor) -> Tensor:
-        return torch.sigmoid(4.0 * network(entropy))
+    def decode(latent: Tensor) -> Tensor:
+        return torch.sigmoid(4.0 * network(latent))
 
-    entropy = torch.randn(400, LATENT, generator=torch.Generator().manual_seed(0))
-    images = decode(entropy).flatten(1)
-    weight = torch.linalg.lstsq(images.T @ images + 1.0 * torch.eye(4096), images.T @ entropy).solution
+    latent = torch.randn(400, LATENT, generator=torch.Generator().manual_seed(0))
+    images = decode(latent).flatten(1)
+    weight = torch.linalg.lstsq(images.T @ images + 1.0 * torch.eye(4096), images.T @ latent).solution
     return Generator("toy", LATENT, decode=decode, encode=lambda x: x.flatten(1) @ weight)
 
 
@@ -67,24 +67,24 @@ def check_minimum(found: Inversion, exact: Tensor, curvature: Tensor) -> None:
 
     Ten times that is allowed: the search's own measure of it is an estimate, and slopes are rounded.
     """
-    miss = torch.from_numpy(found.entropy).double() - exact
+    miss = torch.from_numpy(found.latent).double() - exact
     excess = ((miss @ curvature) * miss).sum(1).numpy() / found.loss
-    assert excess.max() < 10.0 * module.ROUNDING**2
+    assert excess.max() < 10.0 * ROUNDING**2
     assert (found.stopped == "plateau").all() and found.evaluations.max() < 40
 
 
 def test_what_a_generator_made_is_made_again_to_machine_precision(toy: Generator, pictures: np.ndarray) -> None:
     found = invert(pictures, toy, weights=PLAIN, tolerance=0.0, floor=0.0, steps=120)
     assert found.pixel.max() < 1e-6
-    np.testing.assert_allclose(found.entropy, toy.entropy(5, 7), atol=1e-4)
+    np.testing.assert_allclose(found.latent, toy.sample_latent(5, 7), atol=1e-4)
     np.testing.assert_allclose(found.reconstruction, pictures, atol=1e-5)
-    np.testing.assert_allclose(found.energy, (found.entropy**2).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(found.energy, (found.latent**2).mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.3])
 def test_a_linear_generator_gives_the_ridge_solution(noise: float, spread: float) -> None:
-    """Also where some of the entropy moves the picture ten times as far as the rest."""
+    """Also where some of the latent moves the picture ten times as far as the rest."""
     generator, matrix, offset = linear(spread=spread)
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(2))
     weights = Weights(gradient=0.0, perceptual=0.0, noise=noise)
@@ -123,16 +123,16 @@ def test_only_the_region_counts() -> None:
     outside = np.where(region, truth, np.random.default_rng(0).random((2, 64, 64))).astype(np.float32)
     found = invert(outside, generator, weights=Weights(noise=0.0), tolerance=0.0, floor=0.0)
     assert found.pixel.max() < 1e-6 and found.gradient.max() < 1e-6 and found.perceptual.max() < 1e-5
-    np.testing.assert_allclose(found.entropy, generator.entropy(2, 1), atol=1e-3)
+    np.testing.assert_allclose(found.latent, generator.sample_latent(2, 1), atol=1e-3)
 
 
 def test_the_prior_keeps_idle_entropy_at_rest() -> None:
-    """Values of entropy that change nothing stay at the prior's mode."""
+    """Values of latent that change nothing stay at the prior's mode."""
     generator, _, _ = linear()
     assert generator.decode is not None
     idle = Generator("idle", 2 * LATENT, decode=lambda z: generator.decode(z[:, :LATENT]))  # type: ignore[misc]
     found = invert(generator.sample(2, seed=3), idle, weights=Weights(noise=0.02), tolerance=0.0, floor=0.0)
-    assert np.abs(found.entropy[:, LATENT:]).max() < 1e-3 < np.abs(found.entropy[:, :LATENT]).max()
+    assert np.abs(found.latent[:, LATENT:]).max() < 1e-3 < np.abs(found.latent[:, :LATENT]).max()
 
 
 def test_an_exact_inverse_needs_one_evaluation() -> None:
@@ -147,33 +147,33 @@ def test_an_exact_inverse_needs_one_evaluation() -> None:
     )
     found = invert(generator.sample(4, seed=1), exact, restarts=5)
     assert (found.evaluations == 1).all() and (found.start == 0).all() and (found.stopped == "floor").all()
-    np.testing.assert_allclose(found.entropy, generator.entropy(4, 1), atol=1e-3)
+    np.testing.assert_allclose(found.latent, generator.sample_latent(4, 1), atol=1e-3)
 
 
 def test_the_encoder_saves_evaluations(toy: Generator, pictures: np.ndarray) -> None:
     """One that is a tenth of a standard deviation off; the toy's own is too rough to save more than chance does."""
-    truth = torch.as_tensor(toy.entropy(5, 7))
+    truth = torch.as_tensor(toy.sample_latent(5, 7))
     near = truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     guided = invert(pictures, Generator("near", LATENT, decode=toy.decode, encode=lambda x: near[: len(x)]))
     blind = invert(pictures, toy, amortised=False)
     assert invert(pictures, toy).pixel.max() < 2 * FLOOR > guided.pixel.max()
     assert guided.evaluations.mean() < 0.8 * blind.evaluations.mean()
-    assert guided.shared == module.PROBES
+    assert guided.shared == preconditioner.PROBES
 
 
 def test_what_the_probes_taught_is_kept(pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second call probes no more, and finds the same; other weights, losses and seeds are probed anew."""
-    monkeypatch.setattr(module, "PROBES", 32)
-    monkeypatch.setattr(module, "KEEP", 5 * LATENT**2)
-    monkeypatch.setattr(module, "_KEPT", {})
+    monkeypatch.setattr(preconditioner, "PROBES", 32)
+    monkeypatch.setattr(preconditioner, "CACHE_SIZE", 5 * LATENT**2)
+    monkeypatch.setattr(preconditioner, "_CACHE", {})
     probed, strength = 0, 1.0
     plain, _, _ = linear()
     assert plain.decode is not None
 
-    def decode(entropy: Tensor) -> Tensor:
+    def decode(latent: Tensor) -> Tensor:
         nonlocal probed
-        probed += len(entropy) == 32
-        return plain.decode(strength * entropy)  # type: ignore[misc]
+        probed += len(latent) == 32
+        return plain.decode(strength * latent)  # type: ignore[misc]
 
     counted = Generator("counted", LATENT, decode=decode)
     first = invert(pictures, counted, steps=20)
@@ -183,11 +183,11 @@ def test_what_the_probes_taught_is_kept(pictures: np.ndarray, monkeypatch: pytes
     invert(pictures, counted, steps=20, seed=1)
     invert(pictures, counted, steps=20, weights=Weights(noise=0.2))
     strength = 0.5
-    assert not np.array_equal(invert(pictures, counted, steps=20).entropy, first.entropy)
+    assert not np.array_equal(invert(pictures, counted, steps=20).latent, first.latent)
     assert probed == 4
     for seed in range(6):
         invert(pictures[:1], counted, steps=2, seed=seed)
-    assert probed == 9 and len(module._KEPT) == 5
+    assert probed == 9 and len(preconditioner._CACHE) == 5
 
 
 def test_restarts_are_counted_and_the_best_wins(toy: Generator, pictures: np.ndarray) -> None:
@@ -213,10 +213,10 @@ def test_the_seed_decides_and_chunks_do_not(toy: Generator, pictures: np.ndarray
     one = invert(pictures, toy, restarts=2, seed=4)
     same(one, invert(torch.from_numpy(pictures)[:, None], toy, restarts=2, seed=4))
     small = invert(pictures, toy, restarts=2, seed=4, chunk=3)
-    np.testing.assert_allclose(small.entropy, one.entropy, atol=2e-2)
+    np.testing.assert_allclose(small.latent, one.latent, atol=2e-2)
     np.testing.assert_allclose(small.pixel, one.pixel, rtol=1e-2, atol=1e-4)
     other = invert(pictures, toy, restarts=2, seed=5, amortised=False)
-    assert not np.array_equal(other.entropy, one.entropy)
+    assert not np.array_equal(other.latent, one.latent)
 
 
 def test_a_killed_run_goes_on_to_the_same_result(toy: Generator, pictures: np.ndarray, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What does the page say?"""
+"""What does the page of a run say, and what the screen?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,24 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesdf.report.method_comparison.names import COST, QUALITY
-from bayesdf.report.method_comparison.tables import PAIRED
+import bayesdf.data as data
+from bayesdf.experiments import warm_start
+from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.experiments.method_comparison.measures import COST, QUALITY
+from bayesdf.experiments.method_comparison.methods import PRIOR_SCALE
+from bayesdf.experiments.method_comparison.tables import PAIRED, metrics, tables
 from bayesdf.report.methods import EXPLAINED, METHODS, unconverged
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
+
+HEADLINE = {
+    "balanced_accuracy": "balanced accuracy",
+    "nll": "NLL (nats)",
+    "ece": "ECE",
+    "aurc": "AURC",
+    "ood_auroc_epistemic": "left-out AUROC",
+    "fit_seconds": "training (s)",
+}
+"""Figures in the table on the screen, and how they are called there."""
 
 WORDS = {
     **GLOSSARY,
@@ -31,9 +45,52 @@ WORDS = {
 del WORDS["95 % interval"], WORDS["epistemic profile"], WORDS["chance"]
 
 
+def present(
+    tree: xr.DataTree, collection: data.Collection, unseen: pd.DataFrame, settings: Mapping[str, Any]
+) -> Presentation:
+    """What a run shows, from its DataTree.
+
+    Parameters
+    ----------
+    collection
+        The images it was made with, without the generator that was left out.
+    unseen
+        The manifest of that generator's test images.
+    settings
+        As the page shows them.
+    """
+    from bayesdf.experiments.method_comparison.figures import figures
+
+    made = tables(tree, collection.manifest, unseen)
+    left_out, seeds = str(settings["left_out"]), int(settings["seeds"])
+
+    def write(path: Path, pictures: Mapping[str, bytes]) -> None:
+        page(path, pictures, made, settings, _notes(collection, settings), collection.credit)
+
+    return Presentation(
+        metrics=metrics(tree, made),
+        tables=made,
+        figures=figures(tree, made, left_out),
+        page=write,
+        summary=Summary(
+            title=f"People and a generator ({left_out}) the detector never saw "
+            f"(mean over {seeds} seed{'s' * (seeds > 1)})",
+            columns=("", *HEADLINE.values()),
+            rows=headline(made["comparison"]),
+        ),
+    )
+
+
+def headline(means: pd.DataFrame) -> list[list[str]]:
+    """A row a method of the table `comparison`: its name and the figures of `HEADLINE`, as text."""
+    return [
+        [METHODS[str(name)], *(f"{row[key]:.1f}" if key == "fit_seconds" else f"{row[key]:.3f}" for key in HEADLINE)]
+        for name, row in means.iterrows()
+    ]
+
+
 def page(
     path: Path,
-    tree: xr.DataTree,
     figures: Mapping[str, Drawing],
     tables: Mapping[str, pd.DataFrame],
     settings: Mapping[str, Any],
@@ -190,3 +247,22 @@ def _told(gaps: pd.DataFrame) -> pd.DataFrame:
     shown = gaps[[name for name in gaps if not str(name).endswith(".told")]]
     names = [[QUALITY[key].label for key in PAIRED if row[f"{key}.told"] == 1.0] for _, row in gaps.iterrows()]
     return _named(shown).assign(**{"told apart": [", ".join(each) or "none" for each in names]})
+
+
+def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the images and of the start, to judge the figures."""
+    start = (
+        "weights that come with the package, trained beforehand on the training people alone and without "
+        if warm_start.ships(str(settings["detector"]), collection)
+        else "weights trained in this run on the training people alone and without "
+    )
+    return [
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
+        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it.",
+        f"Every fit starts from the same network: {start}{settings['left_out']}. All of it but the classifier stays as "
+        f"it is. Where a method takes priors, each weight and bias of the classifier is normal around 0 with deviation "
+        f"{PRIOR_SCALE}. Every method sees the same training images, not augmented, both classes weighing alike, and "
+        "no validation image.",
+        "Logits are judged as the methods give them, without recalibration: whether a method's doubt fits strangers is "
+        "one of the things compared.",
+    ]

@@ -1,0 +1,69 @@
+"""What every fit does at its end: put the result into the network, say how it was fitted, and give the verdict."""
+
+import json
+import platform
+from typing import Any
+
+import pyro
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from bayesdf._version import __version__
+from bayesdf.inference.batches import batches
+from bayesdf.inference.checks import pixel_range
+from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.prediction import state_names
+from bayesdf.inference.problem import Problem
+from bayesdf.inference.settings import Training
+from bayesdf.inference.verdict import announce, guessing_caution
+from bayesdf.models.detector import Detector
+from bayesdf.models.priors import describe
+
+
+@torch.no_grad()
+def load_values(network: nn.Module, point: dict[str, Tensor]) -> None:
+    """Put values into a network where it has tensors of these names."""
+    known, state = state_names(network), network.state_dict()
+    for name, value in point.items():
+        if name in known:
+            state[name].copy_(value)
+
+
+def report_verdict(method: Training, posterior: Posterior, problem: Problem) -> Posterior:
+    """The posterior, held against guessing, and its verdict said on the screen."""
+    guessing = guessing_caution(posterior.network.to(problem.device), problem)
+    posterior.network.cpu()
+    if guessing is not None:
+        stats = posterior.sample_stats
+        verdict = f"{stats.attrs['verdict']}; but {guessing}"
+        posterior.sample_stats = stats.assign_attrs(verdict=verdict, guessing=1)
+    announce(type(method).__name__, posterior.sample_stats, method.progress)
+    return posterior
+
+
+def root_attrs(method: Training, detector: Detector, train: Dataset[Any], seconds: float) -> dict[str, Any]:
+    """The root attributes of a posterior: what was fitted, how, on what, and with which versions."""
+    recipe = getattr(detector.network, "recipe", None)
+    image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
+    common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")
+    return {
+        "bayesdf": __version__,
+        "detector": recipe["name"] if recipe else type(detector.network).__name__,
+        "priors": json.dumps({pattern: describe(prior) for pattern, prior in detector.priors.items()}),
+        "method": type(method).__name__,
+        "settings": json.dumps(method.settings()),
+        "seed": method.seed,
+        "classes": json.dumps([str(name) for name in getattr(train, "classes", [])]),
+        "data_fingerprint": str(getattr(train, "fingerprint", "")),
+        "images": len(train),  # type: ignore[arg-type]
+        "image_shape": json.dumps(list(image.shape)),
+        "pixel_range": json.dumps(pixel_range(train)),
+        "common_path": json.dumps(common_path),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pyro": pyro.__version__,
+        "xarray": xr.__version__,
+        "fit_seconds": round(seconds, 3),
+    }
