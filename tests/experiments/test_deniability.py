@@ -12,18 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bayesdf.experiments.run import write_metrics
 from torch import Tensor
 
 import bayesdf as bdf
 from bayesdf import ledger
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments import deniability
 from bayesdf.experiments.deniability.__main__ import main
+from bayesdf.experiments.deniability.developer import toy_secret
 from bayesdf.experiments.deniability.distances import distances, false_rate, fit_tail
+from bayesdf.experiments.deniability.page import answer
+from bayesdf.experiments.deniability.results import Results
+from bayesdf.experiments.deniability.study import work
+from bayesdf.experiments.deniability.tables import innocent_pictures, metrics, tables
+from bayesdf.experiments.outputs import write_metrics
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.report import deniability as presentation
-from bayesdf.report.deniability import Results
 
 DIM = 12
 
@@ -42,6 +44,7 @@ def toy(name: str, seed: int) -> Generator:
 
 
 TOY, RIVAL = toy("toy", 0), toy("rival", 1)
+SIZES = {"samples": 60, "images": 4, "steps": 40, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
-    return deniability.study(folder, TOY, RIVAL, samples=60, images=4, steps=40, seed=1)
+    return Results.from_tree(work(TOY, RIVAL, folder, **SIZES))
 
 
-def test_searched_entropy_convicts_by_inversion_and_is_cleared_by_the_ledger(results: Results) -> None:
+def test_searched_latents_convict_by_inversion_and_are_cleared_by_the_ledger(results: Results) -> None:
     frame = results.accused.groupby("attack")
     convicted, made = frame["convicted"].mean(), frame["made"].mean()
     assert min(convicted[attack] for attack in ("searched", "second copy", "guilty")) >= 0.5
@@ -75,16 +78,16 @@ def test_budgets_are_kept_and_errors_fall_with_them(results: Results) -> None:
 
 def test_bounds_count_people_and_not_alterations(results: Results) -> None:
     """Four photographs, each in seven versions: no bound is below that of as many people of whom none is made."""
-    parts = presentation.shares.innocent(results)
+    parts = innocent_pictures(results)
     photographs, generated = parts["photographs"], parts["generated"]
     people = photographs["cluster"].nunique()
     assert len(photographs) == 7 * 4 and 1 <= people <= 4 and (generated["cluster"] == "").all()
-    flat = presentation.metrics(results)
+    flat = metrics(results)
     assert flat["innocent.photographs.clusters"] == people and flat["innocent.photographs.made"] == 0.0
     assert flat["innocent.photographs.made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
     assert flat["innocent.generated.made.high"] == pytest.approx(1.0 - 0.025 ** (1.0 / len(generated)))
-    assert f"of {people} people" in presentation.answer(results)
-    searched = presentation.tables(results)["framing"].loc["entropy searched for photographs"]
+    assert f"of {people} people" in answer(results)
+    searched = tables(results)["framing"].loc["latents searched for photographs"]
     assert searched["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9
     own = results.growth[results.growth["kind"] != "second copy"].dropna(subset="made")
     assert (own["images"] == 4).all() and (own["made.high"] >= 1.0 - 0.025 ** (1.0 / people) - 1e-9).all()
@@ -103,7 +106,7 @@ def test_the_same_image_is_made_and_a_far_one_is_not(results: Results) -> None:
     ("cheat", "expected"),
     [
         ("none: an honest ledger", "made"),
-        ("entropy from outside the ledger", "not made"),
+        ("a latent from outside the ledger", "not made"),
         ("records after the image's cut off", "TruncatedError"),
         ("the image's record taken out", "TruncatedError"),
         ("taken out, the rest numbered and chained anew", "TruncatedError"),
@@ -146,10 +149,10 @@ def test_a_second_try_goes_on_with_what_is_there(
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:43]) + b'{"commit')
     begun = log.read_bytes()[:2000]
     monkeypatch.setattr("bayesdf.inversion.search.descend", lambda *_: pytest.fail("inverted again"))
-    again = deniability.study(copy, TOY, RIVAL, samples=60, images=4, steps=40, seed=1)
+    again = Results.from_tree(work(TOY, RIVAL, copy, **SIZES))
     assert log.read_bytes()[:2000] == begun and ledger.check(log).samples == 60
     assert len(heads.read_text().splitlines()) == 15
-    assert presentation.metrics(again) == presentation.metrics(results)
+    assert metrics(again) == metrics(results)
     assert not [path for path in copy.rglob("*") if b"secret" in path.name.encode()]
 
 
@@ -181,22 +184,24 @@ def test_distances_are_the_ledgers(results: Results) -> None:
     np.testing.assert_allclose(part, np.sqrt(inner.mean((2, 3))), rtol=1e-4)
 
 
-def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_folder_is_complete_and_repeats(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(GENERATORS, "toy", TOY)
     monkeypatch.setitem(GENERATORS, "vae", RIVAL)
     out = tmp_path / "one"
-    main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3, quick=True)
-    again = deniability.study(tmp_path / "two", TOY, RIVAL, samples=50, images=4, steps=25, seed=3)
-    write_metrics(tmp_path, presentation.metrics(again))
+    main(generator="toy", **SIZES, out=out, quick=True)
+    write_metrics(tmp_path, metrics(results))
     assert (out / "metrics.json").read_text() == (tmp_path / "metrics.json").read_text()
     flat = json.loads((out / "metrics.json").read_text())
     assert flat["cheats"] == 21 and flat["cheats.refused"] == 19 and flat["cheats.as_documented"] == 22
     assert flat["framing.searched.photograph.convicted.low"] <= flat["framing.searched.photograph.convicted"]
     tree = bdf.open_run(out)
+    assert metrics(Results.from_tree(tree)) == metrics(results)
     assert tree["accused/published"].dtype == np.uint8 and tree.attrs["generator"] == "toy"
-    assert set(tree["calibration"].children) == {"genuine", "innocents"}
+    assert set(tree["calibration"].children) == {"genuine", "innocents", "tails"}
     assert {path.stem for path in (out / "figures").iterdir()} == {
-        *("framed", "verdicts", "entropy", "distances", "false_made", "deniability")
+        *("framed", "verdicts", "latents", "distances", "false_made", "deniability")
     }
     assert set(pd.read_csv(out / "tables" / "cheats.csv")["outcome"]) == {
         *("made", "not made", "not made, flagged", "refused")
@@ -207,10 +212,10 @@ def test_a_run_folder_is_complete_and_repeats(tmp_path: Path, monkeypatch: pytes
         *("developer.ledger", "heads.jsonl", "public_key.txt", "evidence.json")
     }
     assert not (out / "inversions").exists() and not (out / "cheats").exists()
-    secret = deniability.toy_secret("toy", 3).hex()
+    secret = toy_secret("toy", 1).hex()
     assert not any(secret in path.read_text() for path in (out / "ledger").iterdir())
     with pytest.raises(BayesdfError, match=r"has finished: open .*report\.html"):
-        main(generator="toy", samples=50, images=4, steps=25, out=out, seed=3)
+        main(generator="toy", **SIZES, out=out)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,20 +20,22 @@ from bayesdf.cli import run_cli
 from bayesdf.data import common_path_grey
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import inversion
+from bayesdf.experiments.experiment import Study
 from bayesdf.experiments.inversion import __main__ as command
-from bayesdf.experiments.inversion.attacks import deceive, mislead
+from bayesdf.experiments.inversion.attacks import adaptive_round, pgd_attack
 from bayesdf.experiments.inversion.classifier import classify, train
-from bayesdf.experiments.inversion.pictures import ROLES, Pictures, draw
+from bayesdf.experiments.inversion.pictures import ROLES, Pictures, make_pictures
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.study import study
+from bayesdf.experiments.inversion.study import study, work
+from bayesdf.experiments.inversion.tables import metrics, open_set, tables
+from bayesdf.experiments.outputs import write_metrics
 from bayesdf.faces import Faces, photographs
 from bayesdf.faces import people as people_in
 from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.fakes import NOBODY, Fakes
 from bayesdf.inversion import NONE, attribute, evidence_model, invert, load_attribution, preconditioner
-from bayesdf.report import inversion as presentation
 
-PLAN = Plan(images=4, calibration=5, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=6, epochs=8)
+PLAN = Plan(images=3, calibration=4, train=20, disturbed=2, strengths=1, budgets=(8.0,), rounds=2, steps=4, epochs=8)
 
 
 def plane(name: str, seed: int, grid: int) -> Generator:
@@ -66,7 +68,7 @@ SOURCES = {**CANDIDATES, "mirror": Generator("mirror", manipulate=mirrored)}
 def hasty() -> Iterator[pytest.MonkeyPatch]:
     """Short fits, few probes and resamples: how good these are is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence_model, "WARMUP", 60)
+        patch.setattr(evidence_model, "WARMUP", 30)
         patch.setattr(evidence_model, "THINNING", 1)
         patch.setattr(preconditioner, "PROBES", 32)
         patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=40))
@@ -80,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree(hasty: pytest.MonkeyPatch, folder: Path) -> xr.DataTree:
-    return study(folder, SOURCES, CANDIDATES, PLAN)
+    return work(SOURCES, CANDIDATES, PLAN, folder)
 
 
 def test_it_names_the_planes(tree: xr.DataTree) -> None:
@@ -100,7 +102,7 @@ def test_it_names_the_planes(tree: xr.DataTree) -> None:
 
 
 def test_a_plane_left_out_is_none_of_these(tree: xr.DataTree) -> None:
-    assert (presentation.open_set(tree)["auc"] > 0.7).all()
+    assert (open_set(tree)["auc"] > 0.7).all()
 
 
 def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
@@ -109,38 +111,6 @@ def test_the_classifier_falls_to_its_own_attack(tree: xr.DataTree) -> None:
     kind, strength = attack["kind"].values, attack["strength"].values
     before, after = right[kind == "none"][0], right[(kind == "classifier") & (strength == 8.0)][0]
     assert before > 0.5 and after < before - 0.2
-
-
-@pytest.mark.slow
-def test_a_stopped_study_goes_on_to_the_same_result(
-    hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped between two candidates; then what is done is not done again, and the figures are the same."""
-    monkeypatch.setattr(evidence_model, "WARMUP", 20)
-    monkeypatch.setattr(evidence_model, "THINNING", 1)
-    plan = replace(PLAN, images=2, calibration=3, train=6, rounds=1, steps=2, epochs=1, forgiving=False)
-    tree = study(tmp_path / "whole", SOURCES, CANDIDATES, plan)
-    calls: list[str] = []
-
-    def counted(images: np.ndarray, generator: Generator, **options: object) -> object:
-        path = options.get("checkpoint")
-        calls.append(Path(str(path)).stem if path else "")
-        if calls[-1] == "pictures_bob" and not stopped:
-            raise KeyboardInterrupt
-        return invert(images, generator, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(inversion.explanation, "invert", counted)
-    stopped: list[bool] = []
-    with pytest.raises(KeyboardInterrupt):
-        study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
-    stopped.append(True)
-    trained: list[bool] = []
-    monkeypatch.setattr(inversion.classifier, "train", lambda *a, **k: trained.append(True))
-    monkeypatch.setattr(inversion.pictures, "draw", lambda *a, **k: trained.append(True))
-    again = study(tmp_path / "stopped", SOURCES, CANDIDATES, plan)
-    assert not trained
-    first, second = (presentation.metrics(each, presentation.tables(each)) for each in (tree, again))
-    assert first == second
 
 
 def test_users_pictures_are_attributed(tree: xr.DataTree, folder: Path) -> None:
@@ -172,8 +142,10 @@ def test_an_attack_stays_within_its_budget() -> None:
     whole = np.ones((count, 64, 64), np.float32)
     others = images[::-1].copy()
     for budget in (1.0, 8.0):
-        made = [deceive(network, images, np.arange(count) % 3, budget)]
-        made.append(mislead(images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole)))
+        made = [pgd_attack(network, images, np.arange(count) % 3, budget)]
+        made.append(
+            adaptive_round(images, images, np.full(count, budget), images, others, whole[:, 0, 0] > 0, (whole, whole))
+        )
         for changed in made:
             assert np.abs(changed - images).max() <= budget / 255 + 1e-6
             assert changed.min() >= 0.0 and changed.max() <= 1.0
@@ -186,7 +158,7 @@ def test_an_attack_raises_the_loss() -> None:
     images = common_path_grey(photographs().images[::40])
     label = np.arange(len(images)) % 2
     network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
-    changed = deceive(network, images, label, 4.0)
+    changed = pgd_attack(network, images, label, 4.0)
     losses = [
         F.cross_entropy(network(torch.from_numpy(x)[:, None]), torch.from_numpy(label)) for x in (images, changed)
     ]
@@ -198,7 +170,7 @@ def test_misleading_brings_the_rival_nearer() -> None:
     images = common_path_grey(generators[0].sample(4, 7), None)
     own, rival = (invert(images, one, steps=30) for one in generators)
     whole = np.ones((4, 64, 64), np.float32)
-    changed = mislead(
+    changed = adaptive_round(
         images, images, np.full(4, 8.0), own.reconstruction, rival.reconstruction, np.ones(4, bool), (whole, whole)
     )
     after = [invert(changed, one, steps=30) for one in generators]
@@ -207,7 +179,7 @@ def test_misleading_brings_the_rival_nearer() -> None:
 
 
 def test_a_classifier_learns_and_repeats() -> None:
-    pictures = draw(CANDIDATES, "train", 24, 0)
+    pictures = make_pictures(CANDIDATES, "train", 24, 0)
     names = ["ann", "bob", "cid", "real"]
     learnt = train(pictures, names, augment=True, epochs=8, seed=1)
     answer = classify(learnt, names, pictures)
@@ -218,7 +190,7 @@ def test_a_classifier_learns_and_repeats() -> None:
 
 
 def test_pictures_of_the_roles_share_no_person() -> None:
-    drawn = {role: draw(SOURCES, role, 5, 0) for role in ROLES}
+    drawn = {role: make_pictures(SOURCES, role, 5, 0) for role in ROLES}
     for role, pictures in drawn.items():
         assert isinstance(pictures, Pictures) and len(pictures) == 5 * 5
         for other in set(drawn) - {role}:
@@ -290,7 +262,7 @@ def test_a_quick_look_inverts_three_candidates_unless_they_are_named(
 ) -> None:
     asked: list[tuple[list[str], Plan]] = []
 
-    def seen(folder: Path, sources: object, candidates: dict[str, Generator], plan: Plan) -> None:
+    def seen(sources: object, candidates: dict[str, Generator], plan: Plan, quick: bool) -> Study:
         asked.append((list(candidates), plan))
         raise BayesdfError("enough")
 
@@ -303,26 +275,50 @@ def test_a_quick_look_inverts_three_candidates_unless_they_are_named(
 
 
 @pytest.mark.slow
-def test_a_run_folder_is_complete(
-    hasty: pytest.MonkeyPatch,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_stopped_run_goes_on_to_a_complete_folder_and_the_same_result(
+    hasty: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Stopped between two candidates. Then what is done is not done again, and the figures are those of one run."""
     monkeypatch.setattr(command, "GENERATORS", SOURCES)
+    monkeypatch.setattr(evidence_model, "WARMUP", 20)
+    declared: dict[str, Any] = {}
+
+    def remembered(**given: Any) -> Study:
+        declared.update(given)
+        return study(**given)
+
+    def stopping(images: np.ndarray, generator: Generator, **options: object) -> object:
+        if Path(str(options["checkpoint"])).stem == "pictures_bob":
+            raise KeyboardInterrupt
+        return invert(images, generator, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "study", remembered)
     out = tmp_path / "run"
-    status, said = call(monkeypatch, capsys, ["--quick", "--candidates", "ann,bob", "--out", str(out)])
+    arguments = ["--quick", "--strict", "--steps", "2", "--candidates", "ann,bob", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(inversion.evidence, "invert", stopping)
+        assert call(patch, capsys, arguments)[0] == 130
+    with monkeypatch.context() as patch:
+        for name in ("train", "make_pictures"):
+            home = inversion.classifier if name == "train" else inversion.pictures
+            patch.setattr(home, name, lambda *_, **__: pytest.fail("done again"))
+        status, said = call(patch, capsys, arguments)
     assert status == 0 and "finished in" in said, said
+
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     kept = {"attribution.zarr", "figures", "metrics.json", "report.html", "run.zarr", "settings.json", "tables"}
     assert {path.name for path in out.iterdir()} == kept
     tree = bdf.open_run(out)
     assert tree["attribution/inversion/probability"].dims == ("image", "source")
     assert "cid" not in tree["attribution/inversion"]["source"]
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert 0.0 <= metrics["inversion.accuracy.low"] <= metrics["inversion.accuracy"] <= 1.0
-    assert {"open_set.ann.auc", "attack.classifier.8.inversion", "robustness.blur.2.classifier"} <= set(metrics)
+    flat = json.loads((out / "metrics.json").read_text())
+    assert 0.0 <= flat["inversion.accuracy.low"] <= flat["inversion.accuracy"] <= 1.0
+    assert {"open_set.ann.auc", "attack.classifier.8.inversion", "robustness.blur.2.classifier"} <= set(flat)
     assert len(list((out / "figures").iterdir())) == 9
     assert (out / "tables" / "throughput.csv").stat().st_size > 100
     page = (out / "report.html").read_text()
     assert 'src="http' not in page and "<script" not in page and "falls further" in page
+
+    whole = work(declared["sources"], declared["candidates"], declared["plan"], tmp_path / "whole")
+    write_metrics(tmp_path, metrics(whole, tables(whole)))
+    assert (tmp_path / "metrics.json").read_text() == (out / "metrics.json").read_text()

@@ -11,8 +11,3 @@ Shumailov and Papernot 2020, "On attribution of deepfakes" (arXiv 2008.09194), o
 A real secret comes from `ledger.new_secret` and is random. Here it is derived from the seed, so that a run can be
 repeated: it protects nothing, and serves no other ledger.
 """
-
-from bayesdf.experiments.deniability.developer import toy_secret
-from bayesdf.experiments.deniability.study import study
-
-__all__ = ["study", "toy_secret"]

@@ -1,29 +1,19 @@
 """The command line: `python -m bayesdf.experiments.deniability`."""
 
-import shutil
-import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import torch
 import typer
-import xarray as xr
 
-from bayesdf._version import __version__
-from bayesdf.cli import console, run_cli
+from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.deniability.pictures import weights_digest
 from bayesdf.experiments.deniability.study import study
-from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
-from bayesdf.faces import CREDIT
+from bayesdf.experiments.experiment import conduct
 from bayesdf.generators import GENERATORS, Generator
-from bayesdf.report import deniability as presentation
-from bayesdf.report.deniability import Results
-from bayesdf.store import TREE, write_tree
 
 RIVALS = ("vae", "dcgan")
-VERSIONS = {"bayesdf": __version__, "torch": torch.__version__, "xarray": xr.__version__}
+"""Whose images are passed off as the accused's: the first of these that is not accused itself."""
 
 
 def main(
@@ -53,31 +43,15 @@ def main(
             raise BayesdfError(f"--{name} {value}: give {low} to {high}")
     if quick:
         samples, images, steps = min(samples, 200), min(images, 8), min(steps, 40)
-    started = time.monotonic()
-    out = out.resolve()
-    refuse_used(out)
     rival = GENERATORS[next(name for name in RIVALS if name != generator)]
-    settings = {
-        "bayesdf": __version__,
-        "generator": generator,
-        "weights": weights_digest(accused),
-        "rival": rival.name,
-        "samples": samples,
-        "images": images,
-        "steps": steps,
-        "seed": seed,
-    }
-    with workspace(out, settings, {"rival_weights": weights_digest(rival)}) as folder:
-        results = study(folder, accused, rival, samples=samples, images=images, steps=steps, seed=seed)
-        console.print("[bold]6/6[/] tables, figures, report")
-        _write(folder, results, settings | {"quick": quick}, time.monotonic() - started)
-    console.print(presentation.answer(results), markup=False, highlight=False, soft_wrap=True)
-    columns = ("", "inversion convicts", "ledger says made")
-    rows, seconds = presentation.verdicts(results), time.monotonic() - started
-    announce("Share of images (95 % intervals over people, or samples)", columns, rows, out, seconds)
+    declare = partial(
+        study, accused=accused, rival=rival, samples=samples, images=images, steps=steps, seed=seed, quick=quick
+    )
+    conduct(declare, out)
 
 
 def _accused(name: str) -> Generator:
+    """The generator of this name; one that cannot be inverted is refused."""
     able = ", ".join(key for key, generator in GENERATORS.items() if generator.invertible)
     if name not in GENERATORS:
         raise BayesdfError(f"unknown generator {name!r}: choose from {able}")
@@ -86,35 +60,6 @@ def _accused(name: str) -> Generator:
             f"generator {name} cannot be inverted, so nobody is accused by inversion: choose from {able}"
         )
     return GENERATORS[name]
-
-
-def _write(folder: Path, results: Results, settings: dict[str, Any], seconds: float) -> None:
-    """The run's files. Inversions were kept for a second try only."""
-    frames = {
-        "accused": results.accused,
-        "copied": results.copied,
-        "fresh": results.fresh,
-        "guilty": results.guilty,
-        "growth": results.growth,
-        "cheats": results.cheats,
-        "calibration/genuine": results.genuine,
-        "calibration/innocents": results.innocents,
-    }
-    groups = {f"/{name}": xr.Dataset.from_dataframe(part.rename_axis("image")) for name, part in frames.items()}
-    axes = ("image", "y", "x")
-    for name, part in (("published", results.published), ("wanted", results.targets)):
-        groups["/accused"][name] = (axes, (part * 255.0).round().astype(np.uint8))
-    tree = xr.DataTree.from_dict(groups)
-    named = {key: str(value) for key, value in settings.items()}
-    measured = {key: results.facts[key] for key in ("threshold", "error", "energy")}
-    tree.attrs = {**VERSIONS, **named, **measured, "experiment": "deniability", "seconds": round(seconds, 1)}
-    write_tree(tree, folder / TREE, overwrite=True)
-    figures, tables = presentation.figures(results), presentation.tables(results)
-    write_metrics(folder, presentation.metrics(results))
-    write_tables(folder, tables)
-    pictures = write_figures(folder, figures)
-    presentation.page(folder / "report.html", results, pictures, tables, settings, CREDIT)
-    shutil.rmtree(folder / "inversions", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bayesdf.data import common_path_grey
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, Tail, distances, fit_tail, paired_distances
-from bayesdf.experiments.deniability.framing import Search, explained
+from bayesdf.experiments.deniability.framing import Search, likely_reconstruction
 from bayesdf.experiments.deniability.pictures import alter
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.faces import people, photographs
@@ -21,7 +21,7 @@ LIKELY = 0.975
 
 @dataclass(frozen=True)
 class Calibration:
-    """What everyone is judged by, and what it was measured on.
+    """The thresholds that everyone is judged by, and what they were measured on.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Calibration:
     tails
         The tail of distances, for each kind of innocent image.
     genuine, innocents
-        As in `bayesdf.report.deniability.Results`.
+        As in `bayesdf.experiments.deniability.results.Results`.
     """
 
     threshold: float
@@ -44,7 +44,7 @@ class Calibration:
 
 
 def calibrate(search: Search, samples: int, images: int) -> Calibration:
-    """Thresholds, from samples, photographs and people that are used for nothing else."""
+    """Measure the thresholds on samples, photographs and people that are used for nothing else."""
     generator, seed = search.generator, search.seed
     count = 2 * images
     genuine = generator.pictures(generator.sample_latent(count, seed_of(seed, "calibration samples")))
@@ -56,7 +56,7 @@ def calibrate(search: Search, samples: int, images: int) -> Calibration:
     faces = photographs().images[~np.isin(photographs().subject, people()["test"])]
     faces = faces[np.sort(rng_of(seed, "calibration faces").permutation(len(faces))[:count])]
     inverted = search("calibration", np.concatenate([common_path_grey(genuine), faces]))
-    searched = explained(generator, inverted.take(slice(count, None)), faces)
+    searched = likely_reconstruction(generator, inverted.take(slice(count, None)), faces)
     kinds = {
         "second copy": common_path_grey(genuine),
         "searched": common_path_grey(searched),

@@ -10,9 +10,9 @@ import pandas as pd
 
 from bayesdf import ledger
 from bayesdf.data import common_path_grey
-from bayesdf.experiments.deniability.developer import HEADS, Kept
-from bayesdf.experiments.deniability.party import Party, opened_latents
+from bayesdf.experiments.deniability.developer import HEADS, Developer
 from bayesdf.experiments.deniability.pictures import Images
+from bayesdf.experiments.deniability.third_party import ThirdParty, opened_latents
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.ledger import Evidence, Head, Verdict
 from bayesdf.ledger.keys import commit, record_key
@@ -21,22 +21,22 @@ from bayesdf.ledger.records import encode_record
 
 @dataclass(frozen=True)
 class Cheat:
-    """What a developer tries, the outcome or error that the documentation promises, and the attempt itself."""
+    """What a developer tries, the outcome or error that the documentation promises, and a function that tries it."""
 
     name: str
     expected: str
     attempt: Callable[[], Verdict | None]
 
 
-def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -> pd.DataFrame:
-    """What a guilty developer may do to a ledger, done to a copy of it, and what the third party then gets.
+def try_cheats(folder: Path, developer: Developer, third: ThirdParty, threshold: float, seed: int) -> pd.DataFrame:
+    """Try each cheat on a copy of the ledger: a row a cheat, with what the third party then gets.
 
-    All of it happens under an earlier head, which ends within an epoch, so that its samples are made again quickly.
+    All happens under an earlier head, which ends within an epoch, so that its samples are made again quickly.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    generator, key, secret = third.generator, third.key, kept.secret
-    head = kept.heads[HEADS // 3 - 1]
-    honest = ledger.gather(kept.path, secret, head)
+    generator, key, secret = third.generator, third.key, developer.secret
+    head = developer.heads[HEADS // 3 - 1]
+    honest = ledger.gather(developer.path, secret, head)
     text = list(honest.records)
     size = int(json.loads(text[0])["epoch_size"])
     guilty, late = (size + size // 2, head.size - 2)
@@ -51,12 +51,12 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         return replace(honest, records=tuple(lines))
 
     def edited(at: int) -> list[str]:
-        """The commitment of a record replaced, and all digests from there on left as they were."""
+        """The lines with the commitment of a record replaced, and all digests left as they were."""
         record = json.loads(text[at]) | {"commitment": commit(own_key).hex()}
         return [*text[:at], json.dumps(record, sort_keys=True, separators=(",", ":")), *text[at + 1 :]]
 
     def forged(at: int) -> list[str]:
-        """The same, all digests made right again: sound in itself."""
+        """The same, with all digests made right again, so that the log is sound in itself."""
         return _rechained(edited(at), at)
 
     def exchanged() -> list[str]:
@@ -117,12 +117,12 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         return judge(evidence, signed, common_path_grey(generator.pictures(opened_latents(honest, [late])))[0])
 
     stranger = hashlib.sha256(b"another" + secret).digest()
-    old = kept.heads[0]
+    old = developer.heads[0]
     other_key = dict(honest.epochs) | {1: (own_key.hex(), honest.epochs[1][1])}
     all_but_one = [record for record in range(1, head.size) if record != guilty]
     cheats = [
         Cheat("none: an honest ledger", "made", lambda: judge(honest)),
-        Cheat("entropy from outside the ledger", "not made", outside),
+        Cheat("a latent from outside the ledger", "not made", outside),
         Cheat("records after the image's cut off", "TruncatedError", lambda: judge(records(text[:guilty]))),
         Cheat("the image's record taken out", "TruncatedError", lambda: judge(records(without(guilty)))),
         Cheat(
@@ -141,7 +141,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         Cheat(
             "evidence under a head from before the image",
             "ReplayedError",
-            lambda: judge(ledger.gather(kept.path, secret, old)),
+            lambda: judge(ledger.gather(developer.path, secret, old)),
         ),
         Cheat(
             "an old head shown as the current one",
@@ -156,7 +156,7 @@ def cheat(folder: Path, kept: Kept, third: Party, threshold: float, seed: int) -
         Cheat(
             "every record opened but the image's",
             "IncompleteError",
-            lambda: judge(ledger.gather(kept.path, secret, head, only=all_but_one)),
+            lambda: judge(ledger.gather(developer.path, secret, head, only=all_but_one)),
         ),
         Cheat("another key given for the epoch", "TamperedError", lambda: judge(replace(honest, epochs=other_key))),
         Cheat(

@@ -18,7 +18,7 @@ HEADS = 15
 
 
 @dataclass(frozen=True)
-class Kept:
+class Developer:
     """What the developer has: a log, the secret, and the heads published so far."""
 
     path: Path
@@ -31,7 +31,7 @@ def toy_secret(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"bayesdf toy secret of {name} {seed}".encode()).digest()
 
 
-def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> Kept:
+def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> Developer:
     """Draw all samples, publishing a head after each of `HEADS` batches; goes on from what a stopped run left."""
     folder.mkdir(parents=True, exist_ok=True)
     path, secret = folder / "developer.ledger", toy_secret(generator.name, seed)
@@ -57,9 +57,9 @@ def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> 
     evidence = folder / "evidence.json"
     evidence.unlink(missing_ok=True)
     ledger.gather(path, secret, heads[-1]).save(evidence)
-    return Kept(path, secret, heads)
+    return Developer(path, secret, heads)
 
 
-def recalled(kept: Kept, generator: Generator, records: Iterable[int]) -> Images:
+def recall_pictures(developer: Developer, generator: Generator, records: Iterable[int]) -> Images:
     """The developer's own pictures, made again."""
-    return generator.pictures(ledger.recall(kept.path, kept.secret, generator, records))
+    return generator.pictures(ledger.recall(developer.path, developer.secret, generator, records))

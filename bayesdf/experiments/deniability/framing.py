@@ -24,7 +24,7 @@ BUDGETS = (4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Search:
-    """Inversion by the accused generator, each kept in a file of the run until it is finished."""
+    """Inversion by the accused generator, each search kept in a file of the run until that is finished."""
 
     folder: Path
     generator: Generator
@@ -38,7 +38,7 @@ class Search:
         )
 
 
-def explained(generator: Generator, found: Inversion, targets: Images) -> Images:
+def likely_reconstruction(generator: Generator, found: Inversion, targets: Images) -> Images:
     """What an adversary publishes: the picture made of the latent found, shrunk until it is a likely one.
 
     An unlikely latent would betray the search. Outside the region that the generator draws the target stays as it is.
@@ -50,12 +50,12 @@ def explained(generator: Generator, found: Inversion, targets: Images) -> Images
     return (generator.region * made + (1.0 - generator.region) * targets).astype(np.float32)
 
 
-def within(budget: float, images: Images, goal: Images) -> Images:
+def nearest_within(budget: float, images: Images, goal: Images) -> Images:
     """The pictures nearest to `goal` in which no pixel is further than `budget` from `images`."""
     return (images + (goal - images).clip(-budget, budget)).clip(0.0, 1.0)
 
 
-def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame, Images, Images]:
+def framing_attacks(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame, Images, Images]:
     """The attacks on an innocent developer: a row a picture, the pictures as delivered, and what they were to be.
 
     `cluster` is the person of a picture that began as a photograph; pictures of other latents stand alone.
@@ -66,12 +66,13 @@ def framed(search: Search, rival: Generator, images: int) -> tuple[pd.DataFrame,
     faces = known.images
     strange = rival.sample(len(faces), seed_of(seed, "rival"))
     targets = np.concatenate([faces, strange])
-    searched = explained(generator, search("targets", targets), targets)
+    searched = likely_reconstruction(generator, search("targets", targets), targets)
     # Twice: nearer pictures are found once the search may start from a picture that was moved towards its reach.
-    first = np.concatenate([within(budget / 255.0, faces, searched[: len(faces)]) for budget in BUDGETS])
-    again = explained(generator, search("perturbed", first), first)
+    first = np.concatenate([nearest_within(budget / 255.0, faces, searched[: len(faces)]) for budget in BUDGETS])
+    again = likely_reconstruction(generator, search("perturbed", first), first)
     moved = [
-        within(budget / 255.0, faces, goal) for budget, goal in zip(BUDGETS, np.split(again, len(BUDGETS)), strict=True)
+        nearest_within(budget / 255.0, faces, goal)
+        for budget, goal in zip(BUDGETS, np.split(again, len(BUDGETS)), strict=True)
     ]
     second = generator.pictures(generator.sample_latent(len(faces), seed_of(seed, "second copy")))
     parts: list[tuple[str, str, float, Images, Images]] = [

@@ -1,29 +1,18 @@
 """The command line: `python -m bayesdf.experiments.inversion`."""
 
-import hashlib
-import importlib.resources
-import json
-import shutil
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
-import xarray as xr
 
-from bayesdf._version import __version__
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
+from bayesdf.experiments.experiment import conduct
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.experiments.inversion.study import study
-from bayesdf.experiments.inversion.work import WORK
-from bayesdf.experiments.run import announce, refuse_used, workspace, write_figures, write_metrics, write_tables
 from bayesdf.generators import GENERATORS
-from bayesdf.report import inversion as presentation
-from bayesdf.store import TREE, write_tree
 
 QUICK = "vae,dcgan,flow"
 """Candidates of a quick look that names none: those that are inverted soonest."""
@@ -87,24 +76,13 @@ def main(
             plan, images=3, calibration=3, train=12, disturbed=1, strengths=1, budgets=(8.0,), rounds=1, epochs=2
         )
         plan = replace(plan, steps=min(steps, 8))
-    started = time.monotonic()
-    out = out.resolve()
-    refuse_used(out)
     sources = {name: generator for name, generator in GENERATORS.items() if name in chosen or not generator.invertible}
-    settings = {"bayesdf": __version__, "candidates": ",".join(chosen), **asdict(plan), "weights": _weights()}
-    options = {name: settings[name] for name in ("bayesdf", "candidates", "images", "steps", "forgiving", "seed")}
-    follows = {name: value for name, value in settings.items() if name not in options}
-    with workspace(out, options, follows) as folder:
-        tree = study(folder, sources, {name: GENERATORS[name] for name in chosen}, plan)
-        seconds = time.monotonic() - started
-        _write(folder, tree, settings | {"quick": quick}, seconds)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
-    rows = ((label, *cells) for label, cells in presentation.headline(tree).items())
-    columns = ("", "candidates' samples", "all sources")
-    announce("Sources named rightly (95 % intervals)", columns, rows, out, time.monotonic() - started)
+    inverted = {name: GENERATORS[name] for name in chosen}
+    conduct(partial(study, sources=sources, candidates=inverted, plan=plan, quick=quick), out)
 
 
 def _known_candidates(text: str) -> list[str]:
+    """The candidates given, each once; all that can be inverted where none are."""
     able = [name for name, generator in GENERATORS.items() if generator.invertible]
     names = [name.strip() for name in text.split(",") if name.strip()] if text else able
     for name in names:
@@ -116,30 +94,6 @@ def _known_candidates(text: str) -> list[str]:
     if len(names) < 2:
         raise BayesdfError(f"--candidates {text!r}: attribution takes two candidates or more, of {', '.join(able)}")
     return names
-
-
-def _weights() -> str:
-    """Fingerprint of the generators' weights: pictures made with others are not those of this run."""
-    digest = hashlib.sha256()
-    folder = importlib.resources.files("bayesdf.generators").joinpath("weights")
-    for file in sorted(folder.iterdir(), key=lambda item: item.name):
-        if file.name.endswith(".safetensors"):
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _write(folder: Path, tree: xr.DataTree, settings: Mapping[str, Any], seconds: float) -> None:
-    attrs = {
-        key: json.dumps(value) if isinstance(value, list | tuple) else str(value) for key, value in settings.items()
-    }
-    tree.attrs = {"experiment": "inversion", **attrs, "torch": torch.__version__, "seconds": round(seconds, 1)}
-    write_tree(tree, folder / TREE, overwrite=True)
-    tables = presentation.tables(tree)
-    figures = presentation.figures(tree, tables)
-    write_metrics(folder, presentation.metrics(tree, tables))
-    write_tables(folder, tables)
-    pictures = write_figures(folder, figures)
-    presentation.page(folder / "report.html", tree, pictures, tables, settings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How would an attacker change pictures, a little, so that a classifier or inversion misjudges them?"""
+"""How would an attacker change pictures a little, so that a classifier or inversion misjudges them?"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bayesdf.experiments.inversion.explanation import inverted
+from bayesdf.experiments.inversion.evidence import invert_by_candidates
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.inversion.scratch import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator, perceptual
@@ -25,11 +25,11 @@ DESCENT = 20
 """Steps of an attack on a network, and in each round of one on inversion."""
 
 
-def deceive(network: nn.Module, images: Pixels, label: NDArray[np.integer], budget: float, seed: int = 0) -> Pixels:
+def pgd_attack(network: nn.Module, images: Pixels, label: NDArray[np.integer], budget: float, seed: int = 0) -> Pixels:
     """Change pictures by at most `budget` of 255 grey values a pixel so that a network misjudges them.
 
-    Projected ascent of the loss by signs of its slope, from a random start: Madry et al. 2018, "Towards deep learning
-    models resistant to adversarial attacks".
+    Projected gradient descent (PGD): it ascends the loss by signs of its gradient, from a random start. Madry et al.
+    2018, "Towards deep learning models resistant to adversarial attacks".
 
     Returns
     -------
@@ -39,13 +39,13 @@ def deceive(network: nn.Module, images: Pixels, label: NDArray[np.integer], budg
     reach = torch.full((len(x), 1, 1, 1), budget / LEVELS)
     start = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1.0
 
-    def slope(changed: Tensor) -> Tensor:
+    def gradient(changed: Tensor) -> Tensor:
         return -torch.autograd.grad(F.cross_entropy(network(changed), truth, reduction="sum"), changed)[0]
 
-    return _descend(x + reach * start, x, reach, slope)
+    return _descend(x + reach * start, x, reach, gradient)
 
 
-def mislead(
+def adaptive_round(
     images: Pixels,
     before: Pixels,
     budget: NDArray[np.floating],
@@ -54,11 +54,12 @@ def mislead(
     has_own: NDArray[np.bool_],
     regions: tuple[Pixels, Pixels],
 ) -> Pixels:
-    """One round against inversion: away from what the true generator makes of the pictures, towards a rival's.
+    """One round of the attack on inversion: away from what the true generator makes of the pictures, towards a rival's.
 
-    What is lowered is the rival's evidence less the true generator's: the sum of the logarithms of the errors in
-    pixels, gradients and edges, as attribution sees them. Where the latent is at its best for a picture, the slope of
-    the smallest error is that with the latent held: rounds with inversions between them descend the true objective.
+    It lowers the rival's evidence less the true generator's: the sum of the logarithms of the errors in pixels,
+    gradients and edges, as attribution sees them. Where the latent is at its best for a picture, the slope
+    of the smallest error is that with the latent held. So rounds with inversions between them descend the true
+    objective.
 
     Parameters
     ----------
@@ -79,22 +80,22 @@ def mislead(
     count = [torch.from_numpy(part)[:, None] for part in regions]
     side = torch.from_numpy(has_own.astype(np.float32))
 
-    def slope(changed: Tensor) -> Tensor:
+    def gradient(changed: Tensor) -> Tensor:
         gap = _log_errors(changed, made[1], count[1]) - side * _log_errors(changed, made[0], count[0])
         return torch.autograd.grad(gap.sum(), changed)[0]
 
-    return _descend(torch.from_numpy(before)[:, None], x, reach, slope)
+    return _descend(torch.from_numpy(before)[:, None], x, reach, gradient)
 
 
-def _descend(start: Tensor, images: Tensor, reach: Tensor, slope: Callable[[Tensor], Tensor]) -> Pixels:
-    """Signed steps down a slope, kept within reach of the images; rounded, which does not leave the reach."""
+def _descend(start: Tensor, images: Tensor, reach: Tensor, gradient: Callable[[Tensor], Tensor]) -> Pixels:
+    """Signed steps down a gradient, within reach of the images. The result is rounded and stays there."""
     low, high = (images - reach).clamp_min(0.0), (images + reach).clamp_max(1.0)
     changed = start.clamp(low, high)
     for step in range(DESCENT):
         with torch.enable_grad():
-            way = slope(changed.detach().requires_grad_(True)).sign()
+            direction = gradient(changed.detach().requires_grad_(True)).sign()
         size = 0.5 * reach * (1.0 - step / DESCENT)
-        changed = (changed.detach() - size * way).clamp(low, high)
+        changed = (changed.detach() - size * direction).clamp(low, high)
     # Inwards: whatever grid the picture lies on, rounding never takes it out of reach.
     grid = (changed * LEVELS).round() / LEVELS
     grid = torch.where(grid > high + 1e-6, (changed * LEVELS).floor() / LEVELS, grid)
@@ -115,27 +116,30 @@ def _log_errors(images: Tensor, made: Tensor, region: Tensor) -> Tensor:
     return sum((0.5 * (square / area + FLOOR**2).log() for square in squares), torch.zeros(len(images)))
 
 
-def deceiving(
+def attacks_on_classifiers(
     folder: Path, pictures: Pictures, names: list[str], networks: Mapping[str, nn.Module], plan: Plan
 ) -> list[Pixels]:
-    """Attacks on each network with each budget."""
+    """For each network the pictures attacked with each budget, (budget * N, 64, 64)."""
     label = np.array([names.index(source) for source in pictures.source])
     made = []
     for name, network in networks.items():
 
         def all_budgets(network: nn.Module = network) -> dict[str, NDArray[Any]]:
             seed = seed_of(plan.seed, "attack")
-            changed = [deceive(network, pictures.images, label, budget, seed) for budget in plan.budgets]
+            changed = [pgd_attack(network, pictures.images, label, budget, seed) for budget in plan.budgets]
             return {"images": np.concatenate(changed)}
 
-        made.append(kept(folder / f"attack_{name}.npz", all_budgets)["images"])
+        made.append(load_or_make(folder / f"attack_{name}.npz", all_budgets)["images"])
     return made
 
 
-def adaptive(
+def adaptive_attack(
     folder: Path, pictures: Pictures, found: Mapping[str, Inversion], candidates: Mapping[str, Generator], plan: Plan
 ) -> Pixels:
-    """The attack on inversion at each budget, (budget * N, 64, 64); photographs are only pushed towards a rival."""
+    """The pictures attacked with each budget by an attacker who knows how they are inverted, (budget * N, 64, 64).
+
+    Photographs, which no candidate made, are only pushed towards a rival.
+    """
     names = list(candidates)
     times = len(plan.budgets)
     loss = np.stack([found[name].loss for name in names], 1)
@@ -158,13 +162,15 @@ def adaptive(
                 mine = np.flatnonzero((own == code) | (rival == code))
                 if not len(mine):
                     continue
-                again = inverted(folder, f"attack round {number + 1}", changed[mine], {name: generator}, plan)[name]
+                again = invert_by_candidates(
+                    folder, f"attack round {number + 1}", changed[mine], {name: generator}, plan
+                )[name]
                 for part, who in zip(parts, (own, rival), strict=True):
                     part[mine[who[mine] == code]] = again.reconstruction[who[mine] == code]
 
-        def round_(changed: Pixels = changed, parts: list[Pixels] = parts) -> dict[str, NDArray[Any]]:
+        def next_round(changed: Pixels = changed, parts: list[Pixels] = parts) -> dict[str, NDArray[Any]]:
             regions = (region[own], region[rival])
-            return {"images": mislead(images, changed, budget, parts[0], parts[1], own >= 0, regions)}
+            return {"images": adaptive_round(images, changed, budget, parts[0], parts[1], own >= 0, regions)}
 
-        changed = kept(folder / f"attack_inversion_{number}.npz", round_)["images"]
+        changed = load_or_make(folder / f"attack_inversion_{number}.npz", next_round)["images"]
     return changed

@@ -18,7 +18,7 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.inversion.scratch import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.inversion import perturb_at_random
 from bayesdf.models.blind import residual
@@ -85,13 +85,15 @@ def train(pictures: Pictures, names: Sequence[str], *, augment: bool, epochs: in
     return network.eval().requires_grad_(False)
 
 
-def trained(folder: Path, pictures: Pictures, names: list[str], plan: Plan, *, augment: bool) -> Baseline:
+def load_or_train(folder: Path, pictures: Pictures, names: list[str], plan: Plan, *, augment: bool) -> Baseline:
+    """`train`, from the folder where a stopped run left it."""
+
     def make() -> dict[str, NDArray[Any]]:
         seed = seed_of(plan.seed, "classifier")
         state = train(pictures, names, augment=augment, epochs=plan.epochs, seed=seed).state_dict()
         return {key: value.numpy() for key, value in state.items()}
 
-    state = kept(folder / f"classifier{'_augmented' if augment else ''}.npz", make)
+    state = load_or_make(folder / f"classifier{'_augmented' if augment else ''}.npz", make)
     network = Baseline(len(names))
     network.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
     return network.eval().requires_grad_(False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdf.data import REAL
-from bayesdf.experiments.inversion.work import kept
+from bayesdf.experiments.inversion.scratch import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import Faces, people, photographs
 from bayesdf.generators import Generator
@@ -33,13 +33,13 @@ class Pictures:
     def take(self, rows: NDArray[Any]) -> "Pictures":
         return Pictures(self.images[rows], self.source[rows], self.subject[rows])
 
-    def showing(self, images: Pixels) -> "Pictures":
+    def with_images(self, images: Pixels) -> "Pictures":
         """Other versions of the same pictures: one after another, if there are several of each."""
         times = len(images) // len(self)
         return Pictures(images, np.tile(self.source, times), np.tile(self.subject, times))
 
 
-def people_of(role: str) -> list[str]:
+def people_for(role: str) -> list[str]:
     """Whose photographs are used, and worked on, for a role.
 
     Generators of whole images have seen training and validation people: what is calibrated and what is judged is of
@@ -50,7 +50,7 @@ def people_of(role: str) -> list[str]:
     return {"calibration": parts["test"][:half], "test": parts["test"][half:], "train": parts["train"]}[role]
 
 
-def draw(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
+def make_pictures(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
     """Photographs and each source's pictures, as they come.
 
     Generators of whole images draw latents with a seed of its own for each role; manipulations work on the photographs
@@ -64,7 +64,7 @@ def draw(sources: Mapping[str, Generator], role: str, count: int, seed: int) -> 
         Pictures of each source; photographs as far as there are.
     """
     rng = np.random.default_rng(seed_of(seed, role, REAL))
-    known = photographs().take(np.isin(photographs().subject, people_of(role)))
+    known = photographs().take(np.isin(photographs().subject, people_for(role)))
     order = rng.permutation(len(known))[:count]
     images, source, subject = [known.images[order]], [REAL] * len(order), [*known.subject[order]]
     for name, generator in sources.items():
@@ -87,11 +87,12 @@ def _manipulated(generator: Generator, known: Faces, count: int, rng: np.random.
     return made, [str(name) for name in known.subject[rows[:count]]]
 
 
-def drawn(folder: Path, sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
-    arrays = kept(folder / f"pictures_{role}.npz", lambda: vars(draw(sources, role, count, seed)))
+def load_or_make_pictures(folder: Path, sources: Mapping[str, Generator], role: str, count: int, seed: int) -> Pictures:
+    """`make_pictures`, from the folder where a stopped run left them."""
+    arrays = load_or_make(folder / f"pictures_{role}.npz", lambda: vars(make_pictures(sources, role, count, seed)))
     return Pictures(**arrays)
 
 
-def first(pictures: Pictures, sources: Sequence[str], count: int) -> NDArray[np.int64]:
+def first_rows(pictures: Pictures, sources: Sequence[str], count: int) -> NDArray[np.int64]:
     """Rows of the first pictures of each of some sources."""
     return np.concatenate([np.flatnonzero(pictures.source == name)[:count] for name in sources])

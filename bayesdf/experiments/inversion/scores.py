@@ -8,27 +8,27 @@ from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis.calibration import negative_log_likelihood
+from bayesdf.experiments.inversion.names import SCORES
 from bayesdf.experiments.inversion.pictures import Pictures
 from bayesdf.inversion import NONE, fit_attribution
-from bayesdf.report import inversion as presentation
 
 
-def nearest(explained: xr.Dataset) -> xr.Dataset:
+def by_smallest_error(found: xr.Dataset) -> xr.Dataset:
     """Attribution by the smallest loss alone: it names a candidate for every picture, and knows no probabilities."""
-    names = explained["candidate"].values
-    prediction = names[explained["loss"].values.argmin(1)]
+    names = found["candidate"].values
+    prediction = names[found["loss"].values.argmin(1)]
     return xr.Dataset(
-        {"prediction": ("image", prediction), "truth": ("image", explained["source"].values)},
-        coords={"cluster": ("image", explained["subject"].values)},
+        {"prediction": ("image", prediction), "truth": ("image", found["source"].values)},
+        coords={"cluster": ("image", found["subject"].values)},
     )
 
 
-def hits(
+def correct_by_condition(
     answers: Sequence[Mapping[str, xr.Dataset]], pictures: Pictures, conditions: Sequence[tuple[str, float]]
 ) -> xr.Dataset:
     """Which picture each method judged rightly under each condition.
 
-    Classifiers cannot refuse: where a method can, the most probable of the sources that have a name counts, and
+    Classifiers cannot refuse. Where a method can, the most probable of the sources that have a name counts, and
     `refused` says where `none of these` was more probable still.
     """
     methods = list(answers[0])
@@ -84,15 +84,12 @@ def summary(answers: Mapping[str, xr.Dataset], candidates: Sequence[str], seed: 
         rows.append(figures)
     nothing = analysis.Estimate(np.nan, np.nan, np.nan)
     return xr.Dataset(
-        {
-            key: (("method", "estimate"), np.array([row.get(key, nothing) for row in rows]))
-            for key in presentation.FIGURES
-        },
+        {key: (("method", "estimate"), np.array([row.get(key, nothing) for row in rows])) for key in SCORES},
         coords={"method": list(answers), "estimate": list(analysis.Estimate._fields)},
     )
 
 
-def left_out(calibration: xr.DataArray, judged: xr.DataArray, seed: int) -> xr.Dataset:
+def with_one_left_out(calibration: xr.DataArray, judged: xr.DataArray, seed: int) -> xr.Dataset:
     """Log-odds of `none of these` for every picture when one candidate is unknown: neither inverted nor calibrated."""
     names = [str(name) for name in judged["candidate"].values]
     odds = []

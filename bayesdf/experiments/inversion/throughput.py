@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bayesdf.cli import console
-from bayesdf.experiments.inversion.pictures import Pictures, Pixels, first
+from bayesdf.experiments.inversion.pictures import Pictures, Pixels, first_rows
 from bayesdf.experiments.inversion.plan import Plan
 from bayesdf.generators import Generator, perceptual
 from bayesdf.inversion import invert
@@ -23,7 +23,7 @@ def throughput(candidates: Mapping[str, Generator], pictures: Pictures, plan: Pl
     picture are at most steps * restarts. Two pictures of each source are timed, or one where a run judges few.
     """
     each = 2 if plan.images >= 4 else 1
-    images = pictures.images[first(pictures, sorted(set(pictures.source)), each)][:32]
+    images = pictures.images[first_rows(pictures, sorted(set(pictures.source)), each)][:32]
     rows = []
     for name, generator in candidates.items():
         started = time.perf_counter()

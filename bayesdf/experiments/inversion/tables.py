@@ -1,4 +1,4 @@
-"""What are the figures, in numbers?"""
+"""What does a run show as numbers: tables, and metrics by flat names?"""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,29 @@ import xarray as xr
 import bayesdf.analysis as analysis
 from bayesdf.analysis.calibration import binary_auroc
 from bayesdf.data import REAL
-from bayesdf.report.inversion.names import COMPARED, FIGURES, INVERTING, METHODS, estimate, part_of
+from bayesdf.experiments.inversion.names import BY_INVERSION, COUNTERPARTS, METHODS, SCORES, group_of
 from bayesdf.report.style import in_order
+
+COST = (
+    "latent_dim",
+    "pictures",
+    "evaluations",
+    "shared",
+    "milliseconds_evaluation",
+    "seconds_modelled",
+    "seconds",
+    "pictures_per_second",
+)
+"""What inversion by a candidate costs: the columns of `throughput` in their order."""
 
 
 def metrics(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> dict[str, float | int | str | None]:
     """All figures under flat names: ``inversion.ece``, ``open_set.vae.auc``, ``attack.inversion.8.classifier``, …"""
     flat: dict[str, float | int | str | None] = {}
-    summary = part_of(tree, "attribution")
+    summary = group_of(tree, "attribution")
     for method in summary["method"].values:
         figures = summary.sel({"method": method})
-        known = [name for name in FIGURES if np.isfinite(figures[name].values[0])]
+        known = [name for name in SCORES if np.isfinite(figures[name].values[0])]
         flat |= analysis.flatten(figures[known], f"{method}.")
     for name, row in tables["open_set"].iterrows():
         flat |= {
@@ -37,13 +49,13 @@ def metrics(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> dict[str, 
         drops = tables[f"{name}_comparison"]
         flat[f"{group}.conditions"] = len(drops)
         flat[f"{group}.conditions_inversion_falls_further"] = int(drops["falls_further"].sum())
-    flat["pictures"] = part_of(tree, "evidence").sizes["image"]
+    flat["pictures"] = group_of(tree, "evidence").sizes["image"]
     return flat
 
 
 def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
     """Tables by name."""
-    judged = part_of(tree, "attribution/inversion")
+    judged = group_of(tree, "attribution/inversion")
     made = {
         "accuracy": accuracy(tree),
         "open_set": open_set(tree),
@@ -51,11 +63,11 @@ def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
         "robustness_comparison": comparison(tree, "robustness"),
         "attacks": shares(tree, "attack"),
         "attacks_comparison": comparison(tree, "attack"),
-        "throughput": part_of(tree, "throughput").to_dataframe(),
+        "throughput": group_of(tree, "throughput").to_dataframe()[list(COST)],
         "errors": errors(tree),
     }
-    for name in ("clean", *INVERTING, *COMPARED.values()):
-        made[f"confusion_{name}"] = analysis.confusion(part_of(tree, f"attribution/{name}"))
+    for name in ("clean", *BY_INVERSION, *COUNTERPARTS.values()):
+        made[f"confusion_{name}"] = analysis.confusion(group_of(tree, f"attribution/{name}"))
     probability = judged["probability"].to_pandas()
     made["probability"] = pd.DataFrame(probability).assign(
         truth=judged["truth"].values, prediction=judged["prediction"].values
@@ -65,11 +77,11 @@ def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
 
 def accuracy(tree: xr.DataTree) -> pd.DataFrame:
     """A row a method: its figures with intervals."""
-    summary = part_of(tree, "attribution")
+    summary = group_of(tree, "attribution")
     rows = {}
     for method in summary["method"].values:
         row: dict[str, float] = {}
-        for name in FIGURES:
+        for name in SCORES:
             value, low, high = summary[name].sel({"method": method}).values
             row |= {name: float(value), f"{name}.low": float(low), f"{name}.high": float(high)}
         rows[METHODS[str(method)]] = row
@@ -77,8 +89,8 @@ def accuracy(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def open_set(tree: xr.DataTree) -> pd.DataFrame:
-    """For every candidate left out: how well `none of these` tells its pictures from all others."""
-    group = part_of(tree, "open_set")
+    """A row a candidate left out: how well `none of these` tells its pictures from all others."""
+    group = group_of(tree, "open_set")
     rows = {}
     for name in group["left_out"].values:
         unknown = group["source"].values == name
@@ -99,7 +111,7 @@ def open_set(tree: xr.DataTree) -> pd.DataFrame:
 
 def shares(tree: xr.DataTree, group: str) -> pd.DataFrame:
     """Share judged rightly under each condition by each method: of the candidates' samples, and of the photographs."""
-    data = part_of(tree, group)
+    data = group_of(tree, group)
     real = data["source"].values == REAL
     rows = []
     for c in range(data.sizes["condition"]):
@@ -130,15 +142,15 @@ def comparison(tree: xr.DataTree, group: str) -> pd.DataFrame:
     """Under every condition, how much further inversion falls than the classifier that saw as much.
 
     `difference` is the drop of inversion less that of the classifier, in share of the candidates' samples, paired, with
-    intervals that hold for all rows at once with 95 %. `falls_further` where it is above 0, `told` where its interval
-    is as well.
+    intervals that hold for all rows at once with 95 %. `falls_further` says whether it is above 0, `significant`
+    whether its interval is as well.
     """
-    data = part_of(tree, group)
+    data = group_of(tree, group)
     own = data["source"].values != REAL
     right = data["right"].isel(image=np.flatnonzero(own)).astype(np.float64)
     rows: list[dict[str, str | float | bool]] = []
     gaps = []
-    for ours, theirs in COMPARED.items():
+    for ours, theirs in COUNTERPARTS.items():
         a, b = (right.sel({"method": method}).values for method in (ours, theirs))
         for c in range(1, len(a)):
             drops = [one[0] - one[c] for one in (a, b)]
@@ -160,13 +172,13 @@ def comparison(tree: xr.DataTree, group: str) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(
         **{"difference": found.value, "difference.low": found.low, "difference.high": found.high},
         falls_further=found.value > 1e-12,
-        told=found.low > 1e-12,
+        significant=found.low > 1e-12,
     )
 
 
 def errors(tree: xr.DataTree) -> pd.DataFrame:
     """Median pixel error, 95 % of it, and evaluations, by candidate and source (grey values of 255)."""
-    data = part_of(tree, "evidence")
+    data = group_of(tree, "evidence")
     rows = []
     for candidate in data["candidate"].values:
         one = data.sel(candidate=candidate)
@@ -184,11 +196,3 @@ def errors(tree: xr.DataTree) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def headline(tree: xr.DataTree) -> dict[str, list[str]]:
-    """Label of a method -> accuracy of the candidates' samples, and over all sources: text as printed."""
-    rows = {}
-    for method in ("clean", *INVERTING, *COMPARED.values()):
-        rows[METHODS[method]] = [str(estimate(tree, method, key)) for key in ("accuracy_candidates", "accuracy")]
-    return rows

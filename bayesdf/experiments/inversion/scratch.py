@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from bayesdf.files import replacing
 
-WORK = "work"
-"""What a stopped run goes on from; a finished one has no need of it."""
+SCRATCH = "work"
+"""The folder, in that of a run, of what a stopped run goes on from. A finished run has no need of it."""
 
 
-def kept(path: Path, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Arrays from a file, made and written there if it is missing or damaged."""
+def load_or_make(path: Path, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Arrays from a file. Where it is missing or damaged they are made and written there."""
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as file:

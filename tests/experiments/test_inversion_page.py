@@ -1,5 +1,7 @@
-"""The inversion study's figures, tables and page, from an invented run."""
+"""What a run of the inversion study shows, from an invented run."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from bayesdf import analysis
-from bayesdf.report import inversion
-from bayesdf.report.inversion.names import METHODS
+from bayesdf.experiments.experiment import Presentation
+from bayesdf.experiments.inversion.names import METHODS, SCORES
+from bayesdf.experiments.inversion.page import present
+from bayesdf.experiments.inversion.plan import Plan
+from bayesdf.experiments.inversion.tables import COST
 from bayesdf.report.style import png
 
 SOURCES = ["flow", "mouth", "real", "vae"]
@@ -78,7 +83,7 @@ def tree() -> xr.DataTree:
     groups = {
         "/attribution": xr.Dataset(
             {"accuracy_candidates": (("method", "estimate"), estimates)}
-            | {key: (("method", "estimate"), unknown) for key in inversion.FIGURES[1:]},
+            | {key: (("method", "estimate"), unknown) for key in SCORES[1:]},
             coords={"method": summary, "estimate": ["value", "low", "high"]},
         ),
         **{
@@ -112,21 +117,34 @@ def tree() -> xr.DataTree:
             },
             coords={"candidate": CANDIDATES, "source": ("image", SOURCES)},
         ),
-        "/throughput": xr.Dataset({"seconds": ("candidate", [0.1, 0.2])}, coords={"candidate": CANDIDATES}),
+        "/throughput": xr.Dataset({name: ("candidate", [0.1, 0.2]) for name in COST}, coords={"candidate": CANDIDATES}),
     }
-    return xr.DataTree.from_dict(groups)
+    made = xr.DataTree.from_dict(groups)
+    settings = {"bayesdf": "0", "candidates": "flow,vae", **asdict(Plan()), "weights": "0", "quick": False}
+    made.attrs = {name: str(value) for name, value in settings.items()}
+    return made
 
 
 @pytest.fixture(scope="module")
-def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
+def shown(tree: xr.DataTree) -> Presentation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analysis, "cluster_bootstrap", partial(analysis.cluster_bootstrap, resamples=100))
-        return inversion.tables(tree)
+        return present(tree)
 
 
 @pytest.fixture(scope="module")
-def figures(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> dict[str, Figure]:
-    return inversion.figures(tree, tables)
+def tables(shown: Presentation) -> Mapping[str, pd.DataFrame]:
+    return shown.tables
+
+
+@pytest.fixture(scope="module")
+def figures(shown: Presentation) -> Mapping[str, Figure]:
+    return shown.figures
+
+
+@pytest.fixture(scope="module")
+def pictures(figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    return {name: png(figure) for name, figure in figures.items()}
 
 
 def texts(figure: Figure) -> str:
@@ -146,16 +164,16 @@ WORDS = {
 }
 
 
-def test_every_figure_can_be_read_alone(figures: dict[str, Figure]) -> None:
+def test_every_figure_can_be_read_alone(figures: Mapping[str, Figure], pictures: dict[str, bytes]) -> None:
     assert set(figures) == set(WORDS)
     for name, words in WORDS.items():
-        assert png(figures[name]).startswith(b"\x89PNG")
+        assert pictures[name].startswith(b"\x89PNG")
         for word in words:
             assert word.lower() in texts(figures[name]).lower(), (name, word)
 
 
 def test_curves_are_the_shares_with_their_intervals(
-    figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
+    figures: Mapping[str, Figure], tables: Mapping[str, pd.DataFrame]
 ) -> None:
     blur = figures["robustness"].axes[0]
     drawn = {line.get_label(): line for line in blur.containers}
@@ -169,7 +187,7 @@ def test_curves_are_the_shares_with_their_intervals(
     assert "smallest_error" not in set(table[table["of"] == "photographs"]["method"])
 
 
-def test_the_comparison_says_where_inversion_falls_further(tables: dict[str, pd.DataFrame]) -> None:
+def test_the_comparison_says_where_inversion_falls_further(tables: Mapping[str, pd.DataFrame]) -> None:
     table = tables["robustness_comparison"].set_index(["method", "kind"])
     assert not table.loc[("inversion", "blur"), "falls_further"]
     assert table.loc[("inversion", "blur"), "difference"] == -0.5
@@ -179,8 +197,8 @@ def test_the_comparison_says_where_inversion_falls_further(tables: dict[str, pd.
     assert table.loc[("inversion_augmented", "noise"), "drop_against"] == 0.25
 
 
-def test_metrics_are_flat_and_tables_whole(tree: xr.DataTree, tables: dict[str, pd.DataFrame]) -> None:
-    metrics = inversion.metrics(tree, tables)
+def test_metrics_are_flat_and_tables_whole(shown: Presentation) -> None:
+    metrics, tables = shown.metrics, shown.tables
     assert metrics["clean.accuracy_candidates"] == 0.9 and "smallest_error.ece" not in metrics
     assert metrics["open_set.vae.auc"] == 1.0
     assert metrics["robustness.blur.1.classifier"] == 0.5 and metrics["attack.inversion.8.inversion"] == 0.5
@@ -191,15 +209,15 @@ def test_metrics_are_flat_and_tables_whole(tree: xr.DataTree, tables: dict[str, 
     assert errors.loc[("vae", "vae"), "median_error"] == pytest.approx(255 * 0.008)
 
 
-def test_the_page_holds_all_of_it(
-    tree: xr.DataTree, figures: dict[str, Figure], tables: dict[str, pd.DataFrame], tmp_path: Path
+def test_the_page_and_the_summary_hold_all_of_it(
+    shown: Presentation, pictures: dict[str, bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
-    inversion.page(path, tree, figures, tables, {"seed": 0})
+    shown.page(path, pictures)
     text = path.read_text()
-    assert text.count("data:image/png") == len(figures)
+    assert text.count("data:image/png") == len(pictures)
     assert "Where inversion falls further than the classifier that saw as much: 1 of 4 comparisons" in text
     assert "90.0%" in text and "log loss" in text and "none of these" in text
     assert 'src="http' not in text and "<script" not in text
-    rows = inversion.headline(tree)
-    assert rows["classifier"] == ["0.900 (0.800 to 1.000)"] * 2
+    assert "2.000, 4.000, 8.000" in text and "quick look" not in text
+    assert ("classifier", *["0.900 (0.800 to 1.000)"] * 2) in shown.summary.rows

@@ -18,7 +18,7 @@ from bayesdf.ledger.keys import expand_to_latents, record_key
 
 
 @dataclass(frozen=True)
-class Party:
+class ThirdParty:
     """What a third party judges by: its own copy of the generator, and what was published or handed over."""
 
     generator: Generator
@@ -39,14 +39,14 @@ class Party:
         )
 
 
-def from_published(folder: Path) -> tuple[Evidence, Head, str]:
-    """Evidence, the newest head and the public key, read as a stranger would: nothing else of the developer's."""
+def read_published(folder: Path) -> tuple[Evidence, Head, str]:
+    """Evidence, the newest head and the public key. Nothing else of the developer's is read."""
     head = Head.from_json((folder / "heads.jsonl").read_text().splitlines()[-1])
     return ledger.load_evidence(folder / "evidence.json"), head, (folder / "public_key.txt").read_text().strip()
 
 
-def judged(frame: pd.DataFrame, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """The rows with what the ledger says of each."""
+def with_verdicts(frame: pd.DataFrame, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """The rows, with what the ledger says of each in further columns."""
     frame = frame.assign(
         made=[verdict.made for verdict in verdicts],
         index=[verdict.index for verdict in verdicts],

@@ -13,10 +13,10 @@ from bayesdf.generators import Generator
 from bayesdf.inversion import Inversion, evidence, invert
 
 
-def inverted(
+def invert_by_candidates(
     folder: Path, name: str, images: Pixels, candidates: Mapping[str, Generator], plan: Plan
 ) -> dict[str, Inversion]:
-    """The inversion of images by each candidate; what is done is noted in the folder."""
+    """The inversion of images by each candidate. What is done is kept in the folder, in files of this name."""
     found = {}
     for number, (candidate, generator) in enumerate(candidates.items(), 1):
         console.print(f"    {name}: {len(images)} pictures by {candidate} ({number} of {len(candidates)})")
@@ -31,11 +31,11 @@ def inverted(
     return found
 
 
-def explanations(pictures: Pictures, inversions: Mapping[str, Inversion]) -> xr.Dataset:
-    """What inversion tells of pictures: `evidence`, and the `loss`, the `pixel` error and the `evaluations` of each."""
-    told = evidence(inversions, source=pictures.source, subject=pictures.subject)
+def evidence_of(pictures: Pictures, inversions: Mapping[str, Inversion]) -> xr.Dataset:
+    """`evidence` of pictures, and for each candidate the `loss`, the `pixel` error and the number of `evaluations`."""
+    terms = evidence(inversions, source=pictures.source, subject=pictures.subject)
     columns = {
         key: (("image", "candidate"), np.stack([getattr(one, key) for one in inversions.values()], 1))
         for key in ("loss", "pixel", "evaluations")
     }
-    return xr.Dataset({"evidence": told, **columns})
+    return xr.Dataset({"evidence": terms, **columns})

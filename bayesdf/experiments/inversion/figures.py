@@ -1,4 +1,4 @@
-"""What do the figures look like?"""
+"""What does a run show as figures?"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,10 @@ from sklearn.metrics import roc_curve
 
 import bayesdf.analysis as analysis
 from bayesdf.data import REAL
+from bayesdf.experiments.inversion.names import ATTACKS, METHODS, estimate, group_of
 from bayesdf.inversion.perturbations import PERTURBATIONS, perturb
 from bayesdf.report.classification import confusion_matrix, reliability_diagram
 from bayesdf.report.face_sheets import face_sheet
-from bayesdf.report.inversion.names import ATTACKS, METHODS, estimate, part_of
 from bayesdf.report.style import MUTED, head, in_order, legible, palette, plain, styled, tidy
 
 LINES = {
@@ -48,7 +48,7 @@ def figures(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> dict[str, 
 
 def reconstructions(tree: xr.DataTree) -> Figure:
     """Pictures of every source, and beside each what its generator, or else the nearest, and a rival make of it."""
-    data = part_of(tree, "examples")
+    data = group_of(tree, "examples")
     candidates = [str(name) for name in data["candidate"].values]
     source = data["source"].values.astype(str)
     rows: dict[str, list[NDArray[Any]]] = {}
@@ -82,7 +82,7 @@ def reconstructions(tree: xr.DataTree) -> Figure:
 @styled
 def error_distributions(tree: xr.DataTree, columns: int = 3) -> Figure:
     """How nearly each candidate makes pictures again: its own, those of other generators, and photographs."""
-    data = part_of(tree, "evidence")
+    data = group_of(tree, "evidence")
     candidates = [str(name) for name in data["candidate"].values]
     source = data["source"].values.astype(str)
     columns = min(columns, len(candidates))
@@ -121,14 +121,14 @@ def error_distributions(tree: xr.DataTree, columns: int = 3) -> Figure:
 
 
 def _confusion(tree: xr.DataTree, method: str) -> Figure:
-    counts = analysis.confusion(part_of(tree, f"attribution/{method}"))
+    counts = analysis.confusion(group_of(tree, f"attribution/{method}"))
     figure = confusion_matrix(counts, title=f"Sources named by {METHODS[method]}")
     figure.axes[0].set_xlabel("source named")
     return figure
 
 
 def _reliability(tree: xr.DataTree) -> Figure:
-    answer = part_of(tree, "attribution/inversion")
+    answer = group_of(tree, "attribution/inversion")
     names = list(answer["source"].values)
     label = np.array([names.index(name) for name in answer["truth"].values])
     table = analysis.reliability_table(answer["probability"].values, label)
@@ -140,8 +140,8 @@ def _reliability(tree: xr.DataTree) -> Figure:
 
 def perturbation_sheet(tree: xr.DataTree) -> Figure:
     """A photograph and a generator's picture under every perturbation and strength of the run."""
-    data = part_of(tree, "robustness")
-    examples = part_of(tree, "examples")
+    data = group_of(tree, "robustness")
+    examples = group_of(tree, "examples")
     shown = [
         int(np.flatnonzero(examples["source"].values == name)[0]) for name in (REAL, examples["candidate"].values[0])
     ]
@@ -166,7 +166,7 @@ def perturbation_sheet(tree: xr.DataTree) -> Figure:
 @styled
 def robustness_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     """Accuracy against strength, a panel a perturbation."""
-    data = part_of(tree, "robustness")
+    data = group_of(tree, "robustness")
     table = table[table["of"] == "candidates"]
     kinds = [name for name in PERTURBATIONS if name in set(table["kind"])]
     figure = Figure(figsize=(3.1 * 3 + 0.4, 2.75 * 2 + 1.0))
@@ -187,7 +187,7 @@ def robustness_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
 @styled
 def attack_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     """Accuracy against the budget, a panel an attack."""
-    data = part_of(tree, "attack")
+    data = group_of(tree, "attack")
     table = table[table["of"] == "candidates"]
     figure = Figure(figsize=(3.0 * 4, 3.9))
     axes = figure.subplots(1, 4, sharey=True, width_ratios=[1, 1, 1, 1.15])
@@ -241,7 +241,7 @@ def _legend(blank: Axes, drawn: Axes) -> None:
 @styled
 def open_set_roc(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     """Pictures of an unknown generator found against others wrongly refused, a line a candidate left out."""
-    data = part_of(tree, "open_set")
+    data = group_of(tree, "open_set")
     colours = palette(data["source"].values)
     figure = Figure(figsize=(6.6, 5.9))
     ax = figure.subplots()

@@ -1,4 +1,4 @@
-"""How often was who convicted, cleared or found? As tables, flat metrics and a sentence."""
+"""What does a run show as numbers: tables, and metrics by flat names?"""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdf.analysis import Estimate, clustered_share
-from bayesdf.report.deniability.results import Results
+from bayesdf.experiments.deniability.results import Results
 
 
 def tables(results: Results) -> dict[str, pd.DataFrame]:
@@ -32,15 +32,15 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for attack, target, budget, part in attacks(results.accused):
         name = f"framing.{attack}.{target}" + ("" if np.isnan(budget) else f".{budget:g}")
         for column in ("convicted", "made"):
-            flat |= columns(f"{name}.{column}", share(part, column))
+            flat |= interval_columns(f"{name}.{column}", share(part, column))
         flat[f"{name}.images"] = len(part)
         for column in ("error", "distance", "latent_distance"):
             flat[f"{name}.{column}"] = float(part[column].median())
-    for origin, part in innocent(results).items():
-        flat |= columns(f"innocent.{origin}.made", share(part, "made"))
-        flat |= {f"innocent.{origin}.images": len(part), f"innocent.{origin}.clusters": independent(part)}
-    flat |= columns("second_copy.made", share(results.fresh, "made"))
-    flat |= columns("copied.altered.made", share(results.copied, "made"))
+    for origin, part in innocent_pictures(results).items():
+        flat |= interval_columns(f"innocent.{origin}.made", share(part, "made"))
+        flat |= {f"innocent.{origin}.images": len(part), f"innocent.{origin}.clusters": count_independent(part)}
+    flat |= interval_columns("second_copy.made", share(results.fresh, "made"))
+    flat |= interval_columns("copied.altered.made", share(results.copied, "made"))
     flat["copied.altered.share"] = float(results.copied["share"].median())
     flat["copied.identical"] = float(facts["copies_identical"])
     for row in denial(results).to_dict("records"):
@@ -59,51 +59,19 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     return {name.replace(" ", "_"): value for name, value in flat.items()}
 
 
-def verdicts(results: Results) -> list[tuple[str, str, str]]:
-    """A row an attack, as printed: inversion's verdict and the ledger's."""
-    table = framing(results)
-    shares = [
-        [percents(Estimate(*ends)) for ends in table[[column, f"{column}.low", f"{column}.high"]].to_numpy()]
-        for column in ("convicted", "made")
-    ]
-    return list(zip(map(str, table.index), *shares, strict=True))
-
-
-def answer(results: Results) -> str:
-    part = searched(results)
-    convicted, false = share(part, "convicted"), share(part, "made")
-    kinds = innocent(results)
-    photographs, generated = kinds["photographs"], kinds["generated"]
-    bounds = {origin: share(of, "made") for origin, of in kinds.items()}
-    table = denial(results)
-    mild = table[(table["alteration"] == "jpeg") & (table["strength"] == 90)].iloc[0]
-    denied = Estimate(mild["denied"], mild["denied.low"], mild["denied.high"])
-    refused = int((results.cheats["outcome"] == "refused").sum())
-    return (
-        f"Inversion alone convicts an innocent developer in {percents(convicted)} of {len(part)} pictures whose "
-        f"entropy an adversary searched for photographs; the ledger calls {percents(false)} of them made. Of all "
-        f"{len(photographs)} pictures that began as photographs, of {independent(photographs)} people, it calls "
-        f"{at_most(bounds['photographs'])} made; of {len(generated)} made of other entropy "
-        f"{at_most(bounds['generated'])}. A guilty "
-        f"developer with an honest ledger can deny {percents(denied)} of images that went through JPEG of quality 90; "
-        f"of {len(results.cheats) - 1} ways to cheat {refused} are refused with an error, and entropy that was never "
-        "recorded is not seen at all."
-    )
-
-
 def framing(results: Results) -> pd.DataFrame:
     """A row an attack: who was convicted, who was cleared, and from how near."""
     rows = {}
     for attack, target, budget, part in attacks(results.accused):
         rows[attack_name(attack, target, budget)] = {
             "images": len(part),
-            **columns("convicted", share(part, "convicted")),
-            **columns("made", share(part, "made")),
+            **interval_columns("convicted", share(part, "convicted")),
+            **interval_columns("made", share(part, "made")),
             "error, median": part["error"].median(),
             "distance, median": part["distance"].median(),
             "distance, smallest": part["distance"].min(),
-            "entropy distance, median": part["latent_distance"].median(),
-            "entropy distance, smallest": part["latent_distance"].min(),
+            "latent distance, median": part["latent_distance"].median(),
+            "latent distance, smallest": part["latent_distance"].min(),
             "change, rms": part["rms_change"].median(),
             "change, largest": part["largest_change"].median(),
         }
@@ -116,7 +84,7 @@ def denial(results: Results) -> pd.DataFrame:
     for (kind, strength), part in results.guilty.groupby(["alteration", "strength"], sort=False):
         found = {
             "images": len(part),
-            **columns("denied", share(part.assign(denied=~part["made"], cluster=part["truth"]), "denied")),
+            **interval_columns("denied", share(part.assign(denied=~part["made"], cluster=part["truth"]), "denied")),
         }
         nearest = {"nearest_right": part["right"].mean(), "distance, median": part["distance"].median()}
         rows.append({"alteration": kind, "strength": strength, **found, **nearest})
@@ -130,7 +98,7 @@ def deliveries(results: Results) -> pd.DataFrame:
     for delivery, part in results.genuine.groupby("delivery", sort=False):
         own = part["distance"].to_numpy()
         row = {"delivery": delivery, "images": len(own)}
-        row |= columns("found", clustered_share(own <= results.facts["threshold"], range(len(own))))
+        row |= interval_columns("found", clustered_share(own <= results.facts["threshold"], range(len(own))))
         row |= {"distance, median": np.median(own), "distance, 95 %": np.quantile(own, 0.95)}
         row["AUROC"] = float((own[:, None] < others).mean() + 0.5 * (own[:, None] == others).mean())
         rows.append(row)
@@ -142,7 +110,7 @@ def attack_name(attack: str, target: str, budget: float) -> str:
     return {
         "untouched": "photographs as they are",
         "perturbed": f"photographs changed by up to {budget:g}/255",
-        "searched": f"entropy searched for {'photographs' if target == 'photograph' else f'images of {target}'}",
+        "searched": f"latents searched for {'photographs' if target == 'photograph' else f'images of {target}'}",
         "second copy": "samples of a second copy of the weights",
         "guilty": "guilty: the developer's own samples",
     }[attack]
@@ -155,10 +123,10 @@ def attacks(frame: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame
         yield str(first["attack"]), str(first["target"]), float(first["budget"]), part
 
 
-def innocent(results: Results) -> dict[str, pd.DataFrame]:
+def innocent_pictures(results: Results) -> dict[str, pd.DataFrame]:
     """All pictures that the ledger's owner did not make, by what they began as.
 
-    `photographs` are few people's, altered in several ways each; `generated` are made of entropy of their own. The two
+    `photographs` are of few people, each altered in several ways. Each of `generated` has a latent of its own. The two
     are never counted together: a bound on a share of both would be a bound on neither.
     """
     accused = results.accused[results.accused["attack"] != "guilty"]
@@ -169,14 +137,14 @@ def innocent(results: Results) -> dict[str, pd.DataFrame]:
     }
 
 
-def independent(part: pd.DataFrame) -> int:
+def count_independent(part: pd.DataFrame) -> int:
     """How many people, or where pictures stand alone how many pictures."""
     alone = part["cluster"] == ""
     return int(alone.sum()) + part.loc[~alone, "cluster"].nunique()
 
 
-def searched(results: Results) -> pd.DataFrame:
-    """Pictures whose entropy was searched for photographs."""
+def searched_pictures(results: Results) -> pd.DataFrame:
+    """Pictures whose latents were searched for photographs."""
     frame = results.accused
     return frame[(frame["attack"] == "searched") & (frame["target"] == "photograph")]
 
@@ -194,5 +162,5 @@ def percents(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.0f} % ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
-def columns(name: str, estimate: Estimate) -> dict[str, float]:
+def interval_columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}

@@ -1,4 +1,4 @@
-"""The figures of a run, each readable alone."""
+"""What does a run show as figures?"""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from bayesdf.report.deniability.results import Results
-from bayesdf.report.deniability.shares import attack_name, attacks, denial, framing
+from bayesdf.experiments.deniability.results import Results
+from bayesdf.experiments.deniability.tables import attack_name, attacks, denial, framing
 from bayesdf.report.face_sheets import face_sheet
 from bayesdf.report.style import ALERT, FAINT, GENERATORS, INK, MUTED, head, percent, plain, styled
 
@@ -25,7 +25,7 @@ COLOURS = {kind: colour for kind, colour in zip(ALTERATIONS, (MUTED, BLUE, *GENE
 """Of alterations; the threshold has the colour of errors to itself."""
 KINDS = {
     "second copy": "samples of a second copy",
-    "searched": "entropy searched for photographs",
+    "searched": "latents searched for photographs",
     "photograph": "photographs",
 }
 
@@ -35,7 +35,7 @@ def figures(results: Results) -> dict[str, Figure]:
     return {
         "framed": framed_sheet(results),
         "verdicts": verdict_bars(results),
-        "entropy": entropy_plane(results),
+        "latents": latent_plane(results),
         "distances": distance_curves(results),
         "false_made": growth_curves(results),
         "deniability": denial_curves(results),
@@ -66,7 +66,7 @@ def framed_sheet(results: Results, columns: int = 8) -> Figure:
         rows,
         title=f"Pictures that {plain(results.facts['generator'])} is said to have made",
         subtitle="Under each: what inversion leaves unexplained, its verdict, the nearest recorded sample, the "
-        f"ledger's verdict.\nFramed: convicted by inversion (error to {results.facts['error']:.4f}, likely entropy).",
+        f"ledger's verdict.\nFramed: convicted by inversion (error to {results.facts['error']:.4f}, likely latent).",
         captions=captions,
         wrong=wrong,
     )
@@ -115,14 +115,14 @@ def verdict_bars(results: Results) -> Figure:
 
 
 @styled
-def entropy_plane(results: Results) -> Figure:
-    """How far each accused image is from the nearest sample, in the picture and in the entropy."""
+def latent_plane(results: Results) -> Figure:
+    """How far each accused image is from the nearest sample, in the picture and in the latent."""
     figure = Figure(figsize=(6.6, 5.2))
     ax = figure.subplots()
     labels = {
         "untouched": ("photographs as they are", FAINT),
         "perturbed": ("photographs, changed", AMBER),
-        "searched": ("entropy searched", ALERT),
+        "searched": ("latents searched", ALERT),
         "second copy": ("second copy of the weights", GREEN),
         "guilty": ("guilty", BLUE),
     }
@@ -151,15 +151,15 @@ def entropy_plane(results: Results) -> Figure:
     ax.set(
         xscale="log",
         xlabel="distance to the nearest recorded sample (rms grey value)",
-        ylabel="distance to the nearest recorded entropy (rms)",
+        ylabel="distance to the nearest recorded latent (rms)",
     )
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=8.5, loc="center left")
     head(
         figure,
-        "The same picture is not the same entropy",
-        "Every accused image, by the entropy that inversion finds for it.\n"
-        "Unrelated entropies are about 1.4 apart; the nearest of many are somewhat nearer.",
+        "The same picture is not the same latent",
+        "Every accused image, by the latent that inversion finds for it.\n"
+        "Unrelated latents are about 1.4 apart; the nearest of many are somewhat nearer.",
     )
     return figure
 
