@@ -64,7 +64,7 @@ class SVI(Training):
     scale_lr : float, optional
         Learning rate of all that is not a location (logarithms of scales, factors of covariances, hyperpriors), which
         has further to go. Default: ``10 lr``. If `lr` is not given: 0.05 for logarithms of scales, and 0.05/√n for
-        entries of a factor with rows of n entries.
+        the entries of a factor with n rows.
     init_scale : float
         The start of the guide's scales, relative to the root mean square of each site's start (at least 0.01).
         Locations start at the network's own weights.

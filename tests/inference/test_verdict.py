@@ -23,8 +23,8 @@ from bayesdf.inference import (
     Laplace,
     MCDropout,
     load_posterior,
-    schedule,
 )
+from bayesdf.inference.training import schedule
 from bayesdf.inference.verdict import Verdict, e_bfmi, judge_chains, k_hat
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate

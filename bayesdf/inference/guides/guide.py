@@ -38,10 +38,10 @@ class Guide(Protocol):
         """Sample every site by ``pyro.sample``."""
 
     def scale_reach(self, parameter: str) -> float | None:
-        """How far a scale or an entry of a factor may have to go; None for a location.
+        """How far a scale or an entry of a factor moves at the rate of scales; None for a location.
 
-        The logarithm of a scale may have to go 1. A row of a factor is about as long as 1, so that each of its n
-        entries may have to go 1/√n. At the rate of a scale, the noise of so many entries would add up.
+        The logarithm of a scale moves 1. Each entry of a factor with n rows moves 1/√n: at the full rate, the noise of
+        so many entries would add up.
         """
 
     def draw(self) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class OneNormal:
         if parameter.endswith("Normal.loc"):
             return None
         name = parameter.rpartition(".")[2]
-        return getattr(self.auto, name).shape[-1] ** -0.5 if name in ("scale_tril", "cov_factor") else 1.0
+        return len(getattr(self.auto, name)) ** -0.5 if name in ("scale_tril", "cov_factor") else 1.0
 
     def draw(self) -> dict[str, Tensor]:
         return draw_from(self, *self.example)

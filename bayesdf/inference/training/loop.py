@@ -112,10 +112,11 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
 
 def _advice(problem: Problem, objective: Objective) -> str:
     """What to do where a search did not arrive: something that was not tried yet."""
-    settings, sites = problem.settings, set(objective.sites())
+    settings = problem.settings
     if settings.epochs is not None or settings.lr is not None:
         return "leave epochs and lr out, or raise epochs"
-    if sites and problem.trained_parameters(exclude=sites):
+    moved = {id(value) for group in objective.groups() for value in group["params"]}
+    if objective.sites() and any(id(value) in moved for value in problem.module.parameters()):
         return "weights without a prior may drift without end: give them priors, or freeze='prefix'"
     return "raise batch_size, which lowers the noise, or give more epochs than this took"
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import xarray as xr
-from tests.inference.test_prediction import images, samplers, vectors
 from torch import nn
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import Posterior
 from bayesdf.inference.prediction.analytic import logit_moments
 from bayesdf.models import build
+from tests.inference.prediction.test_prediction import images, samplers, vectors
 
 
 @pytest.mark.parametrize("kind", ["normal", "lowrank", "full", "matrix", "delta"])

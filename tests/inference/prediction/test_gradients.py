@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.inference.test_prediction import images, samplers
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
@@ -12,6 +11,7 @@ from bayesdf.inference import Posterior
 from bayesdf.inference.prediction.gradients import input_gradients
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.models import build
+from tests.inference.prediction.test_prediction import images, samplers
 
 
 @pytest.mark.parametrize("sites", [["fc.weight"], ["layer4.1.conv2.weight", "fc.bias"], ["conv1.weight"]])
