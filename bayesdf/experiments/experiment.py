@@ -207,7 +207,9 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
             # What is read from the disk is what goes on, so that a run that was stopped cannot differ.
             tree.attrs |= {
                 _KEY: cell.key,
-                _ORDER: json.dumps({node.path: list(node.variables) for node in tree.subtree}),
+                _ORDER: json.dumps(
+                    {node.path: list(node.to_dataset(inherit=False).variables) for node in tree.subtree}
+                ),
             }
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tree(tree, path, overwrite=True)

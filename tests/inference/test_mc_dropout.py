@@ -186,7 +186,7 @@ def test_masks_pull_at_large_weights_as_the_bound_has_it():
     train = simulate(correlated(200), torch.tensor([3.0, 3.0]), seed=0)
     found = []
     for scale in (0.3, 1.0, 3.0):
-        settings = {"prior_scale": scale, "layers": "widen", "epochs": 30, "lr": 0.003, "progress": False}
+        settings = {"rate": 0.1, "prior_scale": scale, "layers": "widen", "epochs": 30, "lr": 0.003, "progress": False}
         found.append(rates(MCDropout(concrete=True, **settings).fit(Detector(Wide(), {}), train))["widen.dropout.mask"])
     assert found[0] < 0.8 * found[1] and found[1] < found[2]
 

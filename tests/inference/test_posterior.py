@@ -28,9 +28,9 @@ from bayesdf.inference import (
     Laplace,
     MCDropout,
     load_posterior,
-    prediction,
 )
 from bayesdf.inference.posterior import POSTERIOR_NUMBERS
+from bayesdf.inference.prediction import predictor
 from bayesdf.models import Detector, build, priors
 from bayesdf.store import open_tree, write_tree
 from tests.inference.linear import Logistic, separate, simulate
@@ -170,7 +170,7 @@ def test_predictions_are_the_networks_with_the_draw_put_in(posteriors):
 
 def test_bounded_memory_gives_the_same_numbers(posteriors, monkeypatch):
     expected = logits(posteriors["normal"], draws=3, batch_size=2)
-    monkeypatch.setattr(prediction, "FEATURE_BYTES", 1)
+    monkeypatch.setattr(predictor, "FEATURE_BYTES", 1)
     assert np.array_equal(logits(posteriors["normal"], draws=3, batch_size=2), expected)
 
 

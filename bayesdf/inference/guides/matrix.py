@@ -62,7 +62,8 @@ class MatrixNormal:
     def scale_reach(self, parameter: str) -> float | None:
         if parameter in self.locations:
             return None
-        return 1.0 if parameter.endswith(".log_scale") else len(pyro.param(parameter)) ** -0.5
+        is_factor = parameter.endswith((".rows", ".columns"))
+        return len(pyro.param(parameter)) ** -0.5 if is_factor else 1.0
 
     def draw(self) -> dict[str, Tensor]:
         return draw_from(self)

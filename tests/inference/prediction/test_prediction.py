@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MCDropout, Posterior
-from bayesdf.inference.prediction import predictor
+from bayesdf.inference.prediction import predictor as module
 from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.samplers import (
@@ -133,7 +133,7 @@ def test_many_draws_at_once_in_lots_that_fit_give_the_same_numbers(monkeypatch):
     _, posteriors = vectors()
     expected = naive(posteriors["normal"], images(side=16), 9)
     for size in (1 << 26, 4 * 100, 1):
-        monkeypatch.setattr(predictor, "DRAW_BYTES", size)
+        monkeypatch.setattr(module, "DRAW_BYTES", size)
         found = posteriors["normal"].predict(images(side=16), draws=9, batch_size=2)["posterior_predictive/logits"]
         np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-6)
 
@@ -141,7 +141,7 @@ def test_many_draws_at_once_in_lots_that_fit_give_the_same_numbers(monkeypatch):
 def test_logits_beyond_memory_are_kept_in_a_file_that_goes_with_them(monkeypatch):
     _, posteriors = vectors()
     expected = posteriors["stored"].predict(images(side=16), draws=2)["posterior_predictive/logits"].values
-    monkeypatch.setattr(predictor, "LOGIT_BYTES", 1)
+    monkeypatch.setattr(module, "LOGIT_BYTES", 1)
     tree = posteriors["stored"].predict(images(side=16), draws=2)
     assert np.array_equal(tree["posterior_predictive/logits"].values, expected)
 
@@ -150,8 +150,8 @@ def test_logits_beyond_memory_are_kept_in_a_file_that_goes_with_them(monkeypatch
 def test_streamed_uncertainty_is_that_of_all_draws_together(monkeypatch, bytes_):
     """Lots of draws and lots of images, and chains."""
     _, posteriors = vectors()
-    monkeypatch.setattr(predictor, "FEATURE_BYTES", bytes_)
-    monkeypatch.setattr(predictor, "DRAW_BYTES", 400)
+    monkeypatch.setattr(module, "FEATURE_BYTES", bytes_)
+    monkeypatch.setattr(module, "DRAW_BYTES", 400)
     for name, draws in (("normal", 40), ("stored", 2)):
         whole = analysis.decompose(posteriors[name].predict(images(side=16), draws=draws, batch_size=2))
         streamed = analysis.decompose(posteriors[name].stream(images(side=16), draws=draws, batch_size=2))
@@ -247,7 +247,7 @@ def test_wide_layers_behind_a_random_one_run_for_few_draws_at_once(monkeypatch):
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Linear(16, 4096), nn.ReLU(), nn.Linear(4096, 2)).eval()
     posterior = Posterior(network, samplers(network, ["1.bias"])["normal"], xr.Dataset(), {})
     predictor, seen = posterior.predictor("cpu"), []
-    monkeypatch.setattr(predictor, "DRAW_BYTES", 4 * 10 * 2 * 5 * 4096)
+    monkeypatch.setattr(module, "DRAW_BYTES", 4 * 10 * 2 * 5 * 4096)
     for piece in predictor.pieces(images(side=2), 40, 0, batch_size=5):
         seen.append(len(piece.logits))
     assert sum(seen) == 40 and 5 <= max(seen) <= 10
