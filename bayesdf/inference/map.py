@@ -79,7 +79,8 @@ class Point(Objective):
     Parameters
     ----------
     start
-        In unconstrained space. Default: the network's weights and the medians of hyperpriors.
+        In unconstrained space. Default: the network's weights and the medians of hyperpriors. A site that starts far
+        from 0, as a draw of its prior may, has as far to go.
     coordinates
         Maximise the density of the coordinates instead of that of the values, as a start for samplers. If a scale and
         its weights go to 0 together, the density of the values grows without end. That of standard coordinates does
@@ -91,6 +92,9 @@ class Point(Objective):
     ) -> None:
         self.joint, self.problem, self.coordinates = joint, problem, coordinates
         hold = coordinates and joint.random != joint.standard
+        self.reach = dict(joint.reach)
+        for name, value in (start or {}).items():
+            self.reach[name] = max(self.reach[name], float(value.square().mean().sqrt()))
         start = joint.start if start is None else start
         self.z = {name: value.clone() for name, value in start.items()}
         for name, value in self.z.items():
@@ -102,7 +106,7 @@ class Point(Objective):
     def groups(self) -> list[dict[str, Any]]:
         sites = {name: value for name, value in self.z.items() if value.requires_grad}
         parameters = {**sites, **self.problem.trained_parameters(exclude=set(self.z))}
-        reach = {**weight_reach(self.problem.network), **self.joint.reach}
+        reach = {**weight_reach(self.problem.network), **self.reach}
         return parameter_groups(parameters, reach, self.problem.settings.lr)
 
     def draw(self) -> dict[str, Tensor]:
