@@ -26,7 +26,7 @@ _NOREPLACE, _EXCHANGE = 1, 2  # flags of renameat2 (linux/fs.h)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, new: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, new: bool = False) -> Iterator[Path]:
     """A path beside `path` to write a file to. It becomes `path` when the block ends, and is removed if that fails.
 
     The parent folder is created if necessary.

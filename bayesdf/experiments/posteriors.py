@@ -9,14 +9,14 @@ from bayesdf.inference import Posterior, load_posterior
 from bayesdf.inference.samplers import DeltaSampler
 
 
-def per_chain(posterior: Posterior, draws: int) -> int:
+def draws_per_chain(posterior: Posterior, draws: int) -> int:
     """Draws of each chain that are so many together; all there are where a posterior holds fewer, one of a point."""
     sampler = posterior.sampler
     each = 1 if isinstance(sampler, DeltaSampler) else -(-draws // sampler.chains)
     return each if sampler.capacity is None else min(each, sampler.capacity)
 
 
-def finished(path: Path) -> Posterior | None:
+def load_finished(path: Path) -> Posterior | None:
     """The posterior that a stopped run left here; None where there is none, or a damaged one, which is deleted."""
     if not path.exists():
         return None

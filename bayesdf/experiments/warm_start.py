@@ -24,7 +24,7 @@ from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 from bayesdf.inference import MCDropout
 from bayesdf.models import Detector, build, classifier, priors
 from bayesdf.models.priors import Prior
@@ -59,18 +59,18 @@ def point_estimate(
     Parameters
     ----------
     begin
-        A network of `blank` whose weights, but those of the classifier, training goes on from.
+        A network of `build_untrained` whose weights, but those of the classifier, training goes on from.
     checkpoint
         File that a stopped training goes on from.
 
     Returns
     -------
     nn.Module
-        The network of `blank`, in evaluation mode.
+        The network of `build_untrained`, in evaluation mode.
     """
     torch.manual_seed(seed)
     sources = data.relabel(collection, "multiclass")
-    network = blank(name, sources)
+    network = build_untrained(name, sources)
     head = classifier(network)
     if begin is not None:
         trunk = {key: value for key, value in begin.state_dict().items() if not key.startswith(f"{head}.")}
@@ -80,13 +80,13 @@ def point_estimate(
         lr=LR,
         prior_scale=0.3,
         class_balanced=False,
-        augment=disguise,
+        augment=hide_identity,
         seed=seed,
         device=device,
         checkpoint=checkpoint,
     )
     fitted = method.fit(Detector(network, {}), sources.train).network.state_dict()
-    binary = blank(name, collection)
+    binary = build_untrained(name, collection)
     state = {key: fitted[key].cpu() for key in binary.state_dict()}
     for key in (f"{head}.weight", f"{head}.bias"):
         state[key] = torch.stack([state[key][0], state[key][1:].mean(0)])
@@ -94,7 +94,7 @@ def point_estimate(
     return binary.eval()
 
 
-def disguise(images: Tensor, generator: torch.Generator) -> Tensor:
+def hide_identity(images: Tensor, generator: torch.Generator) -> Tensor:
     """Beside `data.augment`: hide who it is, by a part of the picture only and with coarse shading taken away.
 
     All photographs are of a few people, and generators draw many others: a network that knows the few by their faces
@@ -122,7 +122,7 @@ def disguise(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack(parts)
 
 
-def blank(name: str, collection: data.Collection) -> nn.Module:
+def build_untrained(name: str, collection: data.Collection) -> nn.Module:
     """The untrained network as this study uses it: with high-pass channels, and its stem made for small images."""
     size = collection.train[0][0].shape[-1]
     return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96)
@@ -201,13 +201,13 @@ def start(
 def write(network: nn.Module, path: Path) -> None:
     """Write a network's weights in half precision, whole or not at all."""
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         save_file({key: value.contiguous() for key, value in half.items()}, beside)
 
 
 def load(path: Path, name: str, collection: data.Collection) -> nn.Module:
     """The network with the weights that `write` wrote, in evaluation mode."""
-    network = blank(name, collection)
+    network = build_untrained(name, collection)
     try:
         state = load_file(path)
         if not all(bool(value.isfinite().all()) for value in state.values()):

@@ -63,7 +63,7 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
         note = partial / SETTINGS
         if not note.is_file() or note.read_text() != text:
             if _worth_keeping(partial):
-                before = _noted(note)
+                before = _read_settings(note)
                 if before is None:
                     raise BayesdfError(
                         f"{partial}, where a run would work, holds other files and no readable {SETTINGS}: choose "
@@ -107,7 +107,7 @@ def refuse_used(out: Path) -> None:
         raise BayesdfError(f"{out} holds other files: choose another --out")
 
 
-def _noted(note: Path) -> dict[str, Any] | None:
+def _read_settings(note: Path) -> dict[str, Any] | None:
     """The settings that a stopped run noted; None where they cannot be read."""
     try:
         noted = json.loads(note.read_text())

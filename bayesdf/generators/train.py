@@ -25,7 +25,7 @@ from bayesdf.cache import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
-from bayesdf.files import clear_leftovers, replacing
+from bayesdf.files import atomic_write, clear_leftovers
 from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
 from bayesdf.generators.networks import DIGESTS, digests, pack
 
@@ -99,7 +99,7 @@ def fit(
                         "generator": generator.get_state(),
                         "global": torch.get_rng_state(),
                     }
-                    with replacing(checkpoint) as beside:
+                    with atomic_write(checkpoint) as beside:
                         torch.save(now, beside)
                     show(work.state.get("average", network))
         work.finish()
@@ -154,10 +154,10 @@ def main(
 
     network = fit(module, photographs(), seed, checkpoint, scale, show)
     target = WEIGHTS / f"{name}.safetensors"
-    with replacing(target) as beside:
+    with atomic_write(target) as beside:
         beside.write_bytes(pack(network))
     known = digests(WEIGHTS) | {target.name: hashlib.sha256(target.read_bytes()).hexdigest()}
-    with replacing(WEIGHTS / DIGESTS) as beside:
+    with atomic_write(WEIGHTS / DIGESTS) as beside:
         beside.write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(known.items())))
     checkpoint.unlink(missing_ok=True)
     show(network)

@@ -23,7 +23,7 @@ from torch import Tensor
 from bayesdf._version import __version__
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 from bayesdf.generators import GENERATORS
 from bayesdf.generators.generator import Generator
 from bayesdf.inversion import preconditioner
@@ -273,5 +273,5 @@ def _renamed(part: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write_checkpoint(path: Path, state: dict[str, object]) -> None:
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         torch.save(state, beside)

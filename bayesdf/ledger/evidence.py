@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 from bayesdf.ledger import merkle
 from bayesdf.ledger.errors import LedgerError, TamperedError
 from bayesdf.ledger.heads import Head, check_continues, check_head
@@ -53,7 +53,7 @@ class Evidence:
             "records": list(self.records),
         }
         try:
-            with replacing(path, new=True) as beside:
+            with atomic_write(path, new=True) as beside:
                 beside.write_bytes(canonical(content) + b"\n")
         except FileExistsError:
             raise LedgerError(f"{path} exists already: choose another path") from None

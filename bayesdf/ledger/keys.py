@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from scipy.special import ndtri
 from torch import Tensor
 
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 from bayesdf.ledger.errors import LedgerError
 from bayesdf.ledger.merkle import sha256
 
@@ -66,9 +66,9 @@ def new_secret(path: str | os.PathLike[str]) -> bytes:
 
 def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file that must not exist yet, whole or not at all, and wait until it is safe from a power cut."""
-    folder = os.open(path.parent, os.O_RDONLY)  # replacing() would make it
+    folder = os.open(path.parent, os.O_RDONLY)  # atomic_write() would make it
     try:
-        with replacing(path, new=True) as beside:
+        with atomic_write(path, new=True) as beside:
             file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(file, "wb") as stream:
                 stream.write(content)

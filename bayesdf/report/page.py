@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from bayesdf.analysis import Estimate
 from bayesdf.errors import BayesdfError
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,7 +186,7 @@ def write_page(
             glossary=GLOSSARY if glossary is None else glossary,
         )
     )
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
 

@@ -130,7 +130,7 @@ def test_a_fit_that_was_taken_up_has_no_time(
 ) -> None:
     collection = bdf.data.load(photos, size=32)
     rest, unseen = bdf.data.leave_out(collection, "blur")
-    network = warm_start.blank("mobilenet", rest)
+    network = warm_start.build_untrained("mobilenet", rest)
     budget = methods.Budget(2, 4, quick=True)
     save, stop = bdf.Posterior.save, True
 

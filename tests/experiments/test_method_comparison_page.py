@@ -136,7 +136,7 @@ def test_differences_are_paired(tree: xr.DataTree, tables: dict[str, pd.DataFram
         assert (
             gaps[f"{key}.low"]["svi"] < gaps[key]["svi"] + 1e-9 and gaps[key]["svi"] - 1e-9 < gaps[f"{key}.high"]["svi"]
         )
-    assert gaps["nll.high"]["svi"] < 0 and gaps["nll.told"]["svi"] == 1.0
+    assert gaps["nll.high"]["svi"] < 0 and gaps["nll.significant"]["svi"] == 1.0
     same = run(2, "map")
     twice = xr.DataTree.from_dict({"map": same["map"], "svi": same["map"]})
     gap = tables_of(twice, MANIFEST, LEFT_OUT)["differences"].loc["svi"]
@@ -148,7 +148,7 @@ def test_methods_that_are_alike_are_not_told_apart() -> None:
     fits = {"map/0": posterior("map", 0), **{f"{name}/0": posterior("map", 1 + n) for n, name in enumerate(OTHERS)}}
     tree = xr.DataTree.from_dict(fits)
     tables = tables_of(tree, MANIFEST, LEFT_OUT)
-    assert not tables["differences"].filter(like=".told").any(axis=None)
+    assert not tables["differences"].filter(like=".significant").any(axis=None)
     said = presentation.answer(tables, "swap")
     assert "55 differences tested together" in said and "no method's negative log-likelihood is told from" in said
 

@@ -16,7 +16,7 @@ def collection(photos: Path) -> data.Collection:
 
 
 def test_weights_come_back_in_half_precision(collection: data.Collection, tmp_path: Path) -> None:
-    network = warm_start.blank("mobilenet", collection)
+    network = warm_start.build_untrained("mobilenet", collection)
     warm_start.write(network, tmp_path / "weights.safetensors")
     again = warm_start.load(tmp_path / "weights.safetensors", "mobilenet", collection)
     for (name, value), other in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
@@ -37,7 +37,7 @@ def test_every_network_of_the_study_has_its_priors(collection: data.Collection) 
     from bayesdf.models import Detector
 
     for name in warm_start.GAINS:
-        network = warm_start.blank(name, collection)
+        network = warm_start.build_untrained(name, collection)
         sites = Detector(network, warm_start.default_priors(name, network)).sites
         assert 3 <= len(sites) <= 4, name
 
@@ -54,7 +54,7 @@ def test_weights_that_saw_a_generator_do_not_serve_where_it_is_left_out(
     rest, _ = data.leave_out(data.load("embedded"), "diffusion")
     assert not warm_start.ships("resnet18", rest) and warm_start.digest("resnet18", rest) == ""
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
-    network = warm_start.blank("mobilenet", rest)
+    network = warm_start.build_untrained("mobilenet", rest)
     warm_start.write(network, warm_start.shipped("mobilenet", ("diffusion",)))
     assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-without-diffusion.safetensors"]
     assert warm_start.ships("mobilenet", rest) and len(warm_start.digest("mobilenet", rest)) == 16
@@ -71,7 +71,7 @@ def test_the_command_leaves_a_generator_out(
 
     def train(name: str, given: data.Collection, **settings: object) -> torch.nn.Module:
         trained.append(given)
-        return warm_start.blank(name, given)
+        return warm_start.build_untrained(name, given)
 
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
     monkeypatch.setattr(warm_start, "point_estimate", train)
@@ -86,7 +86,7 @@ def test_the_command_leaves_a_generator_out(
 
 def test_training_goes_on_from_given_weights(collection: data.Collection) -> None:
     """Without an epoch all is what it was but the head, which is new."""
-    begin = warm_start.blank("mobilenet", collection)
+    begin = warm_start.build_untrained("mobilenet", collection)
     again = warm_start.point_estimate("mobilenet", collection, epochs=0, begin=begin)
     head = warm_start.classifier(begin)
     for name, value in begin.state_dict().items():
@@ -97,8 +97,8 @@ def test_training_goes_on_from_given_weights(collection: data.Collection) -> Non
 
 
 @pytest.mark.parametrize(("side", "part"), [(32, 32), (64, 32), (128, 64)])
-def test_a_disguised_picture_is_half_of_it(side: int, part: int) -> None:
+def test_a_picture_without_identity_is_half_of_it(side: int, part: int) -> None:
     images = torch.rand(3, 3, side, side)
-    once, again = (warm_start.disguise(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    once, again = (warm_start.hide_identity(images, torch.Generator().manual_seed(1)) for _ in range(2))
     assert once.shape == (3, 3, part, part) and torch.equal(once, again)
     assert once.min() >= 0.0 and once.max() <= 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesdf import ledger
 from bayesdf.experiments.deniability.pictures import Images, weights_digest
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 from bayesdf.generators import Generator
 from bayesdf.ledger import Head
 
@@ -52,7 +52,7 @@ def keep_ledger(folder: Path, generator: Generator, samples: int, seed: int) -> 
         if missing:
             ledger.draw(path, secret, generator, missing)
         heads.append(ledger.publish(path, secret))
-        with replacing(note) as beside:
+        with atomic_write(note) as beside:
             beside.write_text("".join(f"{head.to_json()}\n" for head in heads))
     evidence = folder / "evidence.json"
     evidence.unlink(missing_ok=True)

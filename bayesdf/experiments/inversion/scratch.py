@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.files import replacing
+from bayesdf.files import atomic_write
 
 SCRATCH = "work"
 """The folder, in that of a run, of what a stopped run goes on from. A finished run has no need of it."""
@@ -23,6 +23,6 @@ def load_or_make(path: Path, make: Callable[[], dict[str, NDArray[Any]]]) -> dic
         except (OSError, ValueError, zipfile.BadZipFile, EOFError):
             path.unlink()
     arrays = make()
-    with replacing(path) as beside, beside.open("wb") as file:
+    with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     return arrays

@@ -148,7 +148,7 @@ def answer(tables: Mapping[str, pd.DataFrame], left_out: str) -> str:
     gaps = tables["differences"]
     if not len(gaps):
         return text
-    told = gaps[gaps["nll.told"] == 1.0]
+    told = gaps[gaps["nll.significant"] == 1.0]
     better, worse = ([METHODS[str(name)] for name in told.index[told["nll"] * sign > 0]] for sign in (-1, 1))
     said = [
         f"{way} than MAP's for {', '.join(names)}" for names, way in ((better, "lower"), (worse, "higher")) if names
@@ -181,7 +181,7 @@ def _quality(figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame],
     if len(tables["differences"]):
         content.append(
             Table(
-                _told(tables["differences"]),
+                _with_significant(tables["differences"]),
                 "How much higher than MAP's: mean over seeds, on the same images. Intervals are over people, with the "
                 "fits as they are, and simultaneous: all of this table hold at once with 95 %. Told apart: figures "
                 "whose interval is without 0. What other seeds would give stands in the tables above.",
@@ -242,11 +242,11 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename(index=METHODS, columns=labels).rename_axis("method")
 
 
-def _told(gaps: pd.DataFrame) -> pd.DataFrame:
-    """Differences with a last column that names the figures told from MAP's."""
-    shown = gaps[[name for name in gaps if not str(name).endswith(".told")]]
-    names = [[QUALITY[key].label for key in PAIRED if row[f"{key}.told"] == 1.0] for _, row in gaps.iterrows()]
-    return _named(shown).assign(**{"told apart": [", ".join(each) or "none" for each in names]})
+def _with_significant(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Differences with a last column that names the figures that differ significantly from MAP's."""
+    shown = gaps[[name for name in gaps if not str(name).endswith(".significant")]]
+    names = [[QUALITY[key].label for key in PAIRED if row[f"{key}.significant"] == 1.0] for _, row in gaps.iterrows()]
+    return _named(shown).assign(**{"significant": [", ".join(each) or "none" for each in names]})
 
 
 def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.method_comparison.cost import cost
 from bayesdf.experiments.method_comparison.methods import FACTORIES, PRIOR_SCALE, Budget, method, shared_priors
 from bayesdf.experiments.method_comparison.page import present
-from bayesdf.experiments.posteriors import finished, per_chain
+from bayesdf.experiments.posteriors import draws_per_chain, load_finished
 from bayesdf.inference import Posterior
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
@@ -80,7 +80,7 @@ def study(
         "split": split,
     }
     # Not the methods asked for, nor how many seeds or the device: what is finished serves another choice of these.
-    blank, image = warm_start.blank(detector, rest), rest.train[0][0][None]
+    blank, image = warm_start.build_untrained(detector, rest), rest.train[0][0][None]
     recipes = {name: method(name, blank, image, budget, seed=seed, device="auto").settings() for name in FACTORIES}
 
     def work(name: str, own_seed: int, folder: Path) -> xr.DataTree:
@@ -121,7 +121,7 @@ def fit(
     of the whole fit.
     """
     path = folder / "posteriors" / f"{name}-{seed}.zarr"
-    posterior = finished(path)
+    posterior = load_finished(path)
     if posterior is not None:
         return posterior
     checkpoint = path.with_suffix(".pt")
@@ -152,7 +152,7 @@ def judge(
         What `Posterior.predict` returns for the seen sources, and the groups `uncertainty`, `metrics` (over `estimate`)
         and `cost`. Below `left_out`, the predictions and uncertainties of the generator that was left out.
     """
-    each = per_chain(posterior, budget.draws)
+    each = draws_per_chain(posterior, budget.draws)
     known, unknown = (posterior.predict(part, draws=each, seed=seed, device=device) for part in (seen, unseen))
     total = each * posterior.sampler.chains
     spent = cost(posterior, seen, total, seed=seed, device=device)

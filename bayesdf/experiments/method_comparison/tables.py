@@ -126,7 +126,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
     """A row a method but MAP: how much higher its figures are, mean over seeds, on the same images.
 
     The intervals are over people, the fits held as they are, and simultaneous: all of the table hold at once with 95 %.
-    `<figure>.told` is 1 where the interval is without 0.
+    `<figure>.significant` is 1 where the interval is without 0.
     """
     others = [str(name) for name in tree.children if name != BASE]
     if BASE not in tree.children or not others:
@@ -149,7 +149,7 @@ def differences(tree: xr.DataTree) -> pd.DataFrame:
         return np.concatenate([told[name] - told[BASE] for name in others])
 
     found = analysis.simultaneous(gaps, people)
-    columns = [f"{key}{end}" for key in PAIRED for end in ("", ".low", ".high", ".told")]
+    columns = [f"{key}{end}" for key in PAIRED for end in ("", ".low", ".high", ".significant")]
     cells = np.stack([found.value, found.low, found.high, found.excludes_zero], axis=-1).reshape(len(others), -1)
     return pd.DataFrame(cells, index=pd.Index(others, name="method"), columns=columns)
 

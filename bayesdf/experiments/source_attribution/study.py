@@ -15,7 +15,7 @@ from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
-from bayesdf.experiments.posteriors import finished, per_chain
+from bayesdf.experiments.posteriors import draws_per_chain, load_finished
 from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
 from bayesdf.experiments.source_attribution.tables import CONTROL
@@ -111,7 +111,7 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         `uncertainty`, `metrics` and `attribution/<feature set>`.
     """
     parts = [collection.val, collection.test]
-    each = per_chain(posterior, draws)
+    each = draws_per_chain(posterior, draws)
     trees = [posterior.predict(part, each, seed, device=device, penultimate=True) for part in parts]
     scaling = analysis.fit_scaling(trees[0])
     trees = [analysis.rescale(tree, scaling) for tree in trees]
@@ -176,7 +176,7 @@ def _posterior(
 ) -> Posterior:
     """The posterior by one method; from the folder where a stopped run left it."""
     path = folder / "posteriors" / f"{name}.zarr"
-    posterior = finished(path)
+    posterior = load_finished(path)
     if posterior is not None:
         return posterior
     network = warm_start.start(

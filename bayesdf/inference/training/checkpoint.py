@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
-from bayesdf.files import clear_leftovers, replacing
+from bayesdf.files import atomic_write, clear_leftovers
 from bayesdf.inference.training.feature_cache import TrainingBatches
 from bayesdf.inference.training.history import History
 from bayesdf.inference.training.objective import Objective
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path, key: str, device: torch.device, what: str) -> di
 
 def write_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
     """Write a checkpoint with its key and the version that wrote it, whole or not at all."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         torch.save({"bayesdf": __version__, "key": key, **state}, beside)
 
 
