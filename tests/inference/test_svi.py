@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace
+from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, Diverged, Laplace, svi
 from bayesdf.inference.guides import full
+from bayesdf.inference.training.history import History
+from bayesdf.inference.training.rates import SCALE_RATE
 from bayesdf.models import Detector, priors
 from tests.inference.convolutional import convolutional, pictures, short
 from tests.inference.linear import PRIOR_SCALE, Logistic, correlated, exact, separate, simulate
@@ -323,3 +325,22 @@ def test_images_that_are_no_numbers_are_refused_where_nothing_is_learnt_first(me
     train.tensors[0][7] = torch.nan
     with pytest.raises(BayesdfError, match="index 7"):
         method.fit(Detector(Logistic(2), {"linear": priors.normal(1.0)}), train)
+
+
+@pytest.mark.parametrize(("guide", "rows"), [("full", 6), ("lowrank", 6), ("matrix", 3)])
+def test_the_entries_of_a_factor_move_less_the_more_there_are(guide, rows, monkeypatch):
+    """Where no rate is given: a factor of n rows at 1/√n of the rate of scales. A rate that is given is that of all."""
+    found = []
+
+    def look(problem, objective):
+        found.append({value.shape: group["lr"] for group in objective.groups() for value in group["params"]})
+        return History()
+
+    monkeypatch.setattr(svi, "minimise", look)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False))
+    data = TensorDataset(torch.zeros(6, 2, 1, 1), torch.arange(6) % 3)
+    for settings in ({}, {"scale_lr": 0.2}):
+        SVI(guide=guide, rank=2, progress=False, **settings).fit(Detector(network, {"1": priors.normal(1.0)}), data)
+    factor = torch.Size((rows, 2 if guide == "lowrank" else rows))
+    assert found[0][factor] == pytest.approx(SCALE_RATE / rows**0.5)
+    assert found[1][factor] == 0.2

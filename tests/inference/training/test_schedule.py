@@ -76,3 +76,11 @@ def test_a_state_goes_on_as_it_was():
     run(one, losses(6000, 200.0, 150.0, 1.0, 100))
     other.load_state_dict(one.state_dict())
     assert [one.share(step) for step in range(one.total)] == [other.share(step) for step in range(one.total)]
+
+
+def test_noise_alone_is_rarely_called_still_falling():
+    """One in 200 searches at rest, by Student's t; what is seen may be four standard errors more."""
+    schedule = Schedule(100, 4, 100)
+    falling = [not schedule.slope(losses(400, 0.0, 1.0, 5.0, 100, seed)).settled for seed in range(400)]
+    assert sum(falling) <= 2 + 4 * np.sqrt(2)
+    assert not schedule.slope(losses(400, 400.0, 500.0, 5.0, 100)).settled
