@@ -1,6 +1,8 @@
 """Imports point downwards only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,23 @@ def test_only_one_door_to_torchvision_and_timm() -> None:
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not {module.split(".")[0] for module in modules} & {"torchvision", "timm"}, path
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, bayesdf; heavy = {'torch', 'pyro', 'xarray', 'zarr', 'sklearn', 'scipy', 'matplotlib', 'pandas'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules); "
+        "assert set(bayesdf.__all__) <= set(dir(bayesdf)); "
+        "assert all(getattr(bayesdf, name) is not None for name in bayesdf.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        bayesdf.nothing  # noqa: B018
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    """More than 400 lines need a reason in the first comment."""
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 400 or any("lines" in line for line in lines[:12]), path
