@@ -11,7 +11,7 @@ from bayesdf.analysis.calibration import (
     reliability,
     reliability_table,
 )
-from bayesdf.analysis.convergence import convergence
+from bayesdf.analysis.chain_diagnostics import convergence
 from bayesdf.analysis.features import FEATURES, combine, describe_feature, mean_probability, profile, scalars
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.open_set import ood_auroc
@@ -21,8 +21,8 @@ from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
-from bayesdf.analysis.source import attribute, from_probability
 from bayesdf.analysis.source_accuracy import compare, confusion, score, summarise
+from bayesdf.analysis.source_attribution import attribute, from_probability
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [

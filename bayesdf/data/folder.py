@@ -21,8 +21,9 @@ from rich.progress import track
 from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
 from bayesdf.data.image_cache import Images, cached_images
-from bayesdf.data.manifest import SPLITS, split_by_subject, subject_groups
+from bayesdf.data.manifest import SPLITS
 from bayesdf.data.preprocessing import common_path
+from bayesdf.data.splits import assign_splits
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
@@ -30,8 +31,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
 """A file is read as one of these, whatever its name. Other formats would start other programs."""
 PIXEL_LIMIT = 64_000_000
 """Larger images are refused before they are read: a small file can unpack to many gigabytes."""
-LARGE = 0.5
-"""A warning is given if linked people hold a larger share of the images, since they must all be in one split."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +78,6 @@ def read(
             f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave the fractions (--split) out"
         )
     return images, manifest
-
-
-def assign_splits(manifest: pd.DataFrame, fractions: tuple[float, float, float] | None, seed: int) -> np.ndarray:
-    """The split of each image, by people. An error or a warning names linked people who prevent a good split."""
-    group = subject_groups(manifest)
-    try:
-        split = split_by_subject(manifest, fractions, seed)
-    except BayesdfError as error:
-        # If a source has enough images, several of its people may have been taken for one.
-        few = [rows for _, rows in group.groupby(manifest["source"]) if rows.nunique() < len(SPLITS) <= len(rows)]
-        advice = f"; {subjects.explain_link(manifest[group == few[0].mode().iloc[0]])}" if few else ""
-        raise BayesdfError(f"{error}{advice}") from None
-    largest = group == group.mode().iloc[0]
-    if largest.mean() > LARGE:
-        warnings.warn(
-            f"{largest.mean():.0%} of the images are linked and are all in split {split[largest.argmax()]!r}: "
-            f"{subjects.explain_link(manifest[largest])}",
-            BayesdfWarning,
-            stacklevel=4,
-        )
-    return split
 
 
 def image_files(root: Path) -> list[Path]:

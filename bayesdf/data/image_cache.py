@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayesdf import files
 from bayesdf._version import __version__
-from bayesdf.cache import cache_folder
+from bayesdf.cache_folder import cache_folder
 from bayesdf.cli import console
 from bayesdf.data.manifest import COLUMNS
 

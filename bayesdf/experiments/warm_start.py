@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import bayesdf.data as data
-from bayesdf.cache import cache_folder
+from bayesdf.cache_folder import cache_folder
 from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError

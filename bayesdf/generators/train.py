@@ -21,7 +21,7 @@ from PIL import Image
 from rich.progress import Progress
 
 from bayesdf._version import __version__
-from bayesdf.cache import cache_folder
+from bayesdf.cache_folder import cache_folder
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs

@@ -22,6 +22,7 @@ from torch.distributions import biject_to
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.convergence import Verdict
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
@@ -36,7 +37,6 @@ from bayesdf.inference.training.loop import minimise
 from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import Verdict
 from bayesdf.models.detector import Detector
 
 

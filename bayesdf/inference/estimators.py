@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bayesdf.inference.fused import standard_normal
-from bayesdf.models.modes import evaluating, hooked
+from bayesdf.inference.mean_field_kernels import standard_normal
+from bayesdf.models.eval_mode import evaluating, hooked
 
 Estimator = Literal["plain", "local", "flipout"]
 Parameters = Callable[[str], tuple[Tensor, Tensor]]

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis, whitening
+from bayesdf.inference.convergence import Verdict, judge_search, k_hat_caution
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
@@ -36,16 +37,15 @@ from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler
 from bayesdf.inference.training import Training
 from bayesdf.inference.training.divergence import posterior_on_divergence
+from bayesdf.inference.training.flatness import LEAST
 from bayesdf.inference.training.history import History
 from bayesdf.inference.training.loop import minimise
 from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
-from bayesdf.inference.training.schedule import LEAST
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import Verdict, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
+from bayesdf.models.eval_mode import hooked
 from bayesdf.models.features import classifier
-from bayesdf.models.modes import hooked
 from bayesdf.models.priors import describe
 
 NEWTON_STEPS, _NEAR = 20, 1e-3  # most steps to the maximum, and the distance in nats at which they end

@@ -16,8 +16,8 @@ from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.prediction.packing import digest, unpack_state
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import SAMPLERS, Sampler
-from bayesdf.models.blind import rebuild
 from bayesdf.models.detector import Detector
+from bayesdf.models.networks import rebuild
 from bayesdf.models.one_logit import to_two_classes
 from bayesdf.store import open_tree
 

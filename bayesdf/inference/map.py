@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bayesdf.inference.convergence import Verdict, judge_scales, judge_search
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.posterior import Posterior
@@ -27,7 +28,6 @@ from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.rates import parameter_groups, weight_reach
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import Verdict, judge_scales, judge_search
 from bayesdf.models.detector import Detector
 
 

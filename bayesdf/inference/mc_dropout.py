@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.channel_dropout import ChannelDropout, insert, masks_before
+from bayesdf.inference.convergence import judge_search
 from bayesdf.inference.fit_results import report_verdict, root_attrs
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.samplers import MaskSampler
@@ -28,7 +29,6 @@ from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.rates import SCALE_RATE, parameter_groups, weight_reach
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import judge_search
 from bayesdf.models.detector import Detector
 
 

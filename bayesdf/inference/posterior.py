@@ -20,7 +20,7 @@ from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset, is_label
 from bayesdf.inference.prediction.packing import digest, pack
 from bayesdf.inference.prediction.predictor import Piece, Predictor, empty_logits, resolve_device
 from bayesdf.inference.samplers import Sampler, StoredSampler
-from bayesdf.models.modes import check_precision
+from bayesdf.models.eval_mode import check_precision
 from bayesdf.models.one_logit import has_one_logit
 from bayesdf.store import write_tree
 

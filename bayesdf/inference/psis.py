@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from bayesdf.inference import whitening
+from bayesdf.inference.convergence import k_hat
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.training.problem import Problem
-from bayesdf.inference.verdict import k_hat
 from bayesdf.inference.whitening import Batch
 
 DRAWS = 500

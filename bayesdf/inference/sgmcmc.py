@@ -48,6 +48,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import whitening
+from bayesdf.inference.convergence import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
@@ -62,7 +63,6 @@ from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.schedule import Schedule
 from bayesdf.inference.training.seeds import chain_seed, seeded
-from bayesdf.inference.verdict import Verdict, judge_chains, judge_scales, judge_search
 from bayesdf.inference.whitening import Whitening
 from bayesdf.models.detector import Detector
 

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
+from bayesdf.inference.convergence import Verdict, judge_scales, judge_search, k_hat_caution
 from bayesdf.inference.estimators import Estimator, eligible_layers
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.guides import NAMED, MeanField, make_guide
@@ -37,7 +38,6 @@ from bayesdf.inference.training.problem import Problem, prepare
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.rates import SCALE_RATE, parameter_groups, site_reach, weight_reach
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import Verdict, judge_scales, judge_search, k_hat_caution
 from bayesdf.models.detector import Detector
 
 _VERDICT_DRAWS = 50

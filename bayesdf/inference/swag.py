@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis
+from bayesdf.inference.convergence import Verdict, k_hat_caution
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
@@ -39,7 +40,6 @@ from bayesdf.inference.training.problem import Problem, prepare, set_modes
 from bayesdf.inference.training.progress import Clock
 from bayesdf.inference.training.schedule import Schedule
 from bayesdf.inference.training.seeds import seeded
-from bayesdf.inference.verdict import Verdict, k_hat_caution
 from bayesdf.inference.whitening import flatten
 from bayesdf.models.detector import Detector
 

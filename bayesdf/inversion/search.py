@@ -5,7 +5,7 @@
 
 The first start is what the generator's encoder gives (Zhu et al. 2016, "Generative visual manipulation on the natural
 image manifold"). Other starts are random (Abdal et al. 2019, "Image2StyleGAN"; Karras et al. 2020 for the projection).
-All starts are searched from in batches (`bayesdf.inversion.descent`).
+All starts are searched from in batches (`bayesdf.inversion.lbfgs`).
 """
 
 import os
@@ -27,7 +27,7 @@ from bayesdf.files import atomic_write
 from bayesdf.generators import GENERATORS
 from bayesdf.generators.generator import Generator
 from bayesdf.inversion import preconditioner
-from bayesdf.inversion.descent import STOPPED, descend
+from bayesdf.inversion.lbfgs import STOPPED, descend
 from bayesdf.inversion.loss import FLOOR, SIDE, Loss, Weights
 
 _UNNAMED_VERSION = "0.1.0"

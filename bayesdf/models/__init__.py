@@ -1,8 +1,8 @@
 """Detectors as Pyro models: networks, priors over their weights, and patterns that assign priors to weights."""
 
 from bayesdf.models import priors
-from bayesdf.models.blind import build
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier, penultimate
+from bayesdf.models.networks import build
 
 __all__ = ["Detector", "build", "classifier", "penultimate", "priors"]

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
 from bayesdf.models import priors as ready_made
-from bayesdf.models.modes import check_precision, evaluating, hooked
+from bayesdf.models.eval_mode import check_precision, evaluating, hooked
 from bayesdf.models.one_logit import class_logits, to_two_classes
 from bayesdf.models.patterns import assign
 from bayesdf.models.priors import Prior, describe, one_run

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
-from bayesdf.models.modes import evaluating, hooked
+from bayesdf.models.eval_mode import evaluating, hooked
 
 
 def classifier(network: nn.Module) -> str:

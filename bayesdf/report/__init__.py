@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
 
 if TYPE_CHECKING:
-    from bayesdf.report.classification import confusion_matrix, reliability_diagram
     from bayesdf.report.face_sheets import face_sheet
+    from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram
     from bayesdf.report.style import palette, save
 
 _HOME = {

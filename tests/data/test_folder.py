@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import bayesdf.data as data
-from bayesdf.data.manifest import split_by_subject
+from bayesdf.data.splits import split_by_subject
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 

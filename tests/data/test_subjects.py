@@ -10,7 +10,7 @@ from PIL import Image
 
 import bayesdf.data as data
 from bayesdf.data import folder, subjects
-from bayesdf.data.manifest import split_by_subject
+from bayesdf.data.splits import split_by_subject
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
 

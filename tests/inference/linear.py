@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
-from bayesdf.analysis.convergence import ess
+from bayesdf.analysis.chain_diagnostics import ess
 from bayesdf.models import Detector
 
 PRIOR_SCALE = 1.5

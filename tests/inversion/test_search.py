@@ -13,7 +13,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.generators import GENERATORS, perceptual
 from bayesdf.generators.generator import Generator
 from bayesdf.inversion import Inversion, Weights, forgiving, invert, loss, preconditioner, search
-from bayesdf.inversion.descent import ROUNDING
+from bayesdf.inversion.lbfgs import ROUNDING
 from bayesdf.inversion.loss import FLOOR
 
 LATENT = 12

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from bayesdf._version import __version__
 from bayesdf.cli import console
 from bayesdf.data import common_path_grey
-from bayesdf.experiments.deniability.calibration import LIKELY, calibrate
 from bayesdf.experiments.deniability.cheats import try_cheats
 from bayesdf.experiments.deniability.developer import keep_ledger, recall_pictures
 from bayesdf.experiments.deniability.distances import FALSE_MADE, GROWTH, distances, false_rate, tail_table
@@ -20,6 +19,7 @@ from bayesdf.experiments.deniability.page import present
 from bayesdf.experiments.deniability.pictures import ALTERATIONS, Images, alter, weights_digest
 from bayesdf.experiments.deniability.results import Results
 from bayesdf.experiments.deniability.third_party import ThirdParty, opened_latents, read_published, with_verdicts
+from bayesdf.experiments.deniability.thresholds import LIKELY, calibrate
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.seeds import rng_of, seed_of
 from bayesdf.generators import Generator

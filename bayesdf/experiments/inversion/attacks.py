@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bayesdf.experiments.inversion.evidence import invert_by_candidates
 from bayesdf.experiments.inversion.pictures import Pictures, Pixels
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.scratch import load_or_make
+from bayesdf.experiments.inversion.resumable import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import SIZE
 from bayesdf.generators import Generator, perceptual

@@ -18,10 +18,10 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import console
 from bayesdf.experiments.inversion.pictures import Pictures
 from bayesdf.experiments.inversion.plan import Plan
-from bayesdf.experiments.inversion.scratch import load_or_make
+from bayesdf.experiments.inversion.resumable import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.inversion import perturb_at_random
-from bayesdf.models.blind import residual
+from bayesdf.models.networks import residual
 
 
 class Baseline(nn.Module):

@@ -17,8 +17,8 @@ import bayesdf.analysis as analysis
 from bayesdf.data import REAL
 from bayesdf.experiments.inversion.names import ATTACKS, METHODS, estimate, group_of
 from bayesdf.inversion.perturbations import PERTURBATIONS, perturb
-from bayesdf.report.classification import confusion_matrix, reliability_diagram
 from bayesdf.report.face_sheets import face_sheet
+from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram
 from bayesdf.report.style import MUTED, head, in_order, legible, palette, plain, styled, tidy
 
 LINES = {

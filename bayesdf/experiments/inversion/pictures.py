@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdf.data import REAL
-from bayesdf.experiments.inversion.scratch import load_or_make
+from bayesdf.experiments.inversion.resumable import load_or_make
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.faces import Faces, people, photographs
 from bayesdf.generators import Generator

@@ -22,8 +22,8 @@ from bayesdf.experiments.inversion.names import ATTACKS, BY_INVERSION
 from bayesdf.experiments.inversion.page import present
 from bayesdf.experiments.inversion.pictures import ROLES, Pictures, first_rows, load_or_make_pictures
 from bayesdf.experiments.inversion.plan import Plan
+from bayesdf.experiments.inversion.resumable import SCRATCH, load_or_make
 from bayesdf.experiments.inversion.scores import by_smallest_error, correct_by_condition, summary, with_one_left_out
-from bayesdf.experiments.inversion.scratch import SCRATCH, load_or_make
 from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator

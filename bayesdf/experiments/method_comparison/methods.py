@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
 from bayesdf.inference.training import Training
 from bayesdf.models import classifier, priors
-from bayesdf.models.modes import evaluating, hooked
+from bayesdf.models.eval_mode import evaluating, hooked
 from bayesdf.models.priors import Prior
 
 PRIOR_SCALE = 0.3

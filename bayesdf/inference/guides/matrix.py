@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from bayesdf.inference.elbo import MatrixDistribution, MeanFieldELBO
 from bayesdf.inference.guides.guide import Options, draw_from, start_scale
 from bayesdf.inference.joint import Example, unconstrained_start
+from bayesdf.inference.mean_field_elbo import MatrixDistribution, MeanFieldELBO
 from bayesdf.inference.samplers import Matrix, MatrixSampler, Sampler
 from bayesdf.inference.samplers.sampler import CONSTRAINTS
 

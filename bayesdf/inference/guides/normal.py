@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
-from bayesdf.inference.elbo import AtItsMean, MeanFieldELBO, WeightNormal
 from bayesdf.inference.estimators import Estimator, noise_of_each_image
 from bayesdf.inference.guides.guide import Options, draw_from, start_scale
 from bayesdf.inference.joint import Example, unconstrained_start
+from bayesdf.inference.mean_field_elbo import AtItsMean, MeanFieldELBO, WeightNormal
 from bayesdf.inference.samplers import NormalSampler, Sampler
 from bayesdf.inference.samplers.sampler import CONSTRAINTS
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from bayesdf.models.blind import Preprocess, preprocess
-from bayesdf.models.modes import evaluating
+from bayesdf.models.eval_mode import evaluating
+from bayesdf.models.networks import Preprocess, preprocess
 from bayesdf.models.one_logit import class_logits, has_one_logit
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}

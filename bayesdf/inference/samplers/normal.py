@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import xarray as xr
 from torch import Tensor
 
-from bayesdf.inference.fused import normal
+from bayesdf.inference.mean_field_kernels import normal
 from bayesdf.inference.samplers.sampler import (
     Sampler,
     constrain,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from bayesdf.inference.training.schedule import Slope
+from bayesdf.inference.training.flatness import Slope
 
 
 @dataclass

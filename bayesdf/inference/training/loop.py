@@ -6,19 +6,15 @@ A method brings an `Objective`: the loss of a batch, its own parameters, and dra
 import math
 from pathlib import Path
 
-import torch
-from torch.func import functional_call
-
 from bayesdf.inference.training.checkpoint import Checkpoint, EpochState
 from bayesdf.inference.training.divergence import LastGoodEpoch, UnusableValue, check_value, sum_of_weights
 from bayesdf.inference.training.feature_cache import TrainingBatches, ValidationBatches
 from bayesdf.inference.training.history import History
 from bayesdf.inference.training.objective import Objective
-from bayesdf.inference.training.problem import Problem, class_weights, set_modes
+from bayesdf.inference.training.problem import Problem, set_modes
 from bayesdf.inference.training.progress import progress_bar
 from bayesdf.inference.training.schedule import Schedule
-
-VALIDATION_DRAWS = 8
+from bayesdf.inference.training.validation import validate
 
 
 def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None) -> History:
@@ -81,7 +77,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
                     report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
                 if validated:
                     set_modes(problem, training=False)
-                    nll, accuracy = _validate(problem, objective, validation)
+                    nll, accuracy = validate(problem, objective, validation)
                     check_value(nll, "validation NLL", history)
                     history.nll.append(nll)
                     history.accuracy.append(accuracy)
@@ -119,27 +115,3 @@ def _advice(problem: Problem, objective: Objective) -> str:
     if objective.sites() and any(id(value) in moved for value in problem.module.parameters()):
         return "weights without a prior may drift without end: give them priors, or freeze='prefix'"
     return "raise batch_size, which lowers the noise, or give more epochs than this took"
-
-
-@torch.no_grad()
-def _validate(problem: Problem, objective: Objective, validation: ValidationBatches) -> tuple[float, float]:
-    """Class-balanced negative log-likelihood of the mean prediction, and balanced accuracy."""
-    devices = [problem.device] if problem.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(problem.settings.seed)  # the same noise every epoch: epochs differ by their state alone
-        own = {name for name, _ in problem.parts.suffix.named_parameters()}
-        own |= {name for name, _ in problem.parts.suffix.named_buffers()}
-        draws = [objective.draw() for _ in range(VALIDATION_DRAWS)]
-        draws = [{name: value for name, value in draw.items() if name in own} for draw in draws]
-    probabilities, labels = [], []
-    for features, label in validation:
-        logits = torch.stack([functional_call(problem.parts.suffix, draw, features) for draw in draws])
-        probabilities.append(logits.softmax(-1).mean(0))
-        labels.append(label)
-    probability, label = torch.cat(probabilities), torch.cat(labels)
-    classes = probability.shape[1]
-    weights = class_weights(label.cpu(), classes) if problem.settings.class_balanced else torch.ones(classes)
-    weight = weights.to(label.device)[label]
-    nll = -(weight * probability.gather(1, label[:, None])[:, 0].clamp_min(1e-12).log()).mean()
-    accuracy = (weight * (probability.argmax(1) == label)).mean()
-    return float(nll), float(accuracy)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from bayesdf.inference.prediction.folding import fold_batch_norm
 from bayesdf.inference.prediction.split import split
 from bayesdf.models import build
-from bayesdf.models.blind import NAMES
+from bayesdf.models.networks import NAMES
 
 
 @pytest.mark.parametrize("name", [*NAMES, "plain"])

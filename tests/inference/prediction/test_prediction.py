@@ -25,7 +25,7 @@ from bayesdf.inference.samplers import (
     StoredSampler,
 )
 from bayesdf.models import build, classifier, penultimate
-from bayesdf.models.blind import NAMES
+from bayesdf.models.networks import NAMES
 
 LAST_BLOCK = {
     "resnet18": "layer4.1.conv2.weight",

@@ -14,7 +14,7 @@ from bayesdf.inference import MAP
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.prediction.split import depends_on_mode, split
 from bayesdf.models import Detector, build, priors
-from bayesdf.models.blind import NAMES
+from bayesdf.models.networks import NAMES
 
 LAST = {
     "resnet18": ["layer4.1.conv2.weight", "fc.weight"],

@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdf.analysis.classifiers import candidates, choose_classifier, fit_predict, fold_numbers
 from bayesdf.analysis.people import cluster_numbers
 from bayesdf.analysis.predictions import SUM_ERROR
+from bayesdf.analysis.source_classifiers import candidates, choose_classifier, fit_predict, fold_numbers
 from bayesdf.analysis.tree import is_missing, wrong_input
 from bayesdf.errors import BayesdfError
 
@@ -77,7 +77,7 @@ def attribute(
     Notes
     -----
     In each fold, cross-validation over the groups left for fitting chooses among the candidates of
-    `bayesdf.analysis.classifiers` by accuracy.
+    `bayesdf.analysis.source_classifiers` by accuracy.
     """
     values, coords = _values(features)
     images = len(values)

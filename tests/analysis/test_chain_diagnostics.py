@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from bayesdf.analysis import convergence
-from bayesdf.analysis.convergence import ess, r_hat
+from bayesdf.analysis.chain_diagnostics import ess, r_hat
 from bayesdf.errors import BayesdfError
 
 

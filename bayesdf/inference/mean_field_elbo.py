@@ -11,7 +11,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
-from bayesdf.inference.fused import normal_divergence, reparameterise
+from bayesdf.inference.mean_field_kernels import normal_divergence, reparameterise
 from bayesdf.inference.samplers import Matrix
 
 

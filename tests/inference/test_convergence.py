@@ -24,8 +24,8 @@ from bayesdf.inference import (
     MCDropout,
     load_posterior,
 )
+from bayesdf.inference.convergence import Verdict, e_bfmi, judge_chains, k_hat
 from bayesdf.inference.training import schedule
-from bayesdf.inference.verdict import Verdict, e_bfmi, judge_chains, k_hat
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic, simulate
 

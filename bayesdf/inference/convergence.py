@@ -5,7 +5,7 @@ of ``sample_stats``, in the posterior's ``repr``, on the screen and in every rep
 method:
 
 - a search (MAP, SVI, dropout, members, the start of samplers): what its objective would still gain, in nats
-  (`bayesdf.inference.training.schedule`);
+  (`bayesdf.inference.training.flatness`);
 - a guide or a normal approximation: Pareto k̂ of its importance weights against the joint density (Yao, Vehtari, Simpson
   and Gelman, "Yes, but Did It Work?: Evaluating Variational Inference", 2018): above 0.7 it is far from the posterior;
 - chains: rank-normalised R-hat, bulk and tail effective sample size (Vehtari et al., 2021), divergences, and E-BFMI of
@@ -32,7 +32,7 @@ from bayesdf.inference.joint import Joint
 from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.training.history import History
 from bayesdf.inference.training.problem import Problem
-from bayesdf.models.modes import evaluating
+from bayesdf.models.eval_mode import evaluating
 
 K_HAT = 0.7
 """Above it importance weights have no usable mean (Vehtari et al., "Pareto Smoothed Importance Sampling", 2024)."""

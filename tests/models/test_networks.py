@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bayesdf.errors import BayesdfError
-from bayesdf.models.blind import NAMES, build, rebuild, residual
+from bayesdf.models.networks import NAMES, build, rebuild, residual
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,9 +8,9 @@ from pyro.infer import TraceMeanField_ELBO
 from torch.distributions import biject_to, constraints
 
 from bayesdf.inference import SVI
-from bayesdf.inference.elbo import MeanFieldELBO, divergence
-from bayesdf.inference.fused import normal_divergence, reparameterise
 from bayesdf.inference.guides import make_guide
+from bayesdf.inference.mean_field_elbo import MeanFieldELBO, divergence
+from bayesdf.inference.mean_field_kernels import normal_divergence, reparameterise
 from bayesdf.models import Detector, priors
 from tests.inference.linear import Logistic
 
