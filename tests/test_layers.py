@@ -22,7 +22,7 @@ LAYERS = [
     "report",
     "experiments",
 ]
-SHARED = {"_version", "errors", "cache", "cli", "files", "store", "_torchvision"}
+SHARED = {"_version", "errors", "cache_folder", "cli", "files", "store", "_torchvision"}
 
 
 def imported(path: Path) -> set[str]:

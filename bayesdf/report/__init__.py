@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from bayesdf.report.style import palette, save
 
 _HOME = {
-    "confusion_matrix": "classification",
-    "reliability_diagram": "classification",
+    "confusion_matrix": "reliability_and_confusion",
+    "reliability_diagram": "reliability_and_confusion",
     "face_sheet": "face_sheets",
     "palette": "style",
     "save": "style",
