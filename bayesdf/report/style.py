@@ -4,7 +4,8 @@ Figures are plain `matplotlib.figure.Figure` objects, made without pyplot: no gl
 to close.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -59,7 +60,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(STYLE), _same_jitter():
             figure = draw(*args, **kwargs)
             # Constrained layout moves a little with each drawing; settled, it saves to the same bytes.
             figure.draw_without_rendering()
@@ -67,6 +68,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return figure
 
     return wrapper
+
+
+@contextmanager
+def _same_jitter() -> Iterator[None]:
+    """Seaborn jitters points by numpy's global state: it is the same for each figure, and the caller's is put back."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def palette(sources: Iterable[str]) -> dict[str, str]:

@@ -104,7 +104,7 @@ def verdict_bars(results: Results) -> Figure:
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
-    ax.legend(loc="upper right")
+    figure.legend(loc="outside lower right", ncols=2)
     head(
         figure,
         "Who is convicted, and who is cleared",
