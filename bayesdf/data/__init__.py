@@ -7,7 +7,7 @@ from typing import Literal
 
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
-from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel
+from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.subjects import describe_people
@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "relabel",
     "subject_groups",
+    "thin",
     "unlabelled",
 ]
 

@@ -140,6 +140,26 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     return _labelled(images[kept], manifest, task, name, credit, without), unseen
 
 
+def thin(collection: Collection, every: int) -> Collection:
+    """The first of each `every` images of every source in every split, in the order of the manifest.
+
+    Raises
+    ------
+    BayesdfError
+        `every` is below 1, or a split would lose a class.
+    """
+    if every < 1:
+        raise BayesdfError(f"every is {every}, but must be at least 1")
+    if every == 1:
+        return collection
+    place = collection.manifest.groupby(["source", "split"]).cumcount()
+    kept = np.flatnonzero((place % every == 0).to_numpy())
+    manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
+    check_manifest(manifest, collection.task)
+    images, task, name, credit = collection.train.images, collection.task, collection.name, collection.credit
+    return _labelled(images[kept], manifest, task, name, credit, collection.without)
+
+
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:
     """How many images and people there are."""
     people = f" of {manifest['subject'].nunique()} people" if "subject" in manifest else ""

@@ -23,6 +23,9 @@ from bayesdf.inference import MCDropout, Posterior
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
 
+QUICK_IMAGES = 400
+"""A quick look takes about so many images, and up to twice as many."""
+
 
 def study(
     *,
@@ -66,9 +69,14 @@ def study(
         "seed": seed,
         "skip_unreadable": skip_unreadable,
         "split": split,
+        "quick": quick,
     }
     console.print(f"images: {data_}", markup=False, highlight=False)
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
+    if quick:
+        every = max(1, len(collection.manifest) // QUICK_IMAGES)
+        collection = data.thin(collection, every)
+        console.print(f"    a quick look: one image in {every}", highlight=False)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _enough_generators(collection)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
@@ -78,7 +86,7 @@ def study(
         posterior = _posterior(name, detector, collection, folder, settings, device)
         return judge(posterior, collection, draws, seed, device)
 
-    attrs = {"draws": draws, "method": ",".join(methods), "device": device, "quick": quick}
+    attrs = {"draws": draws, "method": ",".join(methods), "device": device}
     shown = {**settings, **attrs, "epochs": UNTIL_FLAT if epochs is None else epochs}
     return Study(
         name="source_attribution",

@@ -1,4 +1,4 @@
-"""A generator that was not invented yet: nothing of it is left, and nothing else is lost."""
+"""Parts of a data set: without a generator, and with fewer images. Nothing else is lost."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def made(sources: tuple[str, ...]) -> tuple[np.ndarray, pd.DataFrame]:
     return images, manifest.iloc[order].reset_index(drop=True)
 
 
-def told(part: data.ImageDataset) -> list[str]:
+def rows_in_pixels(part: data.ImageDataset) -> list[str]:
     """The pictures of a data set, by their pixels."""
     return [f"picture {round(255 * float(image[0, 0, 0]))}" for image, _ in part]
 
@@ -41,10 +41,10 @@ def test_nothing_of_it_is_left_and_nothing_else_is_lost(collection: data.Collect
     for split in data.SPLITS:
         before, after = getattr(collection, split), getattr(rest, split)
         others = before.manifest[before.manifest["source"] != "swap"]
-        assert list(after.manifest["path"]) == list(others["path"]) == told(after)
+        assert list(after.manifest["path"]) == list(others["path"]) == rows_in_pixels(after)
     assert list(rest.manifest["path"]) == list(collection.manifest.query("source != 'swap'")["path"])
     own = collection.test.manifest.query("source == 'swap'")
-    assert list(unseen.manifest["path"]) == list(own["path"]) == told(unseen)
+    assert list(unseen.manifest["path"]) == list(own["path"]) == rows_in_pixels(unseen)
     assert len(unseen) == 3
 
 
@@ -73,3 +73,17 @@ def test_only_a_generator_can_be_left_out(collection: data.Collection, source: s
 def test_the_last_generator_stays() -> None:
     with pytest.raises(BayesdfError, match="only generator"):
         data.leave_out(data.collect(*made(("real", "vae")), "binary", "made up", ""), "vae")
+
+
+def test_a_thinned_collection_keeps_its_share_of_every_source_and_split(collection: data.Collection) -> None:
+    few = data.thin(collection, 2)
+    for split in data.SPLITS:
+        part, whole = getattr(few, split), getattr(collection, split)
+        assert list(part.manifest["path"]) == rows_in_pixels(part)
+        for source in SOURCES:
+            own, all_ = (side.manifest[side.manifest["source"] == source]["path"].tolist() for side in (part, whole))
+            assert own == all_[::2]
+    assert few.classes == collection.classes and few.fingerprint != collection.fingerprint
+    assert data.thin(collection, 1) is collection
+    with pytest.raises(BayesdfError, match="every is 0"):
+        data.thin(collection, 0)
