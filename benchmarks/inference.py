@@ -33,7 +33,7 @@ from torch.utils.data import TensorDataset
 
 from bayesdf.cli import console, run_cli
 from bayesdf.inference import SVI, MCDropout, Posterior
-from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.samplers import NormalSampler
 from bayesdf.inference.svi import _Objective

@@ -2,11 +2,11 @@
 
 from bayesdf.inference.ensemble import DeepEnsemble
 from bayesdf.inference.laplace import Laplace
-from bayesdf.inference.loading import load_posterior
 from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
 from bayesdf.inference.nuts import NUTS
 from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.posterior_loading import load_posterior
 from bayesdf.inference.prediction.analytic import logit_moments
 from bayesdf.inference.prediction.gradients import input_gradients
 from bayesdf.inference.prior import prior_predictive

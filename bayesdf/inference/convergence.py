@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from bayesdf.cli import console
 from bayesdf.errors import ConvergenceWarning
+from bayesdf.inference.batches import batches
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.training.history import History
 from bayesdf.inference.training.problem import Problem
 from bayesdf.models.eval_mode import evaluating

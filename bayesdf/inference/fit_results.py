@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf._version import __version__
+from bayesdf.inference.batches import batches
 from bayesdf.inference.convergence import announce, guessing_caution
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.training import Training
 from bayesdf.inference.training.checks import pixel_range

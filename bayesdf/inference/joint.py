@@ -98,10 +98,12 @@ class Joint:
         """Find the weights whose prior is random. Those with a location and a scale start at the network's weights."""
         own = {name: constrain(self.start[name], self.support[name]) for name in self.start}
         first, second = (self._priors() for _ in range(2))
+        # Far away too: between two weights, the Laplace densities of all locations have the same product.
         self.random = frozenset(
             name
             for name in self.weights
-            if not torch.equal(first[name].log_prob(own[name]), second[name].log_prob(own[name]))
+            for at in (own[name], own[name] + 100.0)
+            if not torch.equal(first[name].log_prob(at), second[name].log_prob(at))
         )
         self.standard = frozenset(name for name in self.random if scaled(first[name]) is not None)
         placed = self._priors({name: value for name, value in own.items() if name not in self.weights})

@@ -28,12 +28,12 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import psis, whitening
+from bayesdf.inference.batches import batches
 from bayesdf.inference.convergence import Verdict, judge_search, k_hat_caution
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
 from bayesdf.inference.joint import Joint
 from bayesdf.inference.map import Point
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers import FullSampler, Matrix, MatrixSampler
 from bayesdf.inference.training import Training
 from bayesdf.inference.training.divergence import posterior_on_divergence

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.inference.posterior_format import digest, pack
 from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset, is_labelled, json_attr
-from bayesdf.inference.prediction.packing import digest, pack
 from bayesdf.inference.prediction.predictor import Piece, Predictor, empty_logits, resolve_device
 from bayesdf.inference.samplers import Sampler, StoredSampler
 from bayesdf.models.eval_mode import check_precision

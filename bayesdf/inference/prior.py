@@ -9,8 +9,8 @@ import xarray as xr
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.batches import batches
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.prediction.inputs import as_dataset
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import generator

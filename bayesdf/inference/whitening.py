@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.batches import batches
 from bayesdf.inference.joint import Joint
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.samplers.sampler import CONSTRAINTS, unpack
 from bayesdf.inference.training.problem import Problem
 

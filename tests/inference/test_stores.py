@@ -124,7 +124,7 @@ def test_an_edited_store_gets_one_line_or_is_the_same_posterior(saved, detector,
             tree = xr.DataTree.from_dict(mutate(groups, rng))
         except (ValueError, TypeError):  # no tree at all
             continue
-        monkeypatch.setattr(bayesdf.inference.loading, "open_tree", lambda path, tree=tree: tree)
+        monkeypatch.setattr(bayesdf.inference.posterior_loading, "open_tree", lambda path, tree=tree: tree)
         try:
             posterior = load_posterior("edited", detector)
             found = logits(posterior, data)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 from bayesdf.data import ImageDataset
 from bayesdf.inference import Posterior
-from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction.predictor import Predictor, resolve_device
 
 IMAGES = 128

@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction.folding import fold_batch_norm
 from bayesdf.inference.prediction.split import Split, split
 from bayesdf.inference.samplers import Sampler

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesdf.errors import BayesdfWarning
-from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.batches import batches
 from bayesdf.inference.training.problem import Problem, set_modes
 from bayesdf.inference.training.progress import Clock, ProgressReport
 

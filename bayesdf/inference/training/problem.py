@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.inference.prediction.batches import batches
+from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction.predictor import resolve_device, to_device
 from bayesdf.inference.prediction.split import Split, depends_on_mode, split
 from bayesdf.inference.training.checks import check_call

@@ -11,8 +11,8 @@ from torch.utils.data import TensorDataset
 import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfWarning
 from bayesdf.inference import MCDropout, Posterior
+from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction import predictor as module
-from bayesdf.inference.prediction.batches import batches
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.inference.samplers import (
     DeltaSampler,

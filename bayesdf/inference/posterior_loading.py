@@ -13,7 +13,7 @@ import xarray as xr
 from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction.packing import digest, unpack_state
+from bayesdf.inference.posterior_format import digest, unpack_state
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import SAMPLERS, Sampler
 from bayesdf.models.detector import Detector
