@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from bayesdf.models import Detector
     from bayesdf.store import open_run
 
-_ROOMS = ("analysis", "data", "generators", "inference", "inversion", "ledger", "models", "report")
+_ROOMS: tuple[str, ...] = ("analysis", "data", "experiments", "faces", "generators", "inference", "inversion")
+_ROOMS += ("ledger", "models", "report", "store")
 _METHODS = ("MAP", "NUTS", "SGMCMC", "SVI", "SWAG", "DeepEnsemble", "Laplace", "MCDropout")
 _HOME = {
     **dict.fromkeys((*_METHODS, "Posterior", "load_posterior", "prior_predictive"), "inference"),
@@ -80,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_ROOMS, *(name for name in globals() if name.startswith("__"))})

@@ -32,7 +32,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_new_file_replaces_nothing_that_appears_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
 ) -> None:
-    """Where the system can rename without atomic_write, where it has links, and where it has neither."""
+    """Where the system can rename without replacing, where it has links, and where it has neither."""
 
     def unknown(*_: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")

@@ -162,7 +162,7 @@ def thin(collection: Collection, every: int) -> Collection:
 
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:
     """How many images and people there are."""
-    people = f" of {manifest['subject'].nunique()} people" if "subject" in manifest else ""
+    people = f" of {manifest['subject'].replace('', None).nunique()} people" if "subject" in manifest else ""
     return f"{len(manifest)} images{people}"
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CELLS = "cells"
 """The folder of finished cells in a run that is not finished."""
-_KEY, _ORDER = "cell", "order"
+_KEY, _ORDER = "_bayesdf_cell", "_bayesdf_order"
 """Attributes of a finished cell's store."""
 
 
@@ -64,13 +64,19 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any(part in ("", ".", "..") for part in self.name.split("/")):
-            raise BayesdfError(f"a cell is named {self.name!r}: give names with single slashes between them")
+        parts = self.name.split("/")
+        if any(part in ("", ".", "..") or len(part.encode()) > 200 or not part.isprintable() for part in parts):
+            raise BayesdfError(
+                f"a cell is named {self.name!r}: give printable names of at most 200 bytes with single slashes between"
+            )
 
     @property
     def key(self) -> str:
         """A digest of its name and settings: a result with another key is of another cell."""
-        text = json.dumps([self.name, self.settings], sort_keys=True, default=str)
+        try:
+            text = json.dumps([self.name, self.settings], sort_keys=True)
+        except TypeError as error:
+            raise BayesdfError(f"cell {self.name}: its settings are not what JSON knows ({error})") from None
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -151,6 +157,12 @@ class Study:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     scratch: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        names = [cell.name for cell in self.cells]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise BayesdfError(f"study {self.name}: two cells are named {twice[0]!r}: give each a name of its own")
+
 
 def conduct(declare: Callable[[], Study], out: Path) -> None:
     """Do the work of a study and write its run.
@@ -179,11 +191,14 @@ def conduct(declare: Callable[[], Study], out: Path) -> None:
         tree.attrs["seconds"] = round(time.monotonic() - started, 1)
         write_tree(tree, folder / TREE, overwrite=True)
         shown = study.present(tree)
+        for name in ("tables", "figures"):  # of a try with other cells
+            _remove(folder / name)
         write_metrics(folder, shown.metrics)
         write_tables(folder, shown.tables)
         shown.page(folder / "report.html", write_figures(folder, shown.figures))
-        for name in (CELLS, *study.scratch):
-            shutil.rmtree(folder / name, ignore_errors=True)
+    # The run is whole now: a process killed here leaves more than it needs, and nothing half.
+    for name in (CELLS, *study.scratch):
+        _remove(out / name)
     summary = shown.summary
     if summary.answer:
         console.print(summary.answer, markup=False, highlight=False, soft_wrap=True)
@@ -203,7 +218,7 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
         tree = _finished(path, cell)
         if tree is None:
             start = time.monotonic()
-            tree = cell.work(folder)
+            tree = _detached(cell.work(folder))
             # What is read from the disk is what goes on, so that a run that was stopped cannot differ.
             tree.attrs |= {
                 _KEY: cell.key,
@@ -226,11 +241,28 @@ def _finished(path: Path, cell: Cell) -> xr.DataTree | None:
         tree = open_tree(path)
     except BayesdfError as error:
         console.print(f"    found in the stopped run, but damaged, so done again: {error}", markup=False)
+        _remove(path)
         return None
-    if tree.attrs.get(_KEY) != cell.key:
+    if tree.attrs.get(_KEY) != cell.key or not _complete(tree):
         return None
     console.print("    found finished in the stopped run")
     return tree
+
+
+def _detached(tree: xr.DataTree) -> xr.DataTree:
+    """The tree by itself, where it is a node of a larger one."""
+    above = tree.path.rstrip("/")
+    nodes = {node.path.removeprefix(above) or "/": node.to_dataset(inherit=node is tree) for node in tree.subtree}
+    return xr.DataTree.from_dict(nodes)
+
+
+def _complete(tree: xr.DataTree) -> bool:
+    """Whether a result has all that its cell made: a process may have been killed while it removed a store."""
+    order = json.loads(tree.attrs.get(_ORDER, "{}"))
+    nodes = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    return bool(order) and all(
+        path in nodes and set(names) <= set(nodes[path].variables) for path, names in order.items()
+    )
 
 
 def _as_made(tree: xr.DataTree) -> xr.DataTree:
@@ -240,6 +272,14 @@ def _as_made(tree: xr.DataTree) -> xr.DataTree:
     result = xr.DataTree.from_dict({path: nodes[path][names] for path, names in order.items()})
     del result.attrs[_KEY], result.attrs[_ORDER]
     return result
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Which experiments are there, and what does each of them ask?"""
 
 import ast
+import sys
 from pathlib import Path
 
 
@@ -14,7 +15,12 @@ def questions() -> dict[str, str]:
 
 
 def show() -> None:
-    """Print a command and its question for each experiment."""
+    """Print a command and its question for each experiment; exit with status 2 where it is given something to do."""
+    if len(sys.argv) > 1:
+        name = sys.argv[1]
+        known = name if name in questions() else "<experiment>"
+        print(f"bayesdf: this only lists experiments: run python -m bayesdf.experiments.{known}", file=sys.stderr)
+        sys.exit(2)
     print("Experiments. Each takes --help.\n")
     for name, question in questions().items():
         print(f"python -m bayesdf.experiments.{name}\n    {question}")

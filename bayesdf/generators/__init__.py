@@ -4,6 +4,8 @@ Every module has a `generator`, the `Generator` that users find in `GENERATORS`.
 `build(faces)`, `STAGES` and `trained()`, which `bayesdf.generators.train` uses.
 """
 
+from typing import Any
+
 from bayesdf.generators import (
     autoencoder_swap,
     dcgan,
@@ -18,7 +20,8 @@ from bayesdf.generators import (
 from bayesdf.generators.fakes import Fakes
 from bayesdf.generators.generator import Generator
 
-_MODULES = (vae, dcgan, stylegan, diffusion, flow, autoencoder_swap, poisson_swap, reenactment, mouth)
-GENERATORS: dict[str, Generator] = {module.NAME: module.generator for module in _MODULES}
+MODULES: tuple[Any, ...] = (vae, dcgan, stylegan, diffusion, flow, autoencoder_swap, poisson_swap, reenactment, mouth)
+"""In the order in which their fakes are made. A new one stands at the end: the fakes of the others stay as they are."""
+GENERATORS: dict[str, Generator] = {module.NAME: module.generator for module in MODULES}
 
 __all__ = ["GENERATORS", "Fakes", "Generator"]

@@ -138,6 +138,16 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
+def weights_fingerprint() -> str:
+    """One digest of the weights of all generators: with other weights, the same seed makes other pictures."""
+    digest = hashlib.sha256()
+    folder = importlib.resources.files("bayesdf.generators").joinpath("weights")
+    for file in sorted(folder.iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".safetensors"):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def load_weights(network: Network, name: str) -> Network:
     """Fill a network with the weights shipped for a generator, ready to run.
 

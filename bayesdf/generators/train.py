@@ -26,14 +26,13 @@ from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import Faces, photographs
 from bayesdf.files import atomic_write, clear_leftovers
-from bayesdf.generators import autoencoder_swap, dcgan, diffusion, flow, mouth, stylegan, vae
+from bayesdf.generators import MODULES
 from bayesdf.generators.networks import DIGESTS, digests, pack
 
 WEIGHTS = Path(__file__).parent / "weights"
 SAVE_EVERY = 500
-TRAINABLE: dict[str, ModuleType] = {
-    module.NAME: module for module in (vae, dcgan, stylegan, diffusion, flow, autoencoder_swap, mouth)
-}
+TRAINABLE: dict[str, ModuleType] = {module.NAME: module for module in MODULES if hasattr(module, "build")}
+"""The generators that have a network."""
 
 
 def fit(

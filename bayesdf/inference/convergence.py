@@ -259,7 +259,8 @@ def guessing_caution(network: nn.Module, problem: Problem) -> str | None:
     ):
         return None
     return (
-        "it tells its own training images apart no better than guessing does: a layer may be dead, or they say nothing"
+        "it predicts its own training images no better than their class shares do: a layer may be dead, or the images "
+        "say nothing"
     )
 
 

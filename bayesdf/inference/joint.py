@@ -98,11 +98,10 @@ class Joint:
         """Find the weights whose prior is random. Those with a location and a scale start at the network's weights."""
         own = {name: constrain(self.start[name], self.support[name]) for name in self.start}
         first, second = (self._priors() for _ in range(2))
-        # Far away too: between two weights, the Laplace densities of all locations have the same product.
         self.random = frozenset(
             name
             for name in self.weights
-            for at in (own[name], own[name] + 100.0)
+            for at in (own[name], _far(own[name], self.support[name]))
             if not torch.equal(first[name].log_prob(at), second[name].log_prob(at))
         )
         self.standard = frozenset(name for name in self.random if scaled(first[name]) is not None)
@@ -179,6 +178,14 @@ class _Density(ConditionMessenger):
         if not site_is_subsample(msg):
             log_prob = msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"])
             self.total = self.total + scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum()
+
+
+def _far(value: Tensor, support: str) -> Tensor:
+    """The value, far on one side of what a prior's location may be, if its support has room.
+
+    Between two weights, the Laplace densities of all locations have the same product.
+    """
+    return value + 100.0 if support in ("real", "positive") else value
 
 
 class _Placed(Messenger):

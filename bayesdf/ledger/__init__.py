@@ -10,18 +10,20 @@ on plausible deniability: a generator takes its entropy, here the latent, from a
 developer can disown images. The log is that of RFC 6962, "Certificate Transparency": Merkle tree, signed heads, proofs
 of inclusion and consistency. Keys are derived by HKDF (RFC 5869). Heads are signed with Ed25519 (RFC 8032).
 
-Threat model ------------ The third party holds three things that do not come from the developer after the accusation:
-the generator with its weights, the developer's public key, and a head. The head was published before the accusation, at
-a place that dates it and whose content its author cannot change. SHA-256, AES, HKDF and Ed25519 are assumed to be
+Threat model
+------------
+The third party holds three things that do not come from the developer after the accusation: the generator with its
+weights, the developer's public key, and a head. The head was published before the accusation, at a place that dates it
+and whose content its author cannot change. SHA-256, AES, HKDF and Ed25519 are assumed to be
 sound. Then:
 
 - *made* means: a latent that the developer committed to before the accusation gives the image, up to the threshold.
   The developer cannot have chosen that latent to fit the image, because a 256-bit key determines it. For epochs opened
   whole, the key was committed to when the ledger began; for the epoch in progress, when the record was written. A
   developer may try keys until a latent is near a given one. This is hopeless in more than a few dimensions.
-- *not made* means: every sample recorded under the head was made again, and none is the image, up to the threshold. -
-An adversary without the secret may search the latent space until the generator seems to have made a picture. The answer
-  is *not made*: the latent found is not in the ledger, and no record can be added under a published head.
+- *not made* means: every sample recorded under the head was made again, and none is the image, up to the threshold.
+- An adversary without the secret may search the latent space until the generator seems to have made a picture. The
+  answer is *not made*: the latent found is not in the ledger, and no record can be added under a published head.
 - Once a head is published, no record under it can be changed, removed, moved or added without one of the errors below.
 
 What evidence cannot show:
@@ -32,15 +34,12 @@ What evidence cannot show:
 - **A second copy of the weights.** Others who have the weights make images that no ledger knows. *Not made* clears the
   ledger's owner, not the generator.
 - **Post-processing.** A sample changed by more than the threshold (cropped, turned, repainted) is not found. A
-threshold
-  wide enough for all such changes would find neighbours of the samples that nobody made.
-- **A leaked secret.** Its holder can make samples of the ledger before their owner does, and sign heads. Opened epochs
-and
-  records are leaked in the same way, within their limits: others can then make their samples. So open under a head that
-  precedes the accusation, and open to as few people as need it.
+  threshold wide enough for all such changes would find neighbours of the samples that nobody made.
+- **A leaked secret.** Its holder can make samples of the ledger before their owner does, and sign heads. Opened
+  epochs and records are leaked in the same way, within their limits: others can then make their samples. So open under
+  a head that precedes the accusation, and open to as few people as need it.
 - **A second ledger.** A developer may keep two and show the one that suits. So the public key and the first head are to
-be
-  published together with the generator. Two ledgers under one key are a `ForkError` to whoever sees heads of both.
+  be published together with the generator. Two ledgers under one key are a `ForkError` to whoever sees heads of both.
 - **Withheld heads.** Records after the last head before the accusation are not covered: publish often.
 - **Time.** Times in records and heads are those of the developer's clock. Only the place of publication dates a head.
 

@@ -137,7 +137,9 @@ def expand_to_latents(keys: Sequence[bytes], latent_dim: int) -> Tensor:
     Tensor
         (len(keys), latent_dim) float32, standard normal.
 
-    Notes ----- A key gives an AES-256-CTR keystream. 64 bits of it, little-endian, give one value. The upper 52 bits,
+    Notes
+    -----
+    A key gives an AES-256-CTR keystream. 64 bits of it, little-endian, give one value. The upper 52 bits,
     plus a half, over 2^52 are a uniform value strictly between 0 and 1, exact in float64. The inverse of the normal
     distribution function maps it to at most 8.2 in absolute value. All steps before that function are exact, the same
     on every machine and with every version of torch. `scipy.special.ndtri` may differ in the last bits of float64

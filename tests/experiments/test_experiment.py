@@ -1,5 +1,6 @@
 """What every experiment gets, and the shape that all of them have."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -134,10 +135,49 @@ def test_a_taken_folder_is_refused_before_the_study_is_declared(tmp_path: Path) 
         conduct(lambda: pytest.fail("declared"), tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a//b", "/a", "a/."])
+@pytest.mark.parametrize("name", ["", "../up", "a//b", "/a", "a/.", "a" * 201, "a\0b"])
 def test_cells_stay_below_the_run(name: str) -> None:
     with pytest.raises(BayesdfError, match="a cell is named"):
         Cell(name, "", lambda folder: xr.DataTree())
+
+
+def test_two_cells_of_one_name_and_settings_that_no_file_can_hold_are_refused() -> None:
+    with pytest.raises(BayesdfError, match="two cells are named 'a'"):
+        study([], names="aba")
+    with pytest.raises(BayesdfError, match="cell a: its settings are not what JSON knows"):
+        _ = Cell("a", "", lambda folder: xr.DataTree(), {"weights": np.zeros(3)}).key
+
+
+def test_a_result_may_be_a_node_of_a_tree_and_have_any_attributes(tmp_path: Path) -> None:
+    whole = xr.DataTree.from_dict({"/": xr.Dataset(coords={"k": [1, 2]}), "/b/c": xr.Dataset({"x": ("k", [1.0, 2.0])})})
+    whole["b"].attrs = {"cell": 3, "order": "any"}
+    cell = Cell("one", "", lambda folder: whole["b"])
+    with pytest.warns(BayesdfWarning):
+        conduct(lambda: Study("s", {}, [cell], lambda tree: present(xr.DataTree())), tmp_path / "run")
+    found = open_run(tmp_path / "run")["one"]
+    assert found.attrs == {"cell": 3, "order": "any"} and found["c/x"].values.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("left", ["b.zarr/.zgroup", "b.zarr/x", "b.zarr/below"])
+def test_a_store_that_was_being_removed_is_done_again(left: str, tmp_path: Path) -> None:
+    """A process may be killed at any moment; what lacks a part is not taken for a result."""
+    log: list[str] = []
+    with pytest.raises(Stop):
+        conduct(lambda: study(log, fail_at="c"), tmp_path / "run")
+    gone = tmp_path / "run.partial" / CELLS / left
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    run(tmp_path / "run", log)
+    assert log == ["a", "b", "b", "c"]
+
+
+def test_a_finished_run_holds_nothing_of_a_try_with_other_cells(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        conduct(lambda: study([], fail_at="c"), tmp_path / "run")
+    stale = tmp_path / "run.partial" / "tables" / "stale.csv"
+    stale.parent.mkdir()
+    stale.touch()
+    run(tmp_path / "run", [], names="ab")
+    assert [path.name for path in (tmp_path / "run" / "tables").iterdir()] == ["sums.csv"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -160,7 +200,7 @@ def test_every_experiment_has_the_same_modules(name: str, monkeypatch: pytest.Mo
 def test_the_questions_are_listed_without_loading_anything() -> None:
     for module in ("bayesdf", "bayesdf.experiments"):
         code = (
-            f"import runpy, sys; runpy.run_module({module!r}, run_name='__main__'); "
+            f"import runpy, sys; sys.argv = ['x']; runpy.run_module({module!r}, run_name='__main__'); "
             "assert not {'torch', 'xarray', 'matplotlib'} & set(sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -168,3 +208,10 @@ def test_the_questions_are_listed_without_loading_anything() -> None:
         for name, question in questions().items():
             assert f"python -m bayesdf.experiments.{name}" in done.stdout and question in done.stdout
     assert list(questions()) == EXPERIMENTS
+
+
+@pytest.mark.parametrize(("given", "known"), [("inversion", "inversion"), ("nonsense", "<experiment>")])
+def test_the_list_runs_nothing(given: str, known: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "bayesdf", given, "--quick"], capture_output=True, text=True)
+    assert done.returncode == 2 and f"python -m bayesdf.experiments.{known}" in done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout

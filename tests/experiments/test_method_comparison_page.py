@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis.intervals import to_dataset
+from bayesdf.experiments.method_comparison import methods
 from bayesdf.experiments.method_comparison import page as presentation
 from bayesdf.experiments.method_comparison.figures import draw_cost, figures
 from bayesdf.experiments.method_comparison.measures import QUALITY
@@ -222,3 +223,7 @@ def page(folder: Path, tree: xr.DataTree, tables: dict[str, pd.DataFrame], pictu
     settings = {"left_out": "swap", "seeds": len(tree["svi"].children), "quick": True}
     presentation.page(path, pictures, tables, settings, ["A note."], "someone")
     return path.read_text()
+
+
+def test_every_method_is_described() -> None:
+    assert set(methods.ABOUT) == set(methods.FACTORIES)

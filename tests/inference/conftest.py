@@ -11,9 +11,9 @@ from bayesdf.inference import psis
 def few_draws_for_k_hat(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every fit of a small model ends with 500 evaluations for k̂, and these take longer than most fits here.
 
-    k̂ has random numbers of its own, so that nothing else depends on it. `test_verdict` holds its value.
+    k̂ has random numbers of its own, so that nothing else depends on it. `test_convergence` holds its value.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if request.module.__name__.rpartition(".")[2] != "test_verdict":
+        if request.module.__name__.rpartition(".")[2] != "test_convergence":
             patch.setattr(psis, "DRAWS", 25)
         yield

@@ -80,3 +80,21 @@ def test_priors_without_a_hierarchy_keep_their_coordinates():
     detector = Detector(Logistic(2), {"linear": priors.normal(1.0)})
     problem = prepare(detector, MAP(progress=False), train, None)
     assert not Joint(detector, problem, centred=False).standard
+
+
+def test_a_prior_over_an_interval_needs_no_point_outside_it():
+    """Its density is asked at points of its support alone, beside a prior that is random."""
+    train = simulate(separate(20), torch.tensor([1.0, -0.5]), seed=0)
+
+    class Gated(Logistic):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.gate = torch.nn.Parameter(torch.full((2,), 0.5))
+
+        def forward(self, images):
+            return super().forward(images * self.gate[:, None, None])
+
+    chosen = {"linear.weight": spike, "gate": lambda name, like: dist.Beta(2.0, 2.0).expand(like.shape).to_event(1)}
+    detector = Detector(Gated(), chosen)
+    joint = Joint(detector, prepare(detector, MAP(progress=False), train, None), centred=False)
+    assert joint.standard == {"linear.weight"} == joint.random

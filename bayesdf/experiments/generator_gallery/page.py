@@ -14,7 +14,7 @@ from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
 MEASURED = (
     "Distances are between features (principal components of a scattering transform) of two sets of images: samples "
     "and photographs of ten people whom no generator of whole images has seen. The Fréchet distance compares means and "
-    "covariances. The kernel distance compares all moments. Photographs of other people show how near one can come."
+    "covariances. The kernel distance compares all moments. Photographs of other people are a reference, and no bound."
 )
 TERMS = ("source", "95 % interval")
 

@@ -17,6 +17,7 @@ from bayesdf.experiments.generator_gallery.page import present
 from bayesdf.experiments.generator_gallery.tables import BLURRED, HELD_OUT
 from bayesdf.faces import people, photographs
 from bayesdf.generators import GENERATORS, quality
+from bayesdf.generators.networks import weights_fingerprint
 
 SHOWN = 12
 """Samples of each generator that the figure shows and the run keeps."""
@@ -36,6 +37,7 @@ def study(*, images: int, seed: int) -> Study:
     return Study(
         name="generator_gallery",
         settings={"bayesdf": __version__, "images": images, "seed": seed},
+        follows={"weights": weights_fingerprint()},
         cells=[Cell("gallery", title, partial(work, images, seed))],
         present=present,
         collect=lambda results: results["gallery"],

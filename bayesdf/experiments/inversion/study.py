@@ -1,7 +1,5 @@
 """From settings to a DataTree: pictures, classifiers, inversions and answers are one cell."""
 
-import hashlib
-import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +25,7 @@ from bayesdf.experiments.inversion.scores import by_smallest_error, correct_by_c
 from bayesdf.experiments.inversion.throughput import throughput
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.generators import Generator
+from bayesdf.generators.networks import weights_fingerprint
 from bayesdf.inversion import Inversion, fit_attribution, forgiving, perturb, perturb_at_random
 from bayesdf.inversion.perturbations import LEVELS
 
@@ -54,7 +53,7 @@ def study(
         "bayesdf": __version__,
         "candidates": ",".join(candidates),
         **asdict(plan),
-        "weights": _weights(),
+        "weights": weights_fingerprint(),
     }
     settings = {name: everything[name] for name in ("bayesdf", "candidates", "images", "steps", "forgiving", "seed")}
     follows = {name: value for name, value in everything.items() if name not in settings}
@@ -186,16 +185,6 @@ def work(
         ),
     }
     return xr.DataTree.from_dict(groups)
-
-
-def _weights() -> str:
-    """Fingerprint of the generators' weights: pictures made with others are not those of this run."""
-    digest = hashlib.sha256()
-    folder = importlib.resources.files("bayesdf.generators").joinpath("weights")
-    for file in sorted(folder.iterdir(), key=lambda item: item.name):
-        if file.name.endswith(".safetensors"):
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _parts(

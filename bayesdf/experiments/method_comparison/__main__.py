@@ -34,7 +34,8 @@ def main(
         "runs/method_comparison"
     ),
     seed: Annotated[
-        int, typer.Option(help="The first seed, and that of the start. The same seed gives the same run.", min=0)
+        int,
+        typer.Option(help="The first seed, and the start's. The same seed gives the same run.", min=0, max=2**31),
     ] = 0,
     device: options.Device = "auto",
     skip_unreadable: options.SkipUnreadable = 0.0,

@@ -257,8 +257,8 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
         else "weights trained in this run on the training people alone and without "
     )
     return [
-        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
-        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it.",
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share none of these people. Every "
+        "image, real or fake, went through the same crop, resize, 8-bit and JPEG steps before the training.",
         f"Every fit starts from the same network: {start}{settings['left_out']}. All of it but the classifier stays as "
         f"it is. Where a method takes priors, each weight and bias of the classifier is normal around 0 with deviation "
         f"{PRIOR_SCALE}. Every method sees the same training images, not augmented, both classes weighing alike, and "

@@ -44,6 +44,11 @@ DRAWN = (
     "number of images of each source."
 )
 """What the intervals stand on."""
+LACKING = (
+    "Two controls are not in this run: noise of the same size without inference, and a start that has never seen the "
+    "sources. Without them it does not show what inference adds."
+)
+"""What to know before the answer is taken for a merit of the posterior."""
 KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
 """Kinds of fakes, and how they are called; a pooled figure depends on how many there are of each."""
 FEW = 5
@@ -154,7 +159,7 @@ def page(
         f"{estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
         f"{_kinds_apart(sources)}"
         f"The detector tells real from fake with a balanced accuracy of "
-        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
+        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}. {LACKING}"
     )
     sections = [
         Section(
@@ -300,8 +305,8 @@ def _side_by_side(results: Results) -> pd.DataFrame:
 def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know of the images and of the start, to judge the figures."""
     notes = [
-        f"{data.describe_people(collection.manifest)}. Train, validation and test share no person. Every image, real "
-        "or fake, went through the same crop, resize, 8-bit and JPEG steps before anything was learnt from it."
+        f"{data.describe_people(collection.manifest)}. Train, validation and test share none of these people. Every "
+        "image, real or fake, went through the same crop, resize, 8-bit and JPEG steps before the training."
     ]
     if collection.name == "embedded":
         notes.append(

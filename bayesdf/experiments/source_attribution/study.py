@@ -76,7 +76,8 @@ def study(
     if quick:
         every = max(1, len(collection.manifest) // QUICK_IMAGES)
         collection = data.thin(collection, every)
-        console.print(f"    a quick look: one image in {every}", highlight=False)
+        if every > 1:
+            console.print(f"    a quick look: one image in {every}", highlight=False)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _enough_generators(collection)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.

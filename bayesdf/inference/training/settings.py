@@ -93,8 +93,8 @@ class Training:
             raise BayesdfError(f"{who}: views is {self.views}, but nothing is augmented: give augment too")
         if self.patience is not None and self.patience < 1:
             raise BayesdfError(f"{who}: patience is {self.patience}, but must be at least 1 epoch, or None")
-        if self.seed < 0:
-            raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise BayesdfError(f"{who}: seed is {self.seed}, but must be at least 0 and below 2^63")
 
     def forget(self) -> None:
         """Delete the files of `checkpoint`."""
