@@ -132,12 +132,8 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
     images, test = collection.train.images, collection.test
     own = (test.manifest["source"] == source).to_numpy()
     unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes)
-    kept = np.flatnonzero((collection.manifest["source"] != source).to_numpy())
-    manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
-    check_manifest(manifest, collection.task)
     without = tuple(sorted({*collection.without, source}))
-    task, name, credit = collection.task, collection.name, collection.credit
-    return _labelled(images[kept], manifest, task, name, credit, without), unseen
+    return _of_rows(collection, collection.manifest["source"] != source, without), unseen
 
 
 def thin(collection: Collection, every: int) -> Collection:
@@ -153,11 +149,16 @@ def thin(collection: Collection, every: int) -> Collection:
     if every == 1:
         return collection
     place = collection.manifest.groupby(["source", "split"]).cumcount()
-    kept = np.flatnonzero((place % every == 0).to_numpy())
+    return _of_rows(collection, place % every == 0, collection.without)
+
+
+def _of_rows(collection: Collection, chosen: pd.Series, without: tuple[str, ...]) -> Collection:
+    """The collection of the chosen rows of the manifest alone."""
+    kept = np.flatnonzero(chosen.to_numpy())
     manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
     check_manifest(manifest, collection.task)
     images, task, name, credit = collection.train.images, collection.task, collection.name, collection.credit
-    return _labelled(images[kept], manifest, task, name, credit, collection.without)
+    return _labelled(images[kept], manifest, task, name, credit, without)
 
 
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:

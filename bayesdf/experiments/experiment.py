@@ -215,8 +215,8 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
         to_go = f", about {left / 60:.0f} min to go" if left >= 60 else ""
         console.print(f"[bold]{number}/{len(cells)}[/] {cell.title}{to_go}", highlight=False)
         path = folder / CELLS / f"{cell.name}.zarr"
-        tree = _finished(path, cell)
-        if tree is None:
+        made = _finished(path, cell)
+        if made is None:
             start = time.monotonic()
             tree = _detached(cell.work(folder))
             # What is read from the disk is what goes on, so that a run that was stopped cannot differ.
@@ -228,9 +228,10 @@ def _results(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[str, xr.Data
             }
             path.parent.mkdir(parents=True, exist_ok=True)
             write_tree(tree, path, overwrite=True)
-            tree = open_tree(path)
+            made = _as_made(open_tree(path))
             seconds.append(time.monotonic() - start)
-        yield cell.name, _as_made(tree)
+        assert made is not None  # it was read from where it was written just now
+        yield cell.name, made
 
 
 def _finished(path: Path, cell: Cell) -> xr.DataTree | None:
@@ -243,10 +244,10 @@ def _finished(path: Path, cell: Cell) -> xr.DataTree | None:
         console.print(f"    found in the stopped run, but damaged, so done again: {error}", markup=False)
         _remove(path)
         return None
-    if tree.attrs.get(_KEY) != cell.key or not _complete(tree):
-        return None
-    console.print("    found finished in the stopped run")
-    return tree
+    made = _as_made(tree) if tree.attrs.get(_KEY) == cell.key else None
+    if made is not None:
+        console.print("    found finished in the stopped run")
+    return made
 
 
 def _detached(tree: xr.DataTree) -> xr.DataTree:
@@ -256,19 +257,15 @@ def _detached(tree: xr.DataTree) -> xr.DataTree:
     return xr.DataTree.from_dict(nodes)
 
 
-def _complete(tree: xr.DataTree) -> bool:
-    """Whether a result has all that its cell made: a process may have been killed while it removed a store."""
+def _as_made(tree: xr.DataTree) -> xr.DataTree | None:
+    """The result with groups and variables in the order of the cell: a store gives them in any order.
+
+    None where some of them are missing: a process may have been killed while it removed the store.
+    """
     order = json.loads(tree.attrs.get(_ORDER, "{}"))
     nodes = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
-    return bool(order) and all(
-        path in nodes and set(names) <= set(nodes[path].variables) for path, names in order.items()
-    )
-
-
-def _as_made(tree: xr.DataTree) -> xr.DataTree:
-    """The result with groups and variables in the order of the cell: a store gives them in any order."""
-    order = json.loads(tree.attrs[_ORDER])
-    nodes = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    if not order or not all(path in nodes and {*names} <= {*nodes[path].variables} for path, names in order.items()):
+        return None
     result = xr.DataTree.from_dict({path: nodes[path][names] for path, names in order.items()})
     del result.attrs[_KEY], result.attrs[_ORDER]
     return result

@@ -1,16 +1,13 @@
 """The end of every fit: put the result into the network, record how it was fitted, and report the verdict."""
 
 import json
-import platform
 from typing import Any
 
-import pyro
 import torch
-import xarray as xr
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bayesdf._version import __version__
+from bayesdf._version import versions
 from bayesdf.inference.batches import batches
 from bayesdf.inference.convergence import announce, guessing_caution
 from bayesdf.inference.posterior import Posterior
@@ -49,7 +46,7 @@ def root_attrs(method: Training, detector: Detector, train: Dataset[Any], second
     image = next(batches(train, 1, torch.device("cpu"), torch.arange(1)))[0][0]
     common_path = getattr(getattr(train, "manifest", None), "attrs", {}).get("common_path")
     return {
-        "bayesdf": __version__,
+        **versions(),
         "detector": recipe["name"] if recipe else type(detector.network).__name__,
         "priors": json.dumps({pattern: describe(prior) for pattern, prior in detector.priors.items()}),
         "method": type(method).__name__,
@@ -61,9 +58,5 @@ def root_attrs(method: Training, detector: Detector, train: Dataset[Any], second
         "image_shape": json.dumps(list(image.shape)),
         "pixel_range": json.dumps(pixel_range(train)),
         "common_path": json.dumps(common_path),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pyro": pyro.__version__,
-        "xarray": xr.__version__,
         "fit_seconds": round(seconds, 3),
     }

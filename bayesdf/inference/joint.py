@@ -98,12 +98,8 @@ class Joint:
         """Find the weights whose prior is random. Those with a location and a scale start at the network's weights."""
         own = {name: constrain(self.start[name], self.support[name]) for name in self.start}
         first, second = (self._priors() for _ in range(2))
-        self.random = frozenset(
-            name
-            for name in self.weights
-            for at in (own[name], _far(own[name], self.support[name]))
-            if not torch.equal(first[name].log_prob(at), second[name].log_prob(at))
-        )
+        one, other = (self._same_noise(priors) for priors in (first, second))
+        self.random = frozenset(name for name in self.weights if not torch.equal(one[name], other[name]))
         self.standard = frozenset(name for name in self.random if scaled(first[name]) is not None)
         placed = self._priors({name: value for name, value in own.items() if name not in self.weights})
         for name in self.standard:
@@ -117,6 +113,16 @@ class Joint:
         with pyro.poutine.block(), pyro.validation_enabled(False):
             trace = prune_subsample_sites(pyro.poutine.trace(model).get_trace())
         return {name: trace.nodes[name]["fn"] for name in self.weights}
+
+    def _same_noise(self, priors: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A draw of each prior, always by the same noise: equal priors give equal draws."""
+        devices = {value.device for value in self.start.values() if value.device.type == "cuda"}
+        with torch.random.fork_rng(devices):
+            found = {}
+            for name, prior in priors.items():
+                torch.manual_seed(0)
+                found[name] = prior.sample()
+        return found
 
     @torch.no_grad()
     def prior_draws(self, count: int) -> dict[str, Tensor]:
@@ -178,14 +184,6 @@ class _Density(ConditionMessenger):
         if not site_is_subsample(msg):
             log_prob = msg["fn"].log_prob(msg["value"], *msg["args"], **msg["kwargs"])
             self.total = self.total + scale_and_mask(log_prob, msg["scale"], msg["mask"]).sum()
-
-
-def _far(value: Tensor, support: str) -> Tensor:
-    """The value, far on one side of what a prior's location may be, if its support has room.
-
-    Between two weights, the Laplace densities of all locations have the same product.
-    """
-    return value + 100.0 if support in ("real", "positive") else value
 
 
 class _Placed(Messenger):

@@ -208,7 +208,8 @@ class _Objective(Objective):
         return loss * (weight / self.problem.size)
 
     def groups(self) -> list[dict[str, Any]]:
-        lr, scale_lr = self.settings.lr, self.settings.scale_lr
+        lr = self.settings.lr
+        given = self.settings.scale_lr or (None if lr is None else 10 * lr)
         trained = self.problem.trained_parameters(exclude=self.network_sites)
         locations: dict[str, Tensor] = {}
         scales: dict[float, list[Tensor]] = {}
@@ -216,14 +217,12 @@ class _Objective(Objective):
             reach = self.guide.scale_reach(name)
             if reach is None:
                 locations[name] = value
-            elif scale_lr is None and lr is None:
-                scales.setdefault(reach, []).append(value)
             else:
-                scales.setdefault(1.0, []).append(value)
+                scales.setdefault(reach if given is None else 1.0, []).append(value)
         # Parameters of no single site move as the site with the shortest way to go.
         least = min(self.reach.values())
         reaches = {name: self.reach.get(name.removesuffix(".loc"), least) for name in locations}
-        scale_rate = scale_lr or (SCALE_RATE if lr is None else 10 * lr)
+        scale_rate = SCALE_RATE if given is None else given
         return [
             *parameter_groups({**locations, **trained}, {**weight_reach(self.problem.network), **reaches}, lr),
             *({"params": values, "lr": scale_rate * reach, "reach": reach} for reach, values in scales.items()),

@@ -4,12 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from bayesdf.data import embedded
-from bayesdf.data.image_cache import Images
+from bayesdf import data
 
 COMMAND = [sys.executable, "-m", "bayesdf.experiments.source_attribution"]
 SMALL = ["--detector", "mobilenet", "--size", "32", "--warm-epochs", "1", "--epochs", "1", "--draws", "6"]
@@ -22,11 +19,5 @@ def execute(*arguments: str | Path, timeout: float = 600) -> subprocess.Complete
 
 def thin(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     """Keep one in so many embedded images of each source and split: all of them take minutes."""
-    read = embedded.read
-
-    def some(*given: object) -> tuple[Images, pd.DataFrame]:
-        images, manifest = read(*given)  # type: ignore[arg-type]
-        kept = np.flatnonzero(manifest.groupby(["split", "source"]).cumcount() % every == 0)
-        return images[kept], manifest.iloc[kept].reset_index(drop=True)
-
-    monkeypatch.setattr(embedded, "read", some)
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *given, **options: data.thin(load(*given, **options), every))

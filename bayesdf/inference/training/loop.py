@@ -5,6 +5,7 @@ A method brings an `Objective`: the loss of a batch, its own parameters, and dra
 
 import math
 from pathlib import Path
+from typing import Any
 
 from bayesdf.inference.training.checkpoint import Checkpoint, EpochState
 from bayesdf.inference.training.divergence import LastGoodEpoch, UnusableValue, check_value, sum_of_weights
@@ -96,7 +97,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
                 checkpoint.write(epoch, best)
             report.resize(schedule.total)
     history.slope = schedule.slope(history.loss)
-    history.advice = _advice(problem, objective)
+    history.advice = _advice(problem, objective, groups)
     if best is not None:
         best.restore(problem, groups)
         history.best_epoch = best.epoch
@@ -106,12 +107,12 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
     return history
 
 
-def _advice(problem: Problem, objective: Objective) -> str:
+def _advice(problem: Problem, objective: Objective, groups: list[dict[str, Any]]) -> str:
     """What to do where a search did not arrive: something that was not tried yet."""
     settings = problem.settings
     if settings.epochs is not None or settings.lr is not None:
         return "leave epochs and lr out, or raise epochs"
-    moved = {id(value) for group in objective.groups() for value in group["params"]}
+    moved = {id(value) for group in groups for value in group["params"]}
     if objective.sites() and any(id(value) in moved for value in problem.module.parameters()):
         return "weights without a prior may drift without end: give them priors, or freeze='prefix'"
     return "raise batch_size, which lowers the noise, or give more epochs than this took"
