@@ -302,7 +302,8 @@ def kill_one(scenario: Scenario, folder: Path, rng: random.Random, by_event: boo
         done = os.waitpid(child, 0)
     if os.WTERMSIG(done[1]) != signal.SIGKILL:
         return False, 0
-    last = int(finished.read_text().split()[-1]) if finished.exists() else -1
+    turns = finished.read_text().split() if finished.exists() else []  # a kill may come before the first is written
+    last = int(turns[-1]) if turns else -1
     status = os.waitpid(fork(lambda: scenario.check(folder, last)), 0)[1]
     return status == 0, last + 1
 
