@@ -59,8 +59,8 @@ GLOSSARY: dict[str, str] = {
     ),
     "chance": "What guessing would score: one over the number of sources.",
     "95 % interval": (
-        "From drawing the people of the test set again and again with replacement (bootstrap): the range in"
-        " which 95 % of the results lie."
+        "The people of the test set are drawn again and again with replacement (bootstrap), and the number of images "
+        "of each source is kept. The interval is the range in which 95 % of the results lie."
     ),
     "nats": "Unit of entropy with the natural logarithm; one nat is 1.44 bits.",
 }

@@ -16,7 +16,11 @@ MEASURED = (
     "and photographs of ten people whom no generator of whole images has seen. The Fréchet distance compares means and "
     "covariances. The kernel distance compares all moments. Photographs of other people are a reference, and no bound."
 )
-TERMS = ("source", "95 % interval")
+WORDS = {
+    "source": GLOSSARY["source"],
+    "95 % interval": "The kernel distance is measured again and again on half of the images, chosen at random "
+    "(delete-half jackknife). The interval is the range in which 95 % of the results lie.",
+}
 
 
 def present(tree: xr.DataTree) -> Presentation:
@@ -70,7 +74,7 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
         f"held out: {kernels[nearest]}. Photographs of other people are at {kernels[HELD_OUT]}.",
         settings={name: tree.attrs[name] for name in ("bayesdf", "images", "seed")},
         credits=[f"Photographs: {CREDIT}."],
-        glossary={term: GLOSSARY[term] for term in TERMS},
+        glossary=WORDS,
     )
 
 

@@ -39,8 +39,9 @@ WORDS = {
     "area under risk-coverage": "Mean risk over all coverages (AURC): 0 is perfect, lower is better.",
     "interval over seeds": "Student's t interval (95 %) of the mean over fits that differ in their seed alone. It says "
     "how much is luck in fitting, for these people and this start.",
-    "interval over people": "From drawing the people of the test set again and again with replacement (bootstrap), for "
-    "one fit: the range in which 95 % of the results lie. It says how much is luck in who was tested.",
+    "interval over people": "For one fit, the people of the test set are drawn again and again with replacement "
+    "(bootstrap), and the number of images of each source is kept. The interval is the range in which 95 % of the "
+    "results lie. It says how much is luck in who was tested.",
 }
 del WORDS["95 % interval"], WORDS["epistemic profile"], WORDS["chance"]
 
