@@ -19,7 +19,7 @@ from bayesdf.analysis.people import design
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.scores import from_scores
-from bayesdf.analysis.selective import aurc, risk_coverage
+from bayesdf.analysis.selective_prediction import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
 from bayesdf.analysis.source_accuracy import compare, confusion, score, summarise
 from bayesdf.analysis.source_attribution import attribute, from_probability

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
 from bayesdf.models.eval_mode import evaluating, hooked
-from bayesdf.models.patterns import select
+from bayesdf.models.name_patterns import select
 
 TEMPERATURE = 0.1
 """Temperature of the relaxed masks of concrete dropout, as in the paper's code."""

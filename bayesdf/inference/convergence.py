@@ -290,6 +290,6 @@ def judge_scales(verdict: Verdict, joint: Joint, draws: Mapping[str, Tensor]) ->
     return verdict & Verdict(
         False,
         f"{', '.join(low[:3])}{', …' if len(low) > 3 else ''} ran to the boundary at 0, below {BOUNDARY:.0%} of the "
-        "prior, where the density of a scale and its weights grows without end: fix the scale, bound it away from 0 (a "
-        "LogNormal in place of a HalfCauchy), or take SVI or NUTS",
+        "prior, where the density of a scale and its weights grows without end: fix the scale, or take SVI or NUTS "
+        "(a LogNormal in place of a HalfCauchy helps where a scale has few weights)",
     )

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import psis, whitening
+from bayesdf.inference import pareto_k, whitening
 from bayesdf.inference.batches import batches
 from bayesdf.inference.convergence import Verdict, judge_search, k_hat_caution
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
@@ -189,7 +189,7 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSamp
         found = Verdict(False, advice, figures)
     if problem.trained_parameters(exclude=set(joint.start)):
         found = found & search.about("the search of the weights without a prior")
-    data = psis.data_if_small(joint, problem)
+    data = pareto_k.data_if_small(joint, problem)
     if data is None:
         return found
 
@@ -198,7 +198,7 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSamp
         log_q = -sum((value.square().sum() / 2 for value in fresh.values()), torch.zeros(()))  # but for a constant
         return {name: value.to(problem.device) for name, value in sampler.draw_from_noise(fresh).items()}, log_q
 
-    value = psis.k_hat_of_draws(drawn, joint, problem, data)
+    value = pareto_k.k_hat_of_draws(drawn, joint, problem, data)
     return found.with_caution(k_hat_caution(value), k_hat=value)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import psis
+from bayesdf.inference import pareto_k
 from bayesdf.inference.convergence import Verdict, judge_scales, judge_search, k_hat_caution
 from bayesdf.inference.estimators import Estimator, eligible_layers
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
@@ -241,10 +241,10 @@ class _Objective(Objective):
         draws = [self.guide.draw() for _ in range(_VERDICT_DRAWS)] if set(joint.support.values()) != {"real"} else []
         if draws:
             found = judge_scales(found, joint, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
-        data = psis.data_if_small(joint, self.problem) if self.settings.temperature == 1 else None
+        data = pareto_k.data_if_small(joint, self.problem) if self.settings.temperature == 1 else None
         if data is None:
             return found
-        value = psis.k_hat_of_draws(self._density, joint, self.problem, data)
+        value = pareto_k.k_hat_of_draws(self._density, joint, self.problem, data)
         return found.with_caution(k_hat_caution(value), k_hat=value)
 
     def _density(self) -> tuple[dict[str, Tensor], Tensor]:

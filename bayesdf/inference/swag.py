@@ -24,7 +24,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import psis
+from bayesdf.inference import pareto_k
 from bayesdf.inference.batches import batches
 from bayesdf.inference.convergence import Verdict, k_hat_caution
 from bayesdf.inference.fit_results import load_values, report_verdict, root_attrs
@@ -162,18 +162,18 @@ class SWAG(Training):
 
 def _verdict(search: Verdict, joint: Joint, problem: Problem, sampler: LowRankSampler) -> Verdict:
     """The verdict on the search and on the spread. k̂ says how far the spread of SGD is from the posterior's."""
-    data = psis.data_if_small(joint, problem) if set(joint.support.values()) == {"real"} else None
+    data = pareto_k.data_if_small(joint, problem) if set(joint.support.values()) == {"real"} else None
     if data is None:
         return search
     normal = LowRankMultivariateNormal(sampler.loc, sampler.factor, sampler.diagonal.clamp_min(1e-12))
-    draws = iter(range(psis.DRAWS))
+    draws = iter(range(pareto_k.DRAWS))
 
     def drawn() -> tuple[dict[str, Tensor], Tensor]:
         values = sampler.draw(next(draws), problem.settings.seed)
         log_q = normal.log_prob(flatten(values))
         return {name: value.to(problem.device) for name, value in values.items()}, log_q
 
-    value = psis.k_hat_of_draws(drawn, joint, problem, data)
+    value = pareto_k.k_hat_of_draws(drawn, joint, problem, data)
     return search.with_caution(k_hat_caution(value), k_hat=value)
 
 

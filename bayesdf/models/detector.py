@@ -15,8 +15,8 @@ from torch.func import functional_call
 from bayesdf.errors import BayesdfError
 from bayesdf.models import priors as ready_made
 from bayesdf.models.eval_mode import check_precision, evaluating, hooked
+from bayesdf.models.name_patterns import assign
 from bayesdf.models.one_logit import class_logits, to_two_classes
-from bayesdf.models.patterns import assign
 from bayesdf.models.priors import Prior, describe, one_run
 
 
@@ -29,7 +29,7 @@ class Detector:
         Maps images (B, 3, H, W) to logits (B, C), or to one logit z of class 1 for each image, (B, 1) or (B,). z then
         stands for the two logits (0, z) everywhere.
     priors : mapping from pattern to prior
-        Globs over parameter and module names. The most specific one wins (see `bayesdf.models.patterns.assign`). A
+        Globs over parameter and module names. The most specific one wins (see `bayesdf.models.name_patterns.assign`). A
         prior is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`). With None the
         matched parameters have no prior, and are point estimates.
 

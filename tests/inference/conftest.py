@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bayesdf.inference import psis
+from bayesdf.inference import pareto_k
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -15,5 +15,5 @@ def few_draws_for_k_hat(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.module.__name__.rpartition(".")[2] != "test_convergence":
-            patch.setattr(psis, "DRAWS", 25)
+            patch.setattr(pareto_k, "DRAWS", 25)
         yield

@@ -23,7 +23,7 @@ from bayesdf.inference import (
     Laplace,
     MCDropout,
     load_posterior,
-    psis,
+    pareto_k,
 )
 from bayesdf.inference.convergence import Verdict, e_bfmi, judge_chains, k_hat
 from bayesdf.inference.training import schedule
@@ -189,7 +189,7 @@ def test_a_dead_network_is_no_better_than_guessing():
 
 def test_k_hat_tells_a_guide_that_is_too_narrow():
     """Mean field over two nearly equal features is several times too narrow, a full covariance is not."""
-    assert psis.DRAWS == 500  # other modules of these tests take fewer
+    assert pareto_k.DRAWS == 500  # other modules of these tests take fewer
     noise = torch.Generator().manual_seed(0)
     common = torch.randn(100, 1, generator=noise)
     train = simulate(common + 0.05 * torch.randn(100, 2, generator=noise), torch.tensor([1.0, 1.0]), 0)

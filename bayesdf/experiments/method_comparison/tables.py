@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
-from bayesdf.analysis.selective import risks
+from bayesdf.analysis.selective_prediction import risks
 from bayesdf.data import REAL
 from bayesdf.experiments.method_comparison.measures import COST, QUALITY, SECONDS
 from bayesdf.experiments.method_comparison.methods import ABOUT

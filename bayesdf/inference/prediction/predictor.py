@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.batches import batches
-from bayesdf.inference.prediction.folding import fold_batch_norm
+from bayesdf.inference.prediction.batchnorm_folding import fold_batch_norm
 from bayesdf.inference.prediction.split import Split, split
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import in_memory_format

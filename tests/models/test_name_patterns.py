@@ -3,7 +3,7 @@
 import pytest
 
 from bayesdf.errors import BayesdfError
-from bayesdf.models.patterns import assign, select
+from bayesdf.models.name_patterns import assign, select
 
 NAMES = [
     "conv1.weight",

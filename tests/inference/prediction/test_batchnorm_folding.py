@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from bayesdf.inference.prediction.folding import fold_batch_norm
+from bayesdf.inference.prediction.batchnorm_folding import fold_batch_norm
 from bayesdf.inference.prediction.split import split
 from bayesdf.models import build
 from bayesdf.models.networks import NAMES

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from bayesdf.analysis import aurc, decompose, risk_coverage
-from bayesdf.analysis.selective import risks
+from bayesdf.analysis.selective_prediction import risks
 from bayesdf.errors import BayesdfError
 
 
