@@ -28,7 +28,7 @@ from bayesdf._version import versions
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.outputs import announce, write_figures, write_metrics, write_tables
-from bayesdf.experiments.workspace import refuse_used, workspace
+from bayesdf.experiments.workspace import note_attrs, refuse_used, workspace
 from bayesdf.store import TREE, open_tree, write_tree
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ def conduct(declare: Callable[[], Study], out: Path) -> None:
         write_tables(folder, shown.tables)
         shown.page(folder / "report.html", write_figures(folder, shown.figures))
     # The run is whole now: a process killed here leaves more than it needs, and nothing half.
+    note_attrs(out, study.attrs)
     for name in (CELLS, *study.scratch):
         _remove(out / name)
     summary = shown.summary

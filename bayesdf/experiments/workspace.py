@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import UNFINISHED
+from bayesdf.files import UNFINISHED, atomic_write
 from bayesdf.store import METRICS, TREE
 
 SETTINGS = "settings.json"
@@ -89,6 +89,17 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             out.rmdir()
         partial.rename(out)
         (out / "lock").unlink()
+
+
+def note_attrs(out: Path, attrs: Mapping[str, Any]) -> None:
+    """Note in a finished run what it was asked for beside its settings, such as methods and draws.
+
+    While a run is not finished, these do not belong to the settings: its work serves another choice of them.
+    """
+    note = out / SETTINGS
+    noted = json.loads(note.read_text())
+    with atomic_write(note) as beside:
+        beside.write_text(json.dumps({**noted, **attrs}, indent=2, sort_keys=True, default=str))
 
 
 def refuse_used(out: Path) -> None:

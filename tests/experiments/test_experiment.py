@@ -1,5 +1,6 @@
 """What every experiment gets, and the shape that all of them have."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def test_a_run_holds_the_cells_and_says_how_it_was_made(tmp_path: Path, capsys: 
     assert tree.attrs["seed"] == "0" and tree.attrs["scale"] == "1.0" and tree.attrs["seconds"] >= 0
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written == {"run.zarr", "metrics.json", "settings.json", "tables", "figures", "report.html"}
+    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == {"seed": 0, "scale": 1.0}
 
 
 def test_a_stopped_run_does_no_cell_again_and_ends_the_same(tmp_path: Path) -> None:
