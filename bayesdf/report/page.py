@@ -196,6 +196,11 @@ def of_quick(settings: Mapping[str, object]) -> list[str]:
     return [QUICK] if settings.get("quick") else []
 
 
+def sentence(line: str) -> str:
+    """A warning, as it is said on the screen, as a sentence on a page."""
+    return f"{line[:1].upper()}{line[1:].rstrip('.')}."
+
+
 def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
     """The header and the rows of a table as they are printed."""
     frame = table.frame

@@ -36,14 +36,14 @@ def said(monkeypatch: pytest.MonkeyPatch, results: dict[str, xr.DataTree], **set
         presentation, "write_page", lambda path, title, sections, **named: found.update(named, at=sections)
     )
     tables = defaultdict(pd.DataFrame, verdicts=verdicts({METHODS[name]: one for name, one in results.items()}))
-    presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "")
+    presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "", ["who is who is doubtful"])
     texts = [block for section in found["at"] for block in section.content if isinstance(block, str)]
     return {"answer": found["answer"], "cautions": found["cautions"], "texts": " ".join(texts)}
 
 
 def test_nothing_is_said_of_a_sound_run(monkeypatch: pytest.MonkeyPatch) -> None:
     page = said(monkeypatch, {"svi": result(0.6), "mc_dropout": result(0.7)}, quick=False)
-    assert page["cautions"] == [] and "do not contain" not in page["texts"]
+    assert page["cautions"] == ["Who is who is doubtful."] and "do not contain" not in page["texts"]
     assert "MC dropout (the better method here) names" in page["answer"]
 
 
@@ -55,7 +55,7 @@ def test_a_tie_has_no_better_method(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
     biased = Estimate(0.1, 0.12, 0.3)
     page = said(monkeypatch, {"svi": result(0.6, 4, biased, **STEEP), "swag": result(0.6, 4)}, quick=True)
-    quick, fit, people = page["cautions"]
+    quick, _, fit, people = page["cautions"]
     assert quick == QUICK
     assert fit == "The fit by SVI, mean field has not converged: 40 nats to gain: raise epochs."
     assert (

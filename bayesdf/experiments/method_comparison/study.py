@@ -111,7 +111,11 @@ def study(
         ],
         present=partial(present, collection=rest, unseen=unseen.manifest, settings={**settings, **attrs}),
         collect=_in_order,
-        attrs={**attrs, "data_fingerprint": rest.fingerprint},
+        attrs={
+            **attrs,
+            "data_fingerprint": rest.fingerprint,
+            "cautions": data.people_cautions(rest.manifest),
+        },
     )
 
 

@@ -99,7 +99,11 @@ def study(
             for name in methods
         ],
         present=partial(present, collection=collection, settings=shown),
-        attrs={**attrs, "data_fingerprint": collection.fingerprint},
+        attrs={
+            **attrs,
+            "data_fingerprint": collection.fingerprint,
+            "cautions": data.people_cautions(collection.manifest),
+        },
     )
 
 
