@@ -1,6 +1,7 @@
 """What every experiment gets, and the shape that all of them have."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -210,6 +211,15 @@ def test_the_questions_are_listed_without_loading_anything() -> None:
         for name, question in questions().items():
             assert f"python -m bayesdf.experiments.{name}" in done.stdout and question in done.stdout
     assert list(questions()) == EXPERIMENTS
+
+
+@pytest.mark.parametrize("module", ["bayesdf", "bayesdf.experiments"])
+def test_the_list_ends_quietly_where_nobody_reads_on(module: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run([sys.executable, "-m", module], stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("given", "known"), [("inversion", "inversion"), ("nonsense", "<experiment>")])
