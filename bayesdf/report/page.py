@@ -264,7 +264,7 @@ def _highlight(label: str, value: str | float | Estimate) -> tuple[str, str, str
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return value is pd.NA or (isinstance(value, int | float | np.number) and not isinstance(value, bool))
 
 
 def _interval(estimate: Estimate) -> str:
@@ -277,6 +277,8 @@ def _interval(estimate: Estimate) -> str:
 
 def _text(value: object) -> str:
     """A value as a reader would write it."""
+    if value is pd.NA:
+        return "n/a"
     if isinstance(value, float | np.floating):
         number = float(value)
         if not np.isfinite(number):
