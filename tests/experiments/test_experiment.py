@@ -138,6 +138,18 @@ def test_a_taken_folder_is_refused_before_the_study_is_declared(tmp_path: Path) 
         conduct(lambda: pytest.fail("declared"), tmp_path / "run")
 
 
+def test_a_second_process_is_refused_before_the_study_is_declared(tmp_path: Path) -> None:
+    """Declaring may take minutes, as images are read."""
+
+    def declare() -> Study:
+        with pytest.raises(BayesdfError, match="another process is working on"):
+            conduct(lambda: pytest.fail("declared"), tmp_path / "run")
+        return study([])
+
+    with pytest.warns(BayesdfWarning, match="mind this"):
+        conduct(declare, tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a//b", "/a", "a/.", "a" * 201, "a\0b"])
 def test_cells_stay_below_the_run(name: str) -> None:
     with pytest.raises(BayesdfError, match="a cell is named"):
