@@ -60,7 +60,8 @@ GLOSSARY: dict[str, str] = {
     "chance": "What guessing would score: one over the number of sources.",
     "95 % interval": (
         "From drawing the people of the test set again and again with replacement (bootstrap): the range in"
-        " which 95 % of the results lie."
+        " which 95 % of the results lie. Where all images are right, or none is, the interval allows for what as many "
+        "people could hide (Clopper and Pearson)."
     ),
     "nats": "Unit of entropy with the natural logarithm; one nat is 1.44 bits.",
 }

@@ -194,7 +194,12 @@ def evaluate(known: xr.DataTree, unknown: xr.DataTree, seed: int, resamples: int
         "ood_auroc_epistemic": analysis.ood_auroc(known, unknown, by="epistemic", resamples=resamples, seed=seed),
         "ood_auroc_total": analysis.ood_auroc(known, unknown, by="total", resamples=resamples, seed=seed),
         "caught": analysis.cluster_bootstrap(
-            np.mean, [fake], **analysis.design(uncertainty, len(fake)), resamples=resamples, seed=seed
+            np.mean,
+            [fake],
+            **analysis.design(uncertainty, len(fake)),
+            share=np.ones(len(fake)),
+            resamples=resamples,
+            seed=seed,
         ),
     }
     evaluated = analysis.evaluate(known, resamples=resamples, seed=seed)
