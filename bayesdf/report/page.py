@@ -55,7 +55,8 @@ GLOSSARY: dict[str, str] = {
         "as many fakes."
     ),
     "expected calibration error": (
-        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 is perfect."
+        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 is perfect. "
+        "It grows when images are fewer, and resamples hold fewer different ones: its interval may lie above it."
     ),
     "chance": "What guessing would score: one over the number of sources.",
     "95 % interval": (

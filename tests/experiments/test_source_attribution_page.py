@@ -3,12 +3,15 @@
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 from bayesdf.analysis.intervals import Estimate, to_dataset
+from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution import page as presentation
 from bayesdf.experiments.source_attribution.tables import SETS
 from bayesdf.report.methods import METHODS, verdicts
@@ -64,3 +67,17 @@ def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatc
     )
     assert "do not contain their own figure: expected calibration error (SVI, mean field)." in page["texts"]
     assert "few people" in page["texts"]
+
+
+@pytest.mark.parametrize(("ece", "said"), [(ECE, ""), (Estimate(0.1, 0.12, 0.3), "do not contain their own figure")])
+def test_the_screen_says_which_intervals_lack_their_figure(
+    ece: Estimate, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tables", "metrics", "headline"):
+        monkeypatch.setattr(presentation, name, lambda *_: {})
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
+    images = MagicMock(manifest=None)
+    images.__len__.return_value = 1
+    images.__getitems__ = lambda rows: [(torch.zeros(3, 2, 2), 0) for _ in rows]
+    shown = presentation.present(xr.DataTree.from_dict({"svi": result(0.6, ece=ece)}), MagicMock(test=images), {})
+    assert said in shown.summary.answer and bool(said) == bool(shown.summary.answer)

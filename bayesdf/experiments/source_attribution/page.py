@@ -86,6 +86,7 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
             title=f"People the detector never saw (95 % intervals over {count} people)",
             columns=("", *(METHODS[name] for name in results)),
             rows=[(label, *cells) for label, cells in headline(results).items()],
+            answer=" ".join(_outside(results)),
             warnings=[few(count)] if count < FEW else [],
         ),
     )
