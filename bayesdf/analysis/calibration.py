@@ -264,8 +264,8 @@ def evaluate(
     def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None]) -> float:
         return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
 
-    def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
-        return cluster_bootstrap(statistic, arrays, **people, resamples=resamples, seed=seed)
+    def bootstrap(statistic: Callable[..., float], *arrays: NDArray, share: Array | None = None) -> Estimate:
+        return cluster_bootstrap(statistic, arrays, **people, share=share, resamples=resamples, seed=seed)
 
     if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
         nll = Estimate(np.inf, np.nan, np.nan)
@@ -273,8 +273,8 @@ def evaluate(
         nll = bootstrap(negative_log_likelihood, log_p, label)
     metrics = to_dataset(
         {
-            "accuracy": bootstrap(accuracy, label, prediction),
-            "balanced_accuracy": bootstrap(balanced_accuracy, label, prediction),
+            "accuracy": bootstrap(accuracy, label, prediction, share=np.ones(len(label))),
+            "balanced_accuracy": bootstrap(balanced_accuracy, label, prediction, share=balanced_weights(label)),
             "auroc": bootstrap(_auroc_by_level, label, odds_levels(log_p)),
             "nll": nll,
             "brier": bootstrap(brier_score, probability, label),

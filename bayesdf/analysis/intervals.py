@@ -25,6 +25,9 @@ References
 5. Davezies, D'Haultfoeuille and Guyonvarch, "Empirical process results for exchangeable arrays", Annals of Statistics
    2021 (pairs of units of one kind).
 6. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927 (shares).
+7. Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 1934 (shares of 0 and 1).
+8. Korn and Graubard, "Confidence intervals for proportions with small expected number of positive counts", Survey
+   Methodology 1998 (the same with an effective number of trials, that of Kish, "Survey sampling", 1965).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +66,7 @@ def cluster_bootstrap(
     *,
     donors: ArrayLike | None = None,
     strata: ArrayLike | None = None,
+    share: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -83,6 +87,9 @@ def cluster_bootstrap(
     strata
         (image,): the kinds of image whose numbers the design fixes, usually the source. Every resample holds the same
         number of images of each. None: only the number of all images is kept.
+    share
+        (image,): where the statistic is a share of images, the weight of each in it. A share of 0 or 1 is the same in
+        every resample. Its interval is then that of Clopper and Pearson for as many trials as there are people [7, 8].
     resamples
         How many times the clusters are drawn with replacement.
     seed
@@ -133,7 +140,16 @@ def cluster_bootstrap(
         return Estimate(value, np.nan, np.nan)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(defined, (tail, 1 - tail))
+    if share is not None and low == high == value and value in (0.0, 1.0):
+        least = tail ** (1 / _effective_people(np.asarray(share, dtype=np.float64)[order], own, other))
+        low, high = (least, 1.0) if value else (0.0, 1 - least)
     return Estimate(value, float(low), float(high))
+
+
+def _effective_people(weight: Array, own: Integers, other: Integers) -> float:
+    """Kish's effective number of people of unequal weights. An image of two people counts for both."""
+    each = np.bincount(np.concatenate([own, other[other != own]]), np.concatenate([weight, weight[other != own]]))
+    return float(each.sum() ** 2 / (each**2).sum())
 
 
 def _people(clusters: ArrayLike, donors: ArrayLike | None, images: int) -> tuple[Integers, Integers]:
@@ -198,7 +214,9 @@ def accuracy_by_kind(
     found = {}
     for name, own in kinds_of_fake(people["clusters"], people["strata"]).items():
         part = select_images(people, own)
-        found[f"accuracy_{name}"] = cluster_bootstrap(np.mean, [right[own]], **part, resamples=resamples, seed=seed)
+        found[f"accuracy_{name}"] = cluster_bootstrap(
+            np.mean, [right[own]], **part, share=np.ones(own.sum()), resamples=resamples, seed=seed
+        )
     return found
 
 

@@ -46,16 +46,16 @@ def score(attribution: xr.Dataset, *, resamples: int = 1000, seed: int = 0) -> x
     count = attribution.sizes["source"]
     people = _design(attribution)
 
-    def bootstrap(statistic: Callable[[NDArray], float]) -> Estimate:
+    def bootstrap(statistic: Callable[[NDArray], float], share: NDArray | None = None) -> Estimate:
         def of(t: Integers, p: Integers) -> float:
             return statistic(np.bincount(t * count + p, minlength=count**2).reshape(count, count))
 
-        return cluster_bootstrap(of, (truth, prediction), **people, resamples=resamples, seed=seed)
+        return cluster_bootstrap(of, (truth, prediction), **people, share=share, resamples=resamples, seed=seed)
 
     metrics = to_dataset(
         {
-            "accuracy": bootstrap(_accuracy),
-            "balanced_accuracy": bootstrap(_balanced_accuracy),
+            "accuracy": bootstrap(_accuracy, np.ones(len(truth))),
+            "balanced_accuracy": bootstrap(_balanced_accuracy, 1.0 / np.bincount(truth)[truth]),
             "macro_f1": bootstrap(_macro_f1),
             **accuracy_by_kind(truth == prediction, people, resamples=resamples, seed=seed),
         }

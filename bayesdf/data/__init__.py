@@ -10,7 +10,7 @@ from bayesdf.data.augment import augment
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
-from bayesdf.data.subjects import describe_people
+from bayesdf.data.subjects import describe_people, people_cautions
 from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
@@ -32,6 +32,7 @@ __all__ = [
     "describe_people",
     "leave_out",
     "load",
+    "people_cautions",
     "relabel",
     "subject_groups",
     "thin",

@@ -68,7 +68,7 @@ def read(
     images, manifest = cached_images(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
     manifest[people.columns] = people.loc[manifest["path"]].to_numpy()
     manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
-    for finding in audit(manifest):
+    for finding in [*subjects.people_cautions(manifest), *audit(manifest)]:
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
     if not (manifest["split"] != "").any():
         manifest["split"] = assign_splits(manifest, fractions, seed)

@@ -106,6 +106,32 @@ def describe_people(manifest: pd.DataFrame) -> str:
     return counts + (f". Taken for a person: {'; '.join(examples)}{otherwise}" if examples else "")
 
 
+def people_cautions(manifest: pd.DataFrame) -> list[str]:
+    """What to know where most photographs are named by numbers alone, so that each counts as a person of its own.
+
+    Nothing is said where a table or names of pairs say who is in the images.
+
+    Parameters
+    ----------
+    manifest
+        As `describe_people` takes it.
+    """
+    rules = set(manifest.get("rule", ()))
+    if not rules or "pair" in rules:
+        return []
+    photographs = manifest[manifest["source"] == REAL]
+    numbered = (photographs["rule"] == "name") & photographs["subject"].str.isdecimal()
+    alone = photographs[numbered | (photographs["rule"] == "general")]
+    if 2 * len(alone) <= len(photographs):
+        return []
+    return [
+        f"each of {len(alone)} photographs such as {alone['path'].iloc[0]} was taken for a person of its own, since a "
+        "number names nobody: a person whom several of them show may be in training and test alike, and the figures "
+        f"are too good then. Put each person's images into a folder ({REAL}/anna/001.png), or say who is in each image "
+        f"in {TABLE}"
+    ]
+
+
 def explain_link(rows: pd.DataFrame) -> str:
     """The end of a message: why these rows of a manifest are linked, and what to do if that is wrong."""
     linked = rows[rows["donor"] != ""]

@@ -28,7 +28,7 @@ from bayesdf._version import versions
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.outputs import announce, write_figures, write_metrics, write_tables
-from bayesdf.experiments.workspace import refuse_used, workspace
+from bayesdf.experiments.workspace import note_attrs, take_up, workspace
 from bayesdf.store import TREE, open_tree, write_tree
 
 if TYPE_CHECKING:
@@ -170,20 +170,20 @@ def conduct(declare: Callable[[], Study], out: Path) -> None:
     Parameters
     ----------
     declare
-        Makes the study. It is called once the place of the run is known to be free, since it may load data.
+        Makes the study. It is called once the place of the run is free and taken, since it may load data.
     out
         The folder of the run: `run.zarr`, `metrics.json`, `tables/`, `figures/`, `report.html`, and what cells leave.
 
     Raises
     ------
     BayesdfError
-        As `bayesdf.experiments.workspace.workspace`, and whatever the study finds wrong.
+        As `workspace` and `take_up` of `bayesdf.experiments.workspace`, and whatever the study finds wrong.
     """
     started = time.monotonic()
     out = out.resolve()
-    refuse_used(out)
-    study = declare()
-    with workspace(out, study.settings, study.follows) as folder:
+    with workspace(out) as folder:
+        study = declare()
+        take_up(folder, study.settings, study.follows)
         tree = study.collect(dict(_results(study.cells, folder)))
         console.print("[bold]tables, figures, report[/]")
         tree.attrs |= {**versions(), "experiment": study.name}
@@ -197,6 +197,7 @@ def conduct(declare: Callable[[], Study], out: Path) -> None:
         write_tables(folder, shown.tables)
         shown.page(folder / "report.html", write_figures(folder, shown.figures))
     # The run is whole now: a process killed here leaves more than it needs, and nothing half.
+    note_attrs(out, study.attrs)
     for name in (CELLS, *study.scratch):
         _remove(out / name)
     summary = shown.summary

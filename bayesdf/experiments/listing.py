@@ -1,6 +1,7 @@
 """Which experiments are there, and what does each of them ask?"""
 
 import ast
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ def show() -> None:
         known = name if name in questions() else "<experiment>"
         print(f"bayesdf: this only lists experiments: run python -m bayesdf.experiments.{known}", file=sys.stderr)
         sys.exit(2)
-    print("Experiments. Each takes --help.\n")
-    for name, question in questions().items():
-        print(f"python -m bayesdf.experiments.{name}\n    {question}")
+    try:
+        print("Experiments. Each takes --help.\n")
+        for name, question in questions().items():
+            print(f"python -m bayesdf.experiments.{name}\n    {question}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends

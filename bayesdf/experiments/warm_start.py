@@ -40,6 +40,10 @@ GAINS = {"resnet18": "layer4.1.bn2", "xception": "bn4", "efficientnet": "bn2", "
 """The last normalisation of each network, whose gains and shifts are random in the study."""
 
 
+class PointEstimate(MCDropout):
+    """How the point estimate is trained. The progress bar calls it by this name: the study may use MC dropout too."""
+
+
 def point_estimate(
     name: str,
     collection: data.Collection,
@@ -75,7 +79,7 @@ def point_estimate(
     if begin is not None:
         trunk = {key: value for key, value in begin.state_dict().items() if not key.startswith(f"{head}.")}
         network.load_state_dict(trunk, strict=False)
-    method = MCDropout(
+    method = PointEstimate(
         epochs=epochs,
         lr=LR,
         prior_scale=0.3,

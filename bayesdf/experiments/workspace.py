@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.files import UNFINISHED
+from bayesdf.files import UNFINISHED, atomic_write
 from bayesdf.store import METRICS, TREE
 
 SETTINGS = "settings.json"
@@ -24,28 +24,25 @@ _NONE = "none"
 
 
 @contextlib.contextmanager
-def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any] | None = None) -> Iterator[Path]:
+def workspace(out: Path) -> Iterator[Path]:
     """The folder to work in; on success it becomes `out`, on failure what was finished in it waits for the next try.
+
+    No other process can work there meanwhile. What a stopped run left is taken over by `take_up`.
 
     Parameters
     ----------
     out
         Where the run shall lie. Must not exist, or be an empty folder.
-    settings
-        What the results depend on, as JSON takes it.
-    follows
-        The same, as it follows from the settings, the data and the package. A message names it only where no setting
-        differs.
 
     Raises
     ------
     BayesdfError
-        If `out` holds something, cannot be written, another process works on it, or a run with other settings was
-        stopped there: its work is kept, and the message says which settings differ and what to do.
+        If `out` holds something, cannot be written, or another process works on it.
     """
     out = out.resolve()
     partial = out.parent / f"{out.name}.partial"
     refuse_used(out)
+    made = [folder for folder in out.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True, exist_ok=True)
         lock = (partial / "lock").open("w")
@@ -59,28 +56,14 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
         except OSError as error:
             said = f"files cannot be locked at {out} ({error.strerror}): start no second process with the same --out"
             warnings.warn(said, BayesdfWarning, stacklevel=3)
-        text = json.dumps({**settings, **(follows or {})}, indent=2, sort_keys=True, default=str)
-        note = partial / SETTINGS
-        if not note.is_file() or note.read_text() != text:
-            if _worth_keeping(partial):
-                before = _read_settings(note)
-                if before is None:
-                    raise BayesdfError(
-                        f"{partial}, where a run would work, holds other files and no readable {SETTINGS}: choose "
-                        "another --out"
-                    )
-                differences = _differences(before, json.loads(text), follows or {})
-                raise BayesdfError(
-                    f"{partial} holds the work of a stopped run with other settings ({differences}): "
-                    "give its settings to go on with it, another --out to keep it, or delete that folder to start over"
-                )
-            _empty(partial)
-            note.write_text(text)
         try:
             yield partial
         except BaseException:
             if not _worth_keeping(partial):
                 shutil.rmtree(partial, ignore_errors=True)
+                for folder in made:
+                    with contextlib.suppress(OSError):  # another run may be there by now
+                        folder.rmdir()
             raise
         for leftover in list(partial.rglob(f".*{UNFINISHED}")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -89,6 +72,55 @@ def workspace(out: Path, settings: Mapping[str, Any], follows: Mapping[str, Any]
             out.rmdir()
         partial.rename(out)
         (out / "lock").unlink()
+
+
+def take_up(folder: Path, settings: Mapping[str, Any], follows: Mapping[str, Any] | None = None) -> None:
+    """Go on with what a stopped run of these settings left in a workspace, or begin there.
+
+    Parameters
+    ----------
+    folder
+        What `workspace` gave.
+    settings
+        What the results depend on, as JSON takes it.
+    follows
+        The same, as it follows from the settings, the data and the package. A message names it only where no setting
+        differs.
+
+    Raises
+    ------
+    BayesdfError
+        If a run with other settings was stopped there: its work is kept, and the message says which settings differ
+        and what to do.
+    """
+    text = json.dumps({**settings, **(follows or {})}, indent=2, sort_keys=True, default=str)
+    note = folder / SETTINGS
+    if note.is_file() and note.read_text() == text:
+        return
+    if _worth_keeping(folder):
+        before = _read_settings(note)
+        if before is None:
+            raise BayesdfError(
+                f"{folder}, where a run would work, holds other files and no readable {SETTINGS}: choose another --out"
+            )
+        differences = _differences(before, json.loads(text), follows or {})
+        raise BayesdfError(
+            f"{folder} holds the work of a stopped run with other settings ({differences}): give its settings to go on "
+            "with it, another --out to keep it, or delete that folder to start over"
+        )
+    _empty(folder)
+    note.write_text(text)
+
+
+def note_attrs(out: Path, attrs: Mapping[str, Any]) -> None:
+    """Note in a finished run what it was asked for beside its settings, such as methods and draws.
+
+    While a run is not finished, these do not belong to the settings: its work serves another choice of them.
+    """
+    note = out / SETTINGS
+    noted = json.loads(note.read_text())
+    with atomic_write(note) as beside:
+        beside.write_text(json.dumps({**noted, **attrs}, indent=2, sort_keys=True, default=str))
 
 
 def refuse_used(out: Path) -> None:

@@ -115,7 +115,7 @@ class DeepEnsemble(Training):
                 joint = Joint(detector, own)
                 point = Point(joint, own, _prior_draw(joint, own))
                 with posterior_on_divergence(partial(last_good, point)):
-                    keep(point, minimise(own, point, phase=member))
+                    keep(point, minimise(own, point, phase=member, title=f"member {member + 1}"))
         return report_verdict(self, posterior(), problem)
 
 

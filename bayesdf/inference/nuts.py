@@ -121,7 +121,7 @@ class NUTS(Training):
                 return point.posterior(history, root_attrs(self, detector, train, clock()))
 
             with posterior_on_divergence(at_mode):
-                history = minimise(problem, point)
+                history = minimise(problem, point, title="maximum")
             load_values(problem.network, point.values())
             chains = _sample(joint, problem, point, self)
         sampler = StoredSampler({name: torch.stack([chain.values[name] for chain in chains]) for name in point.z})

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import xarray as xr
 
 from bayesdf._version import __version__
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.posterior_format import digest, unpack_state
 from bayesdf.inference.prediction.predictor import state_names
@@ -19,6 +20,8 @@ from bayesdf.inference.samplers import SAMPLERS, Sampler
 from bayesdf.models.detector import Detector
 from bayesdf.models.networks import rebuild
 from bayesdf.models.one_logit import to_two_classes
+from bayesdf.models.patterns import assign
+from bayesdf.models.priors import describe
 from bayesdf.store import open_tree
 
 
@@ -30,13 +33,19 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     path : path
         The Zarr store.
     detector : Detector, optional
-        Gives the architecture of a network that `bayesdf.models.build` did not make. It is not changed.
+        Gives the architecture of a network that `bayesdf.models.build` did not make. It is not changed. Its priors are
+        compared with those of the fit, if it has any.
 
     Raises
     ------
     BayesdfError
         The store is missing or damaged, was changed after it was written, is no posterior, or needs a detector (or
         another one). The message names the version that wrote the store, where it is another one.
+
+    Warns
+    -----
+    BayesdfWarning
+        The fit had other priors than the detector. The posterior stays as it was fitted.
     """
     if detector is not None and not isinstance(detector, Detector):
         raise BayesdfError(
@@ -99,7 +108,33 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
     except Exception as error:  # the network's own code, and what the file says of it
         cause = " ".join(str(error).split())[:300]
         raise BayesdfError(f"{path}: its network is not of this architecture: {cause}{other_version}") from error
+    if detector is not None and (difference := _other_priors(attrs.get("priors"), detector)):
+        warnings.warn(
+            f"{path} was fitted with other priors than the detector has ({difference}): the posterior stays as it was "
+            "fitted; fit again for those of the detector",
+            BayesdfWarning,
+            stacklevel=2,
+        )
     return Posterior(network, sampler, groups["sample_stats"], attrs)
+
+
+def _other_priors(written: Any, detector: Detector) -> str:
+    """Where the priors that a store describes, as JSON by their patterns, are not the detector's; else nothing.
+
+    Nothing too where either has none: dropout is fitted without, and a detector may be given for its network alone.
+    """
+    names = [name for name, _ in detector.network.named_parameters()]
+    try:
+        fitted = {name: text for name, text in assign(json.loads(written), names).items() if text != "None"}
+    except (TypeError, ValueError, AttributeError):  # a store of another version, or patterns of a wrapped network
+        return ""
+    given = {name: describe(prior) for name, prior in detector.sites.items()}
+    differ = [name for name in names if fitted.get(name) != given.get(name)]
+    if not fitted or not given or not differ:
+        return ""
+    first = differ[0]
+    more = f", and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return f"{first}: {fitted.get(first, 'none')} there, {given.get(first, 'none')} here{more}"
 
 
 def _other_version(attrs: Mapping[str, Any]) -> str:

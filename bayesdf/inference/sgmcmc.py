@@ -196,7 +196,7 @@ class SGMCMC(Training):
                 return posterior(found) if chains and found else point.posterior(mode if chains else history, attrs())
 
             with posterior_on_divergence(last_good):
-                mode = minimise(problem, point)
+                mode = minimise(problem, point, title="maximum")
                 load_values(problem.network, point.values())
                 space = _space(joint, problem, point)
                 for number in range(self.chains):
@@ -204,7 +204,8 @@ class SGMCMC(Training):
                     # In the loop only the sites may move: everything else is treated as frozen.
                     settings = replace(self, freeze="all", seed=self.seed + number)
                     chains.append(_Chain(joint, replace(problem, settings=settings), space, self, steps))
-                    minimise(chains[-1].problem, chains[-1], phase=1 + number, epochs=_epochs(self, problem))
+                    last, phase = chains[-1], 1 + number
+                    minimise(last.problem, last, phase=phase, epochs=_epochs(self, problem), title=f"chain {phase}")
                 found = posterior(len(stored_steps))
             draws = {name: torch.stack([chain.draws[name] for chain in chains]) for name in point.z}
             found.sample_stats = _verdict(mode, joint, problem, draws).add_to(found.sample_stats)

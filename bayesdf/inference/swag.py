@@ -144,13 +144,13 @@ class SWAG(Training):
             with posterior_on_divergence(
                 lambda history: posterior(DeltaSampler(point.values()), history, History(), math.nan)
             ):
-                history = minimise(problem, point)
+                history = minimise(problem, point, title="maximum")
             walk = _Walk(joint, problem, self, {name: value.detach() for name, value in point.z.items()})
             rate = walk.rates[0]
             with posterior_on_divergence(
                 lambda collected: posterior(DeltaSampler(walk.values()), history, collected, rate)
             ):
-                collected = minimise(problem, walk, phase=1, epochs=collect_epochs)
+                collected = minimise(problem, walk, phase=1, epochs=collect_epochs, title="snapshots")
             sampler = walk.sampler()
             load_values(problem.network, {**sampler.point(), **walk.averages})
             if self.freeze is None:

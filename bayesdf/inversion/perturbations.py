@@ -22,17 +22,20 @@ class Perturbation:
     Attributes
     ----------
     label, unit
-        For figures: the name, and the unit of the strength.
+        For figures: the name, and the unit of what `shown` writes.
     strengths
         Those of the study, rising; 0 changes nothing.
     apply
         (picture (64, 64) in [0, 1], strength above 0, randomness) → picture, not yet clipped or rounded.
+    shown
+        A strength as figures write it.
     """
 
     label: str
     unit: str
     strengths: tuple[float, ...]
     apply: Callable[[Picture, float, np.random.Generator], Picture]
+    shown: Callable[[float], str] = "{:g}".format
 
 
 def _blur(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -59,6 +62,11 @@ def _jpeg(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
     return np.asarray(Image.open(buffer)).astype(np.float32) / np.float32(LEVELS)
 
 
+def _quality(strength: float) -> str:
+    """The JPEG quality, which falls as the strength rises."""
+    return f"{100.0 - strength:g}" if strength else "none"
+
+
 def _brightness(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Lighter or darker, each as likely."""
     return picture + rng.choice([-1.0, 1.0]) * np.float32(strength / LEVELS)
@@ -68,7 +76,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "blur": Perturbation("Gaussian blur", "standard deviation (pixels)", (0.5, 1.0, 1.5, 2.0), _blur),
     "crop": Perturbation("crop and resize", "part of the side cut away", (0.05, 0.1, 0.2, 0.3), _crop),
     "noise": Perturbation("Gaussian noise", "standard deviation (of 255 grey values)", (4.0, 8.0, 16.0, 32.0), _noise),
-    "jpeg": Perturbation("JPEG", "100 less the JPEG quality", (30.0, 50.0, 70.0, 85.0), _jpeg),
+    "jpeg": Perturbation("JPEG once more", "quality", (30.0, 50.0, 70.0, 85.0), _jpeg, _quality),
     "brightness": Perturbation("brightness", "shift (of 255 grey values)", (10.0, 20.0, 40.0, 60.0), _brightness),
 }
 

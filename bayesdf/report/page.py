@@ -55,12 +55,14 @@ GLOSSARY: dict[str, str] = {
         "as many fakes."
     ),
     "expected calibration error": (
-        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 is perfect."
+        "Mean distance between claimed confidence and the share that is right, over bins of confidence: 0 is perfect. "
+        "It grows when images are fewer, and resamples hold fewer different ones: its interval may lie above it."
     ),
     "chance": "What guessing would score: one over the number of sources.",
     "95 % interval": (
         "The people of the test set are drawn again and again with replacement (bootstrap), and the number of images "
-        "of each source is kept. The interval is the range in which 95 % of the results lie."
+        "of each source is kept. The interval is the range in which 95 % of the results lie. Where all images are "
+        "right, or none is, the interval allows for what as many people could hide (Clopper and Pearson)."
     ),
     "nats": "Unit of entropy with the natural logarithm; one nat is 1.44 bits.",
 }
@@ -196,6 +198,11 @@ def of_quick(settings: Mapping[str, object]) -> list[str]:
     return [QUICK] if settings.get("quick") else []
 
 
+def sentence(line: str) -> str:
+    """A warning, as it is said on the screen, as a sentence on a page."""
+    return f"{line[:1].upper()}{line[1:].rstrip('.')}."
+
+
 def cells(table: Table) -> tuple[list[Cell], list[list[Cell]]]:
     """The header and the rows of a table as they are printed."""
     frame = table.frame
@@ -259,7 +266,7 @@ def _highlight(label: str, value: str | float | Estimate) -> tuple[str, str, str
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return value is pd.NA or (isinstance(value, int | float | np.number) and not isinstance(value, bool))
 
 
 def _interval(estimate: Estimate) -> str:
@@ -272,6 +279,8 @@ def _interval(estimate: Estimate) -> str:
 
 def _text(value: object) -> str:
     """A value as a reader would write it."""
+    if value is pd.NA:
+        return "n/a"
     if isinstance(value, float | np.floating):
         number = float(value)
         if not np.isfinite(number):

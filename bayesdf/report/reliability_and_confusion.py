@@ -93,9 +93,27 @@ def reliability_diagram(
         label="accuracy of a bin",
     )
     upper.vlines(table["confidence"], table["confidence"], table["accuracy"], color=ALERT, lw=1.5, label="gap")
-    upper.plot(table["confidence"], table["accuracy"], "o", color="#0072B2", ms=5, label="mean confidence, accuracy")
+    upper.plot(
+        table["confidence"],
+        table["accuracy"],
+        "o",
+        color="#0072B2",
+        ms=5,
+        label="mean confidence, accuracy",
+        clip_on=False,
+        zorder=3,
+    )
     upper.set(ylabel="share that is right", xlim=(left, 1.0), ylim=(0, 1.04))
-    upper.legend(loc="lower right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none")
+    # Above the axes: no corner is free of bars and points in every diagram.
+    upper.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=4,
+        fontsize=8,
+        handlelength=1.3,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
     lower.bar(low, table["count"], width, align="edge", color=MUTED, ec="white")
     for start, wide, count in zip(low, width, table["count"], strict=True):
         lower.annotate(

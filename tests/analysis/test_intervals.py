@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bayesdf.analysis import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis import Estimate, cluster_bootstrap, clustered_share, estimate, flatten, wilson
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.errors import BayesdfError
 
@@ -57,6 +57,29 @@ def test_the_names_of_clusters_do_not_matter():
     statistic = lambda v: v.sum()  # noqa: E731
     seen = cluster_bootstrap(statistic, [values], cluster)
     assert seen.value == 15 and 6 <= seen.low <= seen.high <= 27
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_share_without_variation_has_the_interval_of_clopper_and_pearson(value: float) -> None:
+    cluster = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 6])
+    images = len(cluster)
+    found = cluster_bootstrap(np.mean, [np.full(images, value)], cluster, share=np.ones(images))
+    np.testing.assert_allclose(found, clustered_share([value] * images, cluster))
+    equal = cluster_bootstrap(np.mean, [np.full(images, value)], cluster, share=1 / np.bincount(cluster)[cluster])
+    np.testing.assert_allclose(equal, clustered_share([value] * 6, range(6)))
+    pairs = np.arange(6)  # each image shows a person and the next one: still six people
+    swapped = cluster_bootstrap(np.mean, [np.full(6, value)], pairs, donors=(pairs + 1) % 6, share=np.ones(6))
+    np.testing.assert_allclose(swapped, equal)
+    other = cluster_bootstrap(np.mean, [np.full(images, value)], cluster)  # which may be no share
+    assert other.low == other.high == value
+
+
+def test_a_share_that_varies_keeps_its_interval() -> None:
+    values = np.random.default_rng(0).integers(0, 2, 60).astype(float)
+    cluster = np.arange(60) // 6
+    assert cluster_bootstrap(np.mean, [values], cluster, share=np.ones(60)) == cluster_bootstrap(
+        np.mean, [values], cluster
+    )
 
 
 def test_no_interval_from_one_person_or_an_undefined_statistic():

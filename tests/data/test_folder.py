@@ -12,6 +12,8 @@ import bayesdf.data as data
 from bayesdf.data.splits import split_by_subject
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
+pytestmark = pytest.mark.filterwarnings("ignore:each of .* photographs such as")
+
 
 def picture(seed: int, size: tuple[int, int] = (70, 60)) -> Image.Image:
     rng = np.random.default_rng(seed)

@@ -165,6 +165,25 @@ def test_what_was_taken_for_a_person_is_said() -> None:
     assert "every number after a general word (1 images, such as vae/img_1.png: img_1)" in text
 
 
+@pytest.mark.parametrize(
+    ("paths", "warned"),
+    [
+        (["real/001.png", "real/002.png", "vae/001.png"], True),
+        (["real/img_1.png", "real/img_2.png", "vae/x.png"], True),
+        (["real/001.png", "real/002.png", "real/anna.png", "vae/x.png"], True),
+        (["real/001.png", "real/ben/1.png", "vae/x.png"], False),
+        (["real/anna/001.png", "real/ben/002.png", "vae/001.png"], False),
+        (["real/anna.png", "real/ben.png", "vae/001.png"], False),
+        ([*ORIGINALS, *SWAPS], False),
+    ],
+)
+def test_photographs_named_by_numbers_are_doubtful(paths: Sequence[str], warned: bool) -> None:
+    cautions = data.people_cautions(manifest(paths))
+    assert len(cautions) == warned
+    for line in cautions:
+        assert paths[0] in line and subjects.TABLE in line and "real/anna/001.png" in line and "\n" not in line
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two sources with the photographs 1 … 6 of unknown people."""
@@ -222,7 +241,8 @@ def test_folders_choose_the_split(root: Path) -> None:
         home = file.parent / data.SPLITS[n % 3]
         home.mkdir(exist_ok=True)
         file.rename(home / f"{n}.png")
-    rows = data.load(root, size=16).manifest
+    with pytest.warns(BayesdfWarning, match=r"each of 6 photographs such as real/.*subjects\.csv"):
+        rows = data.load(root, size=16).manifest
     assert (rows["split"] == [path.split("/")[1] for path in rows["path"]]).all()
     assert rows["subject"].nunique() == 6
 

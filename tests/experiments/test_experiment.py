@@ -1,5 +1,7 @@
 """What every experiment gets, and the shape that all of them have."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +73,7 @@ def test_a_run_holds_the_cells_and_says_how_it_was_made(tmp_path: Path, capsys: 
     assert tree.attrs["seed"] == "0" and tree.attrs["scale"] == "1.0" and tree.attrs["seconds"] >= 0
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written == {"run.zarr", "metrics.json", "settings.json", "tables", "figures", "report.html"}
+    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == {"seed": 0, "scale": 1.0}
 
 
 def test_a_stopped_run_does_no_cell_again_and_ends_the_same(tmp_path: Path) -> None:
@@ -133,6 +136,18 @@ def test_a_taken_folder_is_refused_before_the_study_is_declared(tmp_path: Path) 
     (tmp_path / "run" / "mine").touch()
     with pytest.raises(BayesdfError, match="holds other files"):
         conduct(lambda: pytest.fail("declared"), tmp_path / "run")
+
+
+def test_a_second_process_is_refused_before_the_study_is_declared(tmp_path: Path) -> None:
+    """Declaring may take minutes, as images are read."""
+
+    def declare() -> Study:
+        with pytest.raises(BayesdfError, match="another process is working on"):
+            conduct(lambda: pytest.fail("declared"), tmp_path / "run")
+        return study([])
+
+    with pytest.warns(BayesdfWarning, match="mind this"):
+        conduct(declare, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a//b", "/a", "a/.", "a" * 201, "a\0b"])
@@ -208,6 +223,15 @@ def test_the_questions_are_listed_without_loading_anything() -> None:
         for name, question in questions().items():
             assert f"python -m bayesdf.experiments.{name}" in done.stdout and question in done.stdout
     assert list(questions()) == EXPERIMENTS
+
+
+@pytest.mark.parametrize("module", ["bayesdf", "bayesdf.experiments"])
+def test_the_list_ends_quietly_where_nobody_reads_on(module: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run([sys.executable, "-m", module], stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("given", "known"), [("inversion", "inversion"), ("nonsense", "<experiment>")])

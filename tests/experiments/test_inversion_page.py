@@ -98,7 +98,7 @@ def tree() -> xr.DataTree:
             },
             coords={"candidate": CANDIDATES, "source": ("image", source)},
         ),
-        "/robustness": right(methods, [("none", 0.0), ("blur", 1.0), ("noise", 8.0)], shares),
+        "/robustness": right(methods, [("none", 0.0), ("blur", 1.0), ("jpeg", 50.0)], shares),
         "/attack": right(methods, [("none", 0.0), ("classifier", 8.0), ("inversion", 8.0)], shares),
         "/open_set": xr.Dataset(
             {"none": (("left_out", "image"), np.stack([np.where(source == name, 1.0, -1.0) for name in CANDIDATES]))},
@@ -157,7 +157,7 @@ WORDS = {
     "confusion_inversion": ["true source", "source named", "none of these", "24 images"],
     "confusion_classifier": ["true source", "source named", "classifier"],
     "reliability": ["right as often", "confidence", "24 images", "0.900"],
-    "perturbations": ["What the perturbations do", "Gaussian blur", "pixels", "Gaussian noise", "0"],
+    "perturbations": ["What the perturbations do", "Gaussian blur", "pixels", "JPEG once more: quality", "none"],
     "robustness": ["after perturbations", "8 samples", "Gaussian blur", "standard deviation (pixels)", "95 %", "named"],
     "attacks": ["under attack", "8 samples", "attack on inversion", "largest change of a pixel (of 255)", "95 %"],
     "open_set": ["does not know", "24 pictures", "AUC", "flow (6): 1.00", "share"],
@@ -180,6 +180,9 @@ def test_curves_are_the_shares_with_their_intervals(
     for method, share in (("inversion", 1.0), ("classifier", 0.5)):
         values = drawn[METHODS[method]].lines[0].get_ydata(orig=False)
         np.testing.assert_allclose(values, [1.0, share])
+    jpeg = figures["robustness"].axes[1]  # the axis shows the quality, which falls to the right
+    assert jpeg.get_xlabel() == "quality" and list(jpeg.get_xticks()) == [0.0, 50.0]
+    assert [label.get_text() for label in jpeg.get_xticklabels()] == ["none", "50"]
     table = tables["robustness"]
     row = table[(table["kind"] == "blur") & (table["method"] == "classifier") & (table["of"] == "candidates")]
     assert row["right.low"].item() < 0.5 < row["right.high"].item() and row["images"].item() == 8
@@ -191,10 +194,10 @@ def test_the_comparison_says_where_inversion_falls_further(tables: Mapping[str, 
     table = tables["robustness_comparison"].set_index(["method", "kind"])
     assert not table.loc[("inversion", "blur"), "falls_further"]
     assert table.loc[("inversion", "blur"), "difference"] == -0.5
-    assert table.loc[("inversion", "noise"), "falls_further"]
-    assert table.loc[("inversion", "noise"), "difference"] == 0.25
-    assert not table.loc[("inversion_augmented", "noise"), "falls_further"]
-    assert table.loc[("inversion_augmented", "noise"), "drop_against"] == 0.25
+    assert table.loc[("inversion", "jpeg"), "falls_further"]
+    assert table.loc[("inversion", "jpeg"), "difference"] == 0.25
+    assert not table.loc[("inversion_augmented", "jpeg"), "falls_further"]
+    assert table.loc[("inversion_augmented", "jpeg"), "drop_against"] == 0.25
 
 
 def test_metrics_are_flat_and_tables_whole(shown: Presentation) -> None:

@@ -18,6 +18,7 @@ from bayesdf.cli import run_cli
 from bayesdf.experiments import experiment, warm_start
 from bayesdf.experiments.method_comparison import figures, methods, study
 from bayesdf.experiments.method_comparison.__main__ import main
+from bayesdf.experiments.quick import CUTS
 from bayesdf.inference.training import Training
 from bayesdf.report.methods import METHODS
 
@@ -173,6 +174,8 @@ def test_every_method_is_set_alike(photos: Path) -> None:
         made = methods.method(name, network, image, methods.Budget(7, 50), seed=3, device="cpu")
         assert isinstance(made, Training) and name in METHODS
         assert (made.epochs, made.seed, made.freeze, made.augment, made.class_balanced) == (7, 3, "prefix", None, True)
+        short = methods.method(name, network, image, methods.Budget(7, 50, quick=True), seed=3, device="cpu").settings()
+        assert CUTS.get(name, {}).items() <= short.items()
     head = [key for key, value in network.named_modules() if isinstance(value, nn.Linear)][-1]
     assert list(bdf.Detector(network, methods.shared_priors(network)).sites) == [f"{head}.weight", f"{head}.bias"]
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,12 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import experiment
+from bayesdf.experiments.quick import CUTS
 from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution.__main__ import main
 from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
 from bayesdf.experiments.source_attribution.study import linked
+from bayesdf.inference import sgmcmc
 from bayesdf.store import METRICS, TREE
 from tests.experiments.small import COMMAND, SMALL, execute, thin
 
@@ -176,6 +179,22 @@ def test_epochs_go_on_until_flat_but_where_validation_stops_them() -> None:
         ("mc_dropout", "concrete_dropout"), VALIDATED_EPOCHS
     )
     assert method("mc_dropout", epochs=2, seed=0, device="cpu").epochs == 2
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_quick_look_is_short_by_every_method(name: str) -> None:
+    whole = method(name, seed=0, device="cpu").settings()
+    short = method(name, seed=0, device="cpu", quick=True).settings()
+    assert {key: short[key] for key in short if short[key] != whole[key]}.items() <= CUTS[name].items()
+    assert short != whole
+
+
+@pytest.mark.parametrize("name", ["sgld", "sghmc"])
+def test_a_quick_look_stores_its_draws_of_however_few_images(name: str) -> None:
+    quick = method(name, seed=0, device="cpu", quick=True)
+    assert isinstance(quick, bdf.SGMCMC)
+    sizes = sgmcmc._step_sizes(quick, SimpleNamespace(size=8))  # type: ignore[arg-type]
+    assert len(sgmcmc._stored_steps(quick, sizes)) == 5
 
 
 def test_quick_says_what_it_overrides(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 from bayesdf.analysis.intervals import Estimate, to_dataset
+from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution import page as presentation
 from bayesdf.experiments.source_attribution.tables import SETS
 from bayesdf.report.methods import METHODS, verdicts
@@ -36,14 +39,14 @@ def said(monkeypatch: pytest.MonkeyPatch, results: dict[str, xr.DataTree], **set
         presentation, "write_page", lambda path, title, sections, **named: found.update(named, at=sections)
     )
     tables = defaultdict(pd.DataFrame, verdicts=verdicts({METHODS[name]: one for name, one in results.items()}))
-    presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "")
+    presentation.page(Path("x"), results, defaultdict(bytes), tables, settings, [], "", ["who is who is doubtful"])
     texts = [block for section in found["at"] for block in section.content if isinstance(block, str)]
     return {"answer": found["answer"], "cautions": found["cautions"], "texts": " ".join(texts)}
 
 
 def test_nothing_is_said_of_a_sound_run(monkeypatch: pytest.MonkeyPatch) -> None:
     page = said(monkeypatch, {"svi": result(0.6), "mc_dropout": result(0.7)}, quick=False)
-    assert page["cautions"] == [] and "do not contain" not in page["texts"]
+    assert page["cautions"] == ["Who is who is doubtful."] and "do not contain" not in page["texts"]
     assert "MC dropout (the better method here) names" in page["answer"]
 
 
@@ -55,7 +58,7 @@ def test_a_tie_has_no_better_method(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
     biased = Estimate(0.1, 0.12, 0.3)
     page = said(monkeypatch, {"svi": result(0.6, 4, biased, **STEEP), "swag": result(0.6, 4)}, quick=True)
-    quick, fit, people = page["cautions"]
+    quick, _, fit, people = page["cautions"]
     assert quick == QUICK
     assert fit == "The fit by SVI, mean field has not converged: 40 nats to gain: raise epochs."
     assert (
@@ -64,3 +67,17 @@ def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatc
     )
     assert "do not contain their own figure: expected calibration error (SVI, mean field)." in page["texts"]
     assert "few people" in page["texts"]
+
+
+@pytest.mark.parametrize(("ece", "said"), [(ECE, ""), (Estimate(0.1, 0.12, 0.3), "do not contain their own figure")])
+def test_the_screen_says_which_intervals_lack_their_figure(
+    ece: Estimate, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tables", "metrics", "headline"):
+        monkeypatch.setattr(presentation, name, lambda *_: {})
+    monkeypatch.setattr(figures, "figures", lambda *_: {})
+    images = MagicMock(manifest=None)
+    images.__len__.return_value = 1
+    images.__getitems__ = lambda rows: [(torch.zeros(3, 2, 2), 0) for _ in rows]
+    shown = presentation.present(xr.DataTree.from_dict({"svi": result(0.6, ece=ece)}), MagicMock(test=images), {})
+    assert said in shown.summary.answer and bool(said) == bool(shown.summary.answer)

@@ -96,6 +96,14 @@ def test_training_goes_on_from_given_weights(collection: data.Collection) -> Non
     assert again(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
+def test_the_progress_bar_says_that_it_is_the_point_estimate(
+    collection: data.Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warm_start.point_estimate("mobilenet", collection, epochs=1, device="cpu")
+    shown = capsys.readouterr().out
+    assert "PointEstimate" in shown and "MCDropout" not in shown
+
+
 @pytest.mark.parametrize(("side", "part"), [(32, 32), (64, 32), (128, 64)])
 def test_a_picture_without_identity_is_half_of_it(side: int, part: int) -> None:
     images = torch.rand(3, 3, side, side)

@@ -3,12 +3,23 @@
 import errno
 import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.experiments.workspace import workspace
+from bayesdf.experiments.workspace import take_up
+from bayesdf.experiments.workspace import workspace as taken
+
+
+@contextmanager
+def workspace(out: Path, settings: dict[str, object], follows: dict[str, object] | None = None) -> Iterator[Path]:
+    """A folder to work in, as a run has it."""
+    with taken(out) as folder:
+        take_up(folder, settings, follows)
+        yield folder
 
 
 def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
@@ -24,6 +35,12 @@ def test_a_workspace_is_there_or_not(tmp_path: Path) -> None:
     assert (out / "half").is_file() and not (out / "lock").exists()
     with pytest.raises(BayesdfError, match="holds other files"), workspace(out, {"seed": 0}):
         pass
+
+
+def test_folders_made_for_a_run_that_did_nothing_are_gone(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), workspace(tmp_path / "a" / "b" / "run", {}):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stopped_run_with_other_settings_is_kept_and_the_difference_said(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_stopped_fit_goes_on_to_the_same_posterior(tmp_path, step):
 def test_a_member_that_diverges_passes_on_those_before_it(monkeypatch):
     minimise = loop.minimise
 
-    def failing(problem, point, *, phase):
+    def failing(problem, point, *, phase, title):
         if phase == 2:
             raise Diverged("no", minimise(problem, point, phase=phase))
         return minimise(problem, point, phase=phase)

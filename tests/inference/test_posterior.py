@@ -17,7 +17,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 from torch import nn
 from torch.utils.data import Dataset
 
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference import (
     MAP,
     NUTS,
@@ -247,6 +247,17 @@ def test_a_network_of_ones_own_needs_its_detector(tmp_path):
     assert torch.equal(detector.network.linear.weight, before)
     with pytest.raises(BayesdfError, match="not of this architecture"):
         load_posterior(path, Detector(Logistic(3), {"linear": priors.normal(1.0)}))
+
+
+def test_other_priors_than_those_of_the_fit_are_said(tmp_path):
+    """By what each parameter was given, however the pattern was written."""
+    train = simulate(separate(20), torch.tensor([1.0, -0.5]), seed=0)
+    path = SVI(epochs=2, progress=False).fit(Detector(Logistic(2), {"linear": priors.normal(1.0)}), train)
+    path = path.save(tmp_path / "a.zarr")
+    for same in ({"*": priors.normal(1.0)}, {}):
+        load_posterior(path, Detector(Logistic(2), same))
+    with pytest.warns(BayesdfWarning, match=r"linear\.weight: normal\(scale=1\.0.* there, normal\(scale=2\.0"):
+        load_posterior(path, Detector(Logistic(2), {"linear": priors.normal(2.0)}))
 
 
 def test_a_posterior_is_not_written_over(posteriors, tmp_path):

@@ -181,6 +181,13 @@ def test_running_statistics_are_those_of_the_averaged_weights():
     assert torch.equal(frozen[4].running_mean, detector.network[4].running_mean)
 
 
+def test_the_progress_bar_says_which_phase_it_shows(capsys):
+    method = SWAG(epochs=1, batch_size=8, collect_epochs=4, snapshots=5, rank=3)
+    method.fit(Detector(convolutional(), {"3": priors.normal(0.1)}), pictures())
+    shown = capsys.readouterr().out
+    assert "maximum: epoch 1" in shown and "snapshots: epoch 4" in shown
+
+
 def test_to_disk_and_back(tmp_path):
     detector = Detector(convolutional(), {"3": priors.horseshoe(0.1)})
     method = SWAG(epochs=1, batch_size=8, collect_epochs=2, snapshots=6, rank=3, progress=False)

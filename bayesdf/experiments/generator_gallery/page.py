@@ -9,7 +9,7 @@ import xarray as xr
 from bayesdf.experiments.experiment import Presentation, Summary
 from bayesdf.experiments.generator_gallery.tables import BLURRED, HELD_OUT, metrics, tables
 from bayesdf.faces import CREDIT
-from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
+from bayesdf.report.page import GLOSSARY, Picture, Section, Table, of_quick, write_page
 
 MEASURED = (
     "Distances are between features (principal components of a scattering transform) of two sets of images: samples "
@@ -53,6 +53,8 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
     shown = tables["distances"]
     nearest = str(shown["kernel"].drop(index=[HELD_OUT, BLURRED]).idxmin())
     kernels = {str(source): _kernel(row) for source, row in shown.iterrows()}
+    settings = {name: tree.attrs[name] for name in ("bayesdf", "images", "seed")}
+    settings["quick"] = tree.attrs["quick"] == "True"
     write_page(
         path,
         "The generators and their samples",
@@ -62,19 +64,29 @@ def page(path: Path, tree: xr.DataTree, pictures: Mapping[str, bytes], tables: M
                 "Distance to photographs",
                 [
                     MEASURED,
-                    Table(
-                        shown.rename(columns={"kernel_low": "kernel.low", "kernel_high": "kernel.high"}),
-                        "Intervals hold 95 % over images (delete-half jackknife).",
-                    ),
+                    Table(_printed(shown), "Intervals hold 95 % over images (delete-half jackknife)."),
                 ],
             ),
         ],
         question="What do the generators' samples look like, and how far are they from photographs?",
         answer=f"By the kernel distance (times 1000), samples of {nearest} are nearest to photographs of people "
         f"held out: {kernels[nearest]}. Photographs of other people are at {kernels[HELD_OUT]}.",
-        settings={name: tree.attrs[name] for name in ("bayesdf", "images", "seed")},
+        cautions=of_quick(settings),
+        settings=settings,
         credits=[f"Photographs: {CREDIT}."],
         glossary=WORDS,
+    )
+
+
+def _printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the kernel distance times 1000, as everywhere on the page and the screen."""
+    kernels = {name: 1e3 * table[name] for name in ("kernel", "kernel_low", "kernel_high")}
+    return table.assign(**kernels).rename(
+        columns={
+            "kernel": "kernel x 1000",
+            "kernel_low": "kernel x 1000.low",
+            "kernel_high": "kernel x 1000.high",
+        }
     )
 
 

@@ -23,7 +23,7 @@ SHOWN = 12
 """Samples of each generator that the figure shows and the run keeps."""
 
 
-def study(*, images: int, seed: int) -> Study:
+def study(*, images: int, seed: int, quick: bool = False) -> Study:
     """Declare the study.
 
     Parameters
@@ -32,6 +32,8 @@ def study(*, images: int, seed: int) -> Study:
         Samples of each generator.
     seed
         Of all samples.
+    quick
+        Whether this is a quick look, which the page says.
     """
     title = f"{images} samples of each of {len(GENERATORS)} generators"
     return Study(
@@ -41,6 +43,7 @@ def study(*, images: int, seed: int) -> Study:
         cells=[Cell("gallery", title, partial(work, images, seed))],
         present=present,
         collect=lambda results: results["gallery"],
+        attrs={"quick": quick},
     )
 
 

@@ -8,8 +8,9 @@ BLURRED = "photographs, blurred by 2 px"
 
 
 def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
-    """Tables by name: `distances`, a row a source."""
-    return {"distances": tree["distances"].to_dataset().to_dataframe()}
+    """Tables by name: `distances`, a row a source. Photographs have no latent."""
+    distances = tree["distances"].to_dataset().to_dataframe()
+    return {"distances": distances.astype({"latent_dim": "Int64"})}
 
 
 def metrics(tree: xr.DataTree) -> dict[str, float | int | str | None]:

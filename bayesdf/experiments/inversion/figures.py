@@ -154,7 +154,7 @@ def perturbation_sheet(tree: xr.DataTree) -> Figure:
         heading = f"{way.label}: {way.unit}"
         changed = [perturb(picture[None], name, strength) for picture in pictures for strength in strengths]
         rows[heading] = np.concatenate(changed)
-        captions[heading] = [f"{strength:g}" for strength in strengths] * len(pictures)
+        captions[heading] = [way.shown(strength) for strength in strengths] * len(pictures)
     return face_sheet(
         rows,
         title="What the perturbations do",
@@ -172,14 +172,17 @@ def robustness_curves(tree: xr.DataTree, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(3.1 * 3 + 0.4, 2.75 * 2 + 1.0))
     axes = figure.subplots(2, 3, sharey=True)
     for ax, kind in zip(axes.flat, kinds, strict=False):
-        _panel(ax, table, kind, PERTURBATIONS[kind].label, PERTURBATIONS[kind].unit)
+        way = PERTURBATIONS[kind]
+        _panel(ax, table, kind, way.label, way.unit)
+        strengths = sorted({0.0, *table["strength"][table["kind"] == kind]})
+        ax.set_xticks(strengths, [way.shown(strength) for strength in strengths])
     for ax in axes.flat[len(kinds) : -1]:
         ax.set_visible(False)
     _legend(axes.flat[-1], axes.flat[0])
     head(
         figure,
         "How well sources are named after perturbations",
-        f"{_counted(data)}\nAt 0: after the common path (8 bits, JPEG quality 90) alone.",
+        f"{_counted(data)}\nAt 0 or none: after the common path (8 bits, JPEG quality 90) alone.",
     )
     return figure
 

@@ -68,14 +68,18 @@ def summary(answers: Mapping[str, xr.Dataset], candidates: Sequence[str], seed: 
         right = (answer["prediction"] == answer["truth"]).values.astype(np.float64)
         own = np.isin(answer["truth"].values, candidates)
         cluster = answer["cluster"].values
-        figures = {"accuracy_candidates": analysis.cluster_bootstrap(np.mean, [right[own]], cluster[own], seed=seed)}
+        figures = {
+            "accuracy_candidates": analysis.cluster_bootstrap(
+                np.mean, [right[own]], cluster[own], share=np.ones(own.sum()), seed=seed
+            )
+        }
         if "probability" in answer:
             probability = answer["probability"].values
             names = list(answer["source"].values)
             label = np.array([names.index(name) for name in answer["truth"].values])
             log_p = np.log(np.maximum(probability, 1e-12))
             figures |= {
-                "accuracy": analysis.cluster_bootstrap(np.mean, [right], cluster, seed=seed),
+                "accuracy": analysis.cluster_bootstrap(np.mean, [right], cluster, share=np.ones(len(right)), seed=seed),
                 "log_loss": analysis.cluster_bootstrap(negative_log_likelihood, [log_p, label], cluster, seed=seed),
                 "ece": analysis.cluster_bootstrap(
                     analysis.expected_calibration_error, [probability, label], cluster, seed=seed

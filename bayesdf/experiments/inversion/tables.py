@@ -121,7 +121,9 @@ def shares(tree: xr.DataTree, group: str) -> pd.DataFrame:
             for of, rows_of in (("candidates", ~real), ("photographs", real)):
                 if of == "photographs" and method == "smallest_error":
                     continue
-                share = analysis.cluster_bootstrap(np.mean, [right[rows_of]], data["subject"].values[rows_of])
+                share = analysis.cluster_bootstrap(
+                    np.mean, [right[rows_of]], data["subject"].values[rows_of], share=np.ones(rows_of.sum())
+                )
                 rows.append(
                     {
                         "kind": str(data["kind"].values[c]),

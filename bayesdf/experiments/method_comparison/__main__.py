@@ -42,7 +42,11 @@ def main(
     split: options.Split = "",
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A quick look: one epoch, two seeds, ten draws. Its figures mean little."),
+        typer.Option(
+            "--quick",
+            help="A quick look: one epoch, two seeds, ten draws, at most 800 images, short chains and small ensembles. "
+            "Its figures mean little.",
+        ),
     ] = False,
 ) -> None:
     """Compare ways to a detector's posterior: quality, doubt about a generator never seen, and cost.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bayesdf.experiments.quick import cut
 from bayesdf.inference import MAP, NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
 from bayesdf.inference.training import Training
 from bayesdf.models import classifier, priors
@@ -78,16 +79,8 @@ def before_classifier(network: nn.Module, image: Tensor) -> str:
 
 
 def _gradient_chain(dynamics: Literal["sgld", "sghmc"], given: Setting) -> SGMCMC:
-    budget = given.budget
-    epochs, cycles = (2, 1) if budget.quick else (100, 4)
-    return SGMCMC(
-        dynamics=dynamics,
-        chains=1,
-        sampling_epochs=epochs,
-        cycles=cycles,
-        stored_draws=max(budget.draws, 20 if budget.quick else 200),
-        **given.common,
-    )
+    stored = max(given.budget.draws, 200)
+    return SGMCMC(dynamics=dynamics, chains=1, sampling_epochs=100, stored_draws=stored, **given.common)
 
 
 def _dropout(given: Setting, concrete: bool = False) -> MCDropout:
@@ -102,17 +95,17 @@ FACTORIES: dict[str, Callable[[Setting], Training]] = {
     "svi_lowrank": lambda given: SVI(guide="lowrank", init_scale=1.0, scale_lr=0.05, **given.common),
     "mc_dropout": lambda given: _dropout(given),
     "concrete_dropout": lambda given: _dropout(given, concrete=True),
-    "deep_ensemble": lambda given: DeepEnsemble(members=2 if given.budget.quick else 5, **given.common),
-    "swag": lambda given: SWAG(collect_epochs=2 if given.budget.quick else 10, **given.common),
+    "deep_ensemble": lambda given: DeepEnsemble(members=5, **given.common),
+    "swag": lambda given: SWAG(collect_epochs=10, **given.common),
     "laplace_full": lambda given: Laplace(structure="full", **given.common),
     "laplace_kron": lambda given: Laplace(structure="kron", **given.common),
     "sgld": lambda given: _gradient_chain("sgld", given),
     "sghmc": lambda given: _gradient_chain("sghmc", given),
     "nuts": lambda given: NUTS(
-        chains=2 if given.budget.quick else 4,
-        warmup=10 if given.budget.quick else 100,
+        chains=4,
+        warmup=100,
         # So many that R-hat comes near 1.01 for each of a thousand numbers; shorter steps cost more than they bring.
-        samples=max(5 if given.budget.quick else 800, given.budget.draws // 2),
+        samples=max(800, given.budget.draws // 2),
         target_accept=0.6,
         **given.common,
     ),
@@ -154,7 +147,8 @@ def method(
         "device": device,
         "checkpoint": checkpoint,
     }
-    return FACTORIES[name](Setting(network, image, budget, common))
+    fitting = FACTORIES[name](Setting(network, image, budget, common))
+    return cut(name, fitting) if budget.quick else fitting
 
 
 def shared_priors(network: nn.Module) -> dict[str, Prior]:

@@ -14,7 +14,7 @@ from bayesdf.experiments.method_comparison.measures import COST, QUALITY
 from bayesdf.experiments.method_comparison.methods import PRIOR_SCALE
 from bayesdf.experiments.method_comparison.tables import PAIRED, metrics, tables
 from bayesdf.report.methods import EXPLAINED, METHODS, unconverged
-from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, sentence, write_page
 
 HEADLINE = {
     "balanced_accuracy": "balanced accuracy",
@@ -66,7 +66,8 @@ def present(
     left_out, seeds = str(settings["left_out"]), int(settings["seeds"])
 
     def write(path: Path, pictures: Mapping[str, bytes]) -> None:
-        page(path, pictures, made, settings, _notes(collection, settings), collection.credit)
+        cautions = data.people_cautions(collection.manifest)
+        page(path, pictures, made, settings, _notes(collection, settings), collection.credit, cautions)
 
     return Presentation(
         metrics=metrics(tree, made),
@@ -97,6 +98,7 @@ def page(
     settings: Mapping[str, Any],
     notes: Sequence[str],
     credit: str,
+    cautions: Sequence[str] = (),
 ) -> None:
     """Write the report.
 
@@ -104,6 +106,8 @@ def page(
     ----------
     notes
         What a reader must know of how this run was made, a sentence or two each.
+    cautions
+        What makes the images doubtful.
     """
     left_out = str(settings["left_out"])
     write_page(
@@ -127,7 +131,7 @@ def page(
         question="Many methods turn the same detector into one that knows how sure it is. Which is right most often, "
         "which knows when it errs, which doubts what it has never seen, and at what price?",
         answer=answer(tables, left_out),
-        cautions=[*of_quick(settings), *unconverged(tables["verdicts"])],
+        cautions=[*of_quick(settings), *map(sentence, cautions), *unconverged(tables["verdicts"])],
         settings=settings,
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=WORDS,

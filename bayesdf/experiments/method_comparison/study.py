@@ -20,6 +20,7 @@ from bayesdf.experiments.method_comparison.cost import cost
 from bayesdf.experiments.method_comparison.methods import FACTORIES, PRIOR_SCALE, Budget, method, shared_priors
 from bayesdf.experiments.method_comparison.page import present
 from bayesdf.experiments.posteriors import draws_per_chain, load_finished
+from bayesdf.experiments.quick import thin
 from bayesdf.inference import Posterior
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
@@ -64,6 +65,8 @@ def study(
     """
     console.print(f"images: {data_}, without {left_out}", markup=False, highlight=False)
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
+    if quick:
+        collection = thin(collection)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     rest, unseen = data.leave_out(collection, left_out)
     budget = Budget(epochs, draws, quick)
@@ -108,7 +111,11 @@ def study(
         ],
         present=partial(present, collection=rest, unseen=unseen.manifest, settings={**settings, **attrs}),
         collect=_in_order,
-        attrs={**attrs, "data_fingerprint": rest.fingerprint},
+        attrs={
+            **attrs,
+            "data_fingerprint": rest.fingerprint,
+            "cautions": data.people_cautions(rest.manifest),
+        },
     )
 
 
@@ -187,7 +194,12 @@ def evaluate(known: xr.DataTree, unknown: xr.DataTree, seed: int, resamples: int
         "ood_auroc_epistemic": analysis.ood_auroc(known, unknown, by="epistemic", resamples=resamples, seed=seed),
         "ood_auroc_total": analysis.ood_auroc(known, unknown, by="total", resamples=resamples, seed=seed),
         "caught": analysis.cluster_bootstrap(
-            np.mean, [fake], **analysis.design(uncertainty, len(fake)), resamples=resamples, seed=seed
+            np.mean,
+            [fake],
+            **analysis.design(uncertainty, len(fake)),
+            share=np.ones(len(fake)),
+            resamples=resamples,
+            seed=seed,
         ),
     }
     evaluated = analysis.evaluate(known, resamples=resamples, seed=seed)

@@ -45,8 +45,8 @@ def main(
         bool,
         typer.Option(
             "--quick",
-            help="A quick look: one epoch, at most two warm epochs, ten draws and at most 800 images, whatever the "
-            "other options say. Its figures mean little.",
+            help="A quick look: one epoch, at most two warm epochs, ten draws, at most 800 images, short chains and "
+            "small ensembles, whatever the other options say. Its figures mean little.",
         ),
     ] = False,
 ) -> None:

@@ -158,7 +158,8 @@ def uncertainty_by_source(
         _ceiling(ax, classes, lowest)
         sns.scatterplot(x=x[~own], y=y[~own], color=FAINT, s=7, linewidth=0, ax=ax, rasterized=True)
         sns.scatterplot(x=x[own], y=y[own], color=colours[name], s=15, alpha=0.75, linewidth=0, ax=ax)
-        ax.plot(np.median(x[own]), np.median(y[own]), "P", ms=10, mfc=colours[name], mec="white", mew=1.5)
+        # An edge in ink: a white one would hide the points around it.
+        ax.plot(np.median(x[own]), np.median(y[own]), "P", ms=9, mfc=colours[name], mec=INK, mew=0.9)
         ax.set_title(f"{plain(name, 22)} ({own.sum()})", loc="left", color=legible(colours[name]))
     tidy(axes, len(names))
     figure.supxlabel("aleatoric uncertainty: the image is ambiguous (nats)", fontsize=10)

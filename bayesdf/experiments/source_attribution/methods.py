@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import bayesdf.data as data
+from bayesdf.experiments.quick import cut
 from bayesdf.inference import NUTS, SGMCMC, SVI, SWAG, DeepEnsemble, Laplace, MCDropout
 from bayesdf.inference.training import Training
 
@@ -34,7 +35,15 @@ LAST_LAYER = ("laplace_full", "laplace_kron", "nuts")
 """Methods whose priors are over the classifier alone: Laplace takes no more, NUTS would take hours."""
 
 
-def method(name: str, *, epochs: int | None = None, seed: int, device: str, checkpoint: Path | None = None) -> Training:
+def method(
+    name: str,
+    *,
+    epochs: int | None = None,
+    seed: int,
+    device: str,
+    checkpoint: Path | None = None,
+    quick: bool = False,
+) -> Training:
     """An inference method by its name on the command line.
 
     Parameters
@@ -42,6 +51,8 @@ def method(name: str, *, epochs: int | None = None, seed: int, device: str, chec
     epochs
         Passes over the training images. None: until the objective is flat, or `VALIDATED_EPOCHS` where the method is
         one of `VALIDATED`.
+    quick
+        Cut as a quick look cuts it (`bayesdf.experiments.quick`).
     """
     if epochs is None and name in VALIDATED:
         epochs = VALIDATED_EPOCHS
@@ -54,4 +65,5 @@ def method(name: str, *, epochs: int | None = None, seed: int, device: str, chec
         "device": device,
         "checkpoint": checkpoint,
     }
-    return FACTORIES[name](**common)
+    fitting = FACTORIES[name](**common)
+    return cut(name, fitting) if quick else fitting

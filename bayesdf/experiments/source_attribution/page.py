@@ -25,7 +25,7 @@ from bayesdf.experiments.source_attribution.tables import (
     tables,
 )
 from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged
-from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, write_page
+from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, of_quick, sentence, write_page
 
 DETECTION = {
     "balanced_accuracy": "balanced accuracy",
@@ -73,7 +73,8 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
     images = np.stack([image.permute(1, 2, 0).numpy() for image, _ in collection.test.__getitems__(rows)])
 
     def write(path: Path, pictures: Mapping[str, bytes]) -> None:
-        page(path, results, pictures, made, settings, _notes(collection, settings), collection.credit)
+        cautions = data.people_cautions(collection.manifest)
+        page(path, results, pictures, made, settings, _notes(collection, settings), collection.credit, cautions)
 
     count = people(results)
     return Presentation(
@@ -85,6 +86,7 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
             title=f"People the detector never saw (95 % intervals over {count} people)",
             columns=("", *(METHODS[name] for name in results)),
             rows=[(label, *cells) for label, cells in headline(results).items()],
+            answer=" ".join(_outside(results)),
             warnings=[few(count)] if count < FEW else [],
         ),
     )
@@ -137,6 +139,7 @@ def page(
     settings: Mapping[str, Any],
     notes: Sequence[str],
     credit: str,
+    cautions: Sequence[str] = (),
 ) -> None:
     """Write the report.
 
@@ -144,6 +147,8 @@ def page(
     ----------
     notes
         What a reader must know of how this run was made, a sentence or two each.
+    cautions
+        What makes the images doubtful.
     """
     named = {name: estimate(by_feature_set(tree), MAIN, "accuracy").value for name, tree in results.items()}
     best = max(named, key=lambda name: named[name])
@@ -195,6 +200,7 @@ def page(
         answer=answer,
         cautions=[
             *of_quick(settings),
+            *map(sentence, cautions),
             *unconverged(tables["verdicts"]),
             *([f"Few people: {few(people(results))}."] if people(results) < FEW else []),
         ],

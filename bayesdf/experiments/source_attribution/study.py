@@ -16,15 +16,13 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.posteriors import draws_per_chain, load_finished
+from bayesdf.experiments.quick import thin
 from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
 from bayesdf.experiments.source_attribution.tables import CONTROL
 from bayesdf.inference import MCDropout, Posterior
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
-
-QUICK_IMAGES = 400
-"""A quick look takes about so many images, and up to twice as many."""
 
 
 def study(
@@ -74,14 +72,13 @@ def study(
     console.print(f"images: {data_}", markup=False, highlight=False)
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
     if quick:
-        every = max(1, len(collection.manifest) // QUICK_IMAGES)
-        collection = data.thin(collection, every)
-        if every > 1:
-            console.print(f"    a quick look: one image in {every}", highlight=False)
+        collection = thin(collection)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _enough_generators(collection)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
-    recipes = {name: method(name, epochs=epochs, seed=seed, device="auto").settings() for name in FACTORIES}
+    recipes = {
+        name: method(name, epochs=epochs, seed=seed, device="auto", quick=quick).settings() for name in FACTORIES
+    }
 
     def work(name: str, folder: Path) -> xr.DataTree:
         posterior = _posterior(name, detector, collection, folder, settings, device)
@@ -102,7 +99,11 @@ def study(
             for name in methods
         ],
         present=partial(present, collection=collection, settings=shown),
-        attrs={**attrs, "data_fingerprint": collection.fingerprint},
+        attrs={
+            **attrs,
+            "data_fingerprint": collection.fingerprint,
+            "cautions": data.people_cautions(collection.manifest),
+        },
     )
 
 
@@ -197,7 +198,14 @@ def _posterior(
         device=device,
     )
     checkpoint = folder / "posteriors" / f"{name}.pt"
-    fitting = method(name, epochs=settings["epochs"], seed=settings["seed"], device=device, checkpoint=checkpoint)
+    fitting = method(
+        name,
+        epochs=settings["epochs"],
+        seed=settings["seed"],
+        device=device,
+        checkpoint=checkpoint,
+        quick=settings["quick"],
+    )
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None

@@ -88,7 +88,7 @@ def detection_by_source(tree: xr.DataTree) -> pd.DataFrame:
     for source in np.unique(uncertainty["source"].values):
         own = np.flatnonzero(uncertainty["source"].values == source)
         people = analysis.design(uncertainty.isel(image=own), len(own))
-        share = analysis.cluster_bootstrap(np.mean, [right[own]], **people)
+        share = analysis.cluster_bootstrap(np.mean, [right[own]], **people, share=np.ones(len(own)))
         rows[str(source)] = {
             "images": len(own),
             "right": share.value,

@@ -18,7 +18,9 @@ from bayesdf.inference.training.schedule import Schedule
 from bayesdf.inference.training.validation import validate
 
 
-def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None) -> History:
+def minimise(
+    problem: Problem, objective: Objective, *, phase: int = 0, epochs: int | None = None, title: str = ""
+) -> History:
     """Minimise a method's objective. At the end the epoch with the lowest validation NLL is restored.
 
     Parameters
@@ -27,6 +29,8 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
         The number of this call, where a method calls this several times. Each phase has its own checkpoint.
     epochs
         Replaces the epochs of the settings. There is then no validation.
+    title
+        What this call does, where a method calls this several times; for the progress bar.
 
     Raises
     ------
@@ -34,7 +38,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
         The network and the method's parameters are then as they were after the last good epoch. What `end_of_step`
         has collected since then stays.
     """
-    settings, history = problem.settings, History()
+    settings, history, said = problem.settings, History(), f"{title}: " if title else ""
     validated = problem.validation is not None and epochs is None
     batch_count = max(1, math.ceil(problem.size / settings.batch_size))
     groups = [group for group in objective.groups() if group["params"]]
@@ -75,7 +79,7 @@ def minimise(problem: Problem, objective: Objective, *, phase: int = 0, epochs: 
                     rates.step()
                     objective.end_of_step(len(history.loss))
                     history.loss.append(value)
-                    report(f"epoch {epoch + 1}, loss {value:.3f}", 1)
+                    report(f"{said}epoch {epoch + 1}, loss {value:.3f}", 1)
                 if validated:
                     set_modes(problem, training=False)
                     nll, accuracy = validate(problem, objective, validation)
