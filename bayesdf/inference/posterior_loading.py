@@ -18,9 +18,9 @@ from bayesdf.inference.posterior_format import digest, unpack_state
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import SAMPLERS, Sampler
 from bayesdf.models.detector import Detector
+from bayesdf.models.name_patterns import assign
 from bayesdf.models.networks import rebuild
 from bayesdf.models.one_logit import to_two_classes
-from bayesdf.models.patterns import assign
 from bayesdf.models.priors import describe
 from bayesdf.store import open_tree
 
