@@ -4,6 +4,7 @@ from bayesdf.inference.ensemble import DeepEnsemble
 from bayesdf.inference.laplace import Laplace
 from bayesdf.inference.map import MAP
 from bayesdf.inference.mc_dropout import MCDropout
+from bayesdf.inference.noise import matched_noise
 from bayesdf.inference.nuts import NUTS
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.posterior_loading import load_posterior
@@ -29,5 +30,6 @@ __all__ = [
     "input_gradients",
     "load_posterior",
     "logit_moments",
+    "matched_noise",
     "prior_predictive",
 ]
