@@ -126,10 +126,12 @@ def hide_identity(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack(parts)
 
 
-def build_untrained(name: str, collection: data.Collection) -> nn.Module:
+def build_untrained(name: str, collection: data.Collection, seed: int = 0) -> nn.Module:
     """The untrained network as this study uses it: with high-pass channels, and its stem made for small images."""
     size = collection.train[0][0].shape[-1]
-    return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96).eval()
 
 
 def default_priors(name: str, network: nn.Module, *, last_layer: bool = False) -> dict[str, Prior]:

@@ -13,22 +13,29 @@ import xarray as xr
 from bayesdf.analysis.intervals import Estimate, to_dataset
 from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution import page as presentation
-from bayesdf.experiments.source_attribution.tables import SETS
+from bayesdf.experiments.source_attribution.feature_sets import RIVALS, SETS
 from bayesdf.report.methods import METHODS, verdicts
 from bayesdf.report.page import QUICK
 
 FLAT = {"converged": 1, "verdict": "converged: flat"}
 STEEP = {"converged": 0, "verdict": "NOT converged: 40 nats to gain: raise epochs"}
 ECE = Estimate(0.1, 0.05, 0.2)
+NOTHING = Estimate(0.01, -0.02, 0.03)
 
 
-def result(accuracy: float, people: int = 10, ece: Estimate = ECE, **stats: Any) -> xr.DataTree:
+def result(
+    accuracy: float, people: int = 10, ece: Estimate = ECE, difference: Estimate = NOTHING, **stats: Any
+) -> xr.DataTree:
     """A method's tree, with what the page reads of it."""
     row = {"accuracy": accuracy, "accuracy_ratio": 2.0}
     row |= {f"{name}.{end}": row[name] for name in list(row) for end in ("low", "high")} | {"chance": 0.5}
     summary = pd.DataFrame([row] * len(SETS), index=pd.Index(SETS, name="features"))
     metrics = to_dataset({"balanced_accuracy": Estimate(0.9, 0.8, 1.0), "ece": ece}).assign_attrs(people=people)
+    pairs = [(own, name) for own, rivals in RIVALS.items() for name in rivals]
+    gain = pd.DataFrame(pairs, columns=["features", "control"]).assign(best=[1, 0, 0, 1, 0, 0, 0])
+    gain[["difference", "difference.low", "difference.high"]] = difference
     groups = {"/metrics": metrics, "/attribution": xr.Dataset.from_dataframe(summary)}
+    groups["/gain"] = xr.Dataset.from_dataframe(gain.rename_axis("pair"))
     return xr.DataTree.from_dict(groups | {"/sample_stats": xr.Dataset(attrs=stats or FLAT)})
 
 
@@ -47,12 +54,24 @@ def said(monkeypatch: pytest.MonkeyPatch, results: dict[str, xr.DataTree], **set
 def test_nothing_is_said_of_a_sound_run(monkeypatch: pytest.MonkeyPatch) -> None:
     page = said(monkeypatch, {"svi": result(0.6), "mc_dropout": result(0.7)}, quick=False)
     assert page["cautions"] == ["Who is who is doubtful."] and "do not contain" not in page["texts"]
-    assert "MC dropout (the better method here) names" in page["answer"]
+    assert page["answer"].startswith("By SVI, mean field, the first method of this run: From scalars of the")
 
 
-def test_a_tie_has_no_better_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = said(monkeypatch, {"svi": result(0.6), "swag": result(0.5), "mc_dropout": result(0.6)})
-    assert "SVI, mean field (no better here than MC dropout) names" in page["answer"]
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (NOTHING, "+1.0 points (95 % interval -2.0 to +3.0); the interval holds zero, so the posterior is not shown"),
+        (Estimate(0.05, 0.01, 0.08), "+5.0 points (95 % interval +1.0 to +8.0); the posterior adds"),
+        (Estimate(-0.05, -0.08, -0.01), "-5.0 points (95 % interval -8.0 to -1.0); the control names more"),
+        (Estimate(0.0, 0.0, 0.0), "the interval holds zero"),
+    ],
+)
+def test_the_first_sentence_says_what_the_table_says(
+    monkeypatch: pytest.MonkeyPatch, difference: Estimate, verdict: str
+) -> None:
+    answer = said(monkeypatch, {"svi": result(0.6, difference=difference)})["answer"]
+    assert answer.count(verdict) == 2  # for scalars and for scalars with the profile
+    assert "its best control (scalars of the noise, not fitted)" in answer
 
 
 def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.source_attribution.tables import MAIN, SETS, Results, by_feature_set
+from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
+from bayesdf.experiments.source_attribution.tables import Results, by_feature_set
 from bayesdf.report.face_sheets import face_sheet
 from bayesdf.report.methods import METHODS
 from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram

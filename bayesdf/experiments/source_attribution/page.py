@@ -13,14 +13,14 @@ import bayesdf.data as data
 from bayesdf.analysis import Estimate
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.experiments.source_attribution.feature_sets import FORMS, MAIN, SCALARS, SETS
+from bayesdf.experiments.source_attribution.gain import best, claim
 from bayesdf.experiments.source_attribution.tables import (
-    CONTROL,
-    MAIN,
-    SETS,
     Results,
     by_feature_set,
     chance,
     estimate,
+    gain,
     metrics,
     tables,
 )
@@ -44,11 +44,6 @@ DRAWN = (
     "number of images of each source."
 )
 """What the intervals stand on."""
-LACKING = (
-    "Two controls are not in this run: noise of the same size without inference, and a start that has never seen the "
-    "sources. Without them it does not show what inference adds."
-)
-"""What to know before the answer is taken for a merit of the posterior."""
 KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
 """Kinds of fakes, and how they are called; a pooled figure depends on how many there are of each."""
 FEW = 5
@@ -123,7 +118,11 @@ def headline(results: Results) -> dict[str, list[str]]:
             cells[f"source from {label}"] = str(estimate(sources, key, "accuracy"))
             if key == MAIN:
                 cells |= {f"    of {KINDS[kind]}": str(share) for kind, share in _by_kind(sources).items()}
-        cells["uncertainty over mean probability"] = str(estimate(sources, MAIN, "accuracy_ratio"))
+        cells["scalars over mean probability (ratio)"] = str(estimate(sources, SCALARS, "accuracy_ratio"))
+        for features, form in FORMS.items():
+            control, difference = best(gain(tree), features)
+            cells[f"{form} less their best control"] = str(difference)
+            cells[f"    the best control of {form}"] = SETS[control].removeprefix("control: ")
         cells["chance"] = f"{chance(sources):.3f}"
         return cells
 
@@ -150,21 +149,17 @@ def page(
     cautions
         What makes the images doubtful.
     """
-    named = {name: estimate(by_feature_set(tree), MAIN, "accuracy").value for name, tree in results.items()}
-    best = max(named, key=lambda name: named[name])
-    tree = results[best]
+    first = next(iter(results))
+    tree = results[first]
     sources = by_feature_set(tree)
-    accuracy, ratio = estimate(sources, MAIN, "accuracy"), estimate(sources, MAIN, "accuracy_ratio")
     detection = tree["metrics"].to_dataset()
+    named = {str(name): float(value) for name, value in sources["accuracy"].items()}
     answer = (
-        f"From its uncertainty alone, {METHODS[best]}{_standing(best, named)} "
-        f"names the generator of {accuracy.value:.0%} of the fakes of people never seen before "
-        f"(95 % interval {accuracy.low:.0%} to {accuracy.high:.0%}); guessing would name "
-        f"{chance(sources):.0%}, and the mean probability alone "
-        f"{estimate(sources, CONTROL, 'accuracy').value:.0%}, so uncertainty names {ratio.value:.2f} times as many. "
-        f"{_kinds_apart(sources)}"
+        f"By {METHODS[first]}{', the first method of this run' if len(results) > 1 else ''}: "
+        f"{claim(gain(tree), named)} Guessing would name {chance(sources):.1%}, and the network's "
+        f"own features {estimate(sources, 'penultimate_features', 'accuracy').value:.1%}. {_kinds_apart(sources)}"
         f"The detector tells real from fake with a balanced accuracy of "
-        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}. {LACKING}"
+        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
     )
     sections = [
         Section(
@@ -212,14 +207,6 @@ def page(
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=GLOSSARY,
     )
-
-
-def _standing(best: str, named: Mapping[str, float]) -> str:
-    """How the method that names most sources stands beside the others, in brackets; nothing where it is alone."""
-    level = [METHODS[name] for name, value in named.items() if value == named[best] and name != best]
-    if level:
-        return f" (no better here than {', '.join(level)})"
-    return f" (the {'better' if len(named) == 2 else 'best'} method here)" if len(named) > 1 else ""
 
 
 def _outside(results: Results) -> list[str]:
@@ -271,13 +258,19 @@ def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.D
     return Section(
         f"The source, by {METHODS[name]}",
         [
-            "A classifier learns the generators from figures of the posterior draws alone and is judged on people that "
-            "neither it nor the detector has seen. It is given two kinds: scalars, such as aleatoric and epistemic "
-            "uncertainty and the spread of the draws, and the profile, which says draw by draw how far the log-odds "
-            "lie from their mean: not what the detector believes, but which of its draws dissent, and which way. "
-            "None of them is a function of the mean probability, which stands beside them as a control: all that a "
-            "detector without uncertainty would report. The ceiling is a classifier on the network's own features; the "
-            "profile sees these through the eyes of the posterior, as some tens of random projections.",
+            "A classifier learns the generators from figures of the posterior draws alone. It is judged on people that "
+            "neither it nor the detector has seen. It is given two kinds of figures. Scalars are aleatoric and "
+            "epistemic uncertainty, the spread of the draws and others. The profile says draw by draw how far the "
+            "log-odds lie from their mean. None of them is a function of the mean probability.",
+            "Controls go through the same steps. The noise has the size of this posterior's spread, around the weights "
+            "that the fit began with: nothing was fitted. The untrained network has the same noise. The random "
+            "projection has as many numbers of the network's features as the profile has. The mean probability is all "
+            "that a detector without uncertainty would report. The ceiling is a classifier on all of the features.",
+            Table(
+                tables[f"{name}_gain"],
+                "What the posterior adds over each control: the difference of the shares named, with a paired 95 % "
+                "interval over people. Best: the control that names most.",
+            ),
             Picture(
                 figures[f"{name}_source"],
                 f"Bars: share of fakes whose generator is named; lines: 95 % intervals over people. {DRAWN}",

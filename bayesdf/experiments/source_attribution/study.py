@@ -1,12 +1,13 @@
 """From settings to DataTrees: one posterior by one method is a cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
+from torch import nn
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
@@ -17,12 +18,16 @@ from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.posteriors import draws_per_chain, load_finished
 from bayesdf.experiments.quick import thin
+from bayesdf.experiments.source_attribution.feature_sets import MEAN, feature_sets
+from bayesdf.experiments.source_attribution.gain import gains
 from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
-from bayesdf.experiments.source_attribution.tables import CONTROL
-from bayesdf.inference import MCDropout, Posterior
+from bayesdf.inference import MCDropout, Posterior, matched_noise
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
+
+PREDICTED = ("posterior_predictive", "observed_data", "constant_data")
+"""The groups of a control's predictions that a run keeps."""
 
 
 def study(
@@ -81,8 +86,17 @@ def study(
     }
 
     def work(name: str, folder: Path) -> xr.DataTree:
-        posterior = _posterior(name, detector, collection, folder, settings, device)
-        return judge(posterior, collection, draws, seed, device)
+        start = warm_start.start(
+            detector,
+            collection,
+            keep=folder / "warm_start.safetensors",
+            epochs=warm_epochs,
+            seed=seed,
+            device=device,
+        )
+        posterior = _posterior(name, start, detector, collection, folder, settings, device)
+        untrained = warm_start.build_untrained(detector, collection, seed=seed)
+        return judge(posterior, control_posteriors(posterior, start, untrained), collection, draws, seed, device)
 
     attrs = {"draws": draws, "method": ",".join(methods), "device": device}
     shown = {**settings, **attrs, "epochs": UNTIL_FLAT if epochs is None else epochs}
@@ -107,37 +121,45 @@ def study(
     )
 
 
-def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str) -> xr.DataTree:
+def judge(
+    posterior: Posterior,
+    controls: Mapping[str, Posterior],
+    collection: data.Collection,
+    draws: int,
+    seed: int,
+    device: str,
+) -> xr.DataTree:
     """Predict, recalibrate, decompose and attribute: everything the study says of one posterior.
 
     Logits are scaled and shifted as fits the validation people, since a detector is surer of the people it was trained
     on than of strangers. Sources are named by classifiers fitted on the validation people and on the test people of
     other subject groups: nobody in a judged image, as subject or donor, was seen by the detector or by the classifier.
+    The controls go through the same steps with as many draws.
+
+    Parameters
+    ----------
+    controls
+        `noise` and `untrained`, from `control_posteriors`.
 
     Returns
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `metrics` and `attribution/<feature set>`.
+        `uncertainty`, `metrics`, `attribution/<feature set>`, `gain`, and `control/<name>` with the predictions and
+        metrics of each control.
     """
-    parts = [collection.val, collection.test]
-    each = draws_per_chain(posterior, draws)
-    trees = [posterior.predict(part, each, seed, device=device, penultimate=True) for part in parts]
-    scaling = analysis.fit_scaling(trees[0])
-    trees = [analysis.rescale(tree, scaling) for tree in trees]
-    predictions = trees[-1].drop_nodes("features")
-    features = {
-        "uncertainty": _of_fakes(trees, lambda tree: analysis.combine(_scalars(tree), analysis.profile(tree))),
-        "uncertainty_scalars": _of_fakes(trees, _scalars),
-        "mean_probability": _of_fakes(trees, analysis.mean_probability),
-        "penultimate_features": _of_fakes(trees, _penultimate),
-    }
-    together = linked([part.manifest for part in parts])
+    own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
+    total = own[-1]["posterior_predictive/logits"].sizes
+    number = total["chain"] * total["draw"]
+    others = {name: predicted(control, collection, number, seed, device)[0] for name, control in controls.items()}
+    features = feature_sets(own, others["noise"], others["untrained"], seed)
+    together = linked([part.manifest for part in (collection.val, collection.test)])
     attributions = {
         name: analysis.attribute(part, subject_groups=together, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
-    summary = analysis.summarise(attributions, against=CONTROL, seed=seed)
+    summary = analysis.summarise(attributions, against=MEAN, seed=seed)
+    predictions = own[-1].drop_nodes("features")
     groups = {
         **{node.path: node.to_dataset(inherit=False) for node in predictions.subtree},
         "/recalibration": scaling,
@@ -145,8 +167,28 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "/metrics": analysis.evaluate(predictions, seed=seed),
         "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
+        "/gain": xr.Dataset.from_dataframe(gains(attributions, seed)),
     }
+    for name, trees in others.items():
+        groups |= {f"/control/{name}/{group}": trees[-1][group].to_dataset() for group in PREDICTED}
+        groups[f"/control/{name}/metrics"] = analysis.evaluate(trees[-1], seed=seed)
     return xr.DataTree.from_dict(groups)
+
+
+def predicted(
+    posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str, *, penultimate: bool = False
+) -> tuple[list[xr.DataTree], xr.Dataset]:
+    """Predictions for the validation and the test people, recalibrated to the former, and by what."""
+    each = draws_per_chain(posterior, draws)
+    parts = (collection.val, collection.test)
+    trees = [posterior.predict(part, each, seed, device=device, penultimate=penultimate) for part in parts]
+    scaling = analysis.fit_scaling(trees[0])
+    return [analysis.rescale(tree, scaling) for tree in trees], scaling
+
+
+def control_posteriors(posterior: Posterior, start: nn.Module, untrained: nn.Module) -> dict[str, Posterior]:
+    """The controls without inference: noise of the posterior's size around the start and an untrained network."""
+    return {"noise": matched_noise(posterior, start), "untrained": matched_noise(posterior, untrained)}
 
 
 def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
@@ -155,29 +197,9 @@ def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
     return data.subject_groups(manifest)[manifest["source"] != data.REAL]
 
 
-def _scalars(tree: xr.DataTree) -> xr.DataArray:
-    """The scalars, without those that are functions of the mean probability alone: that is the control."""
-    scalars = analysis.scalars(tree)
-    own = [
-        name for name in scalars["feature"].values if not analysis.describe_feature(str(name)).mean_probability_alone
-    ]
-    return scalars.sel(feature=own)
-
-
-def _penultimate(tree: xr.DataTree) -> xr.DataArray:
-    """The ceiling: what the network itself makes of each image."""
-    known = analysis.mean_probability(tree).coords
-    coords = {name: coord for name, coord in known.items() if coord.dims == ("image",)}
-    return xr.DataArray(tree["features/penultimate"].values, coords, ("image", "feature"))
-
-
-def _of_fakes(trees: list[xr.DataTree], features: Callable[[xr.DataTree], xr.DataArray]) -> xr.DataArray:
-    parts = [features(tree) for tree in trees]
-    return xr.concat([part[(part["source"] != data.REAL).values] for part in parts], "image")
-
-
 def _posterior(
     name: str,
+    start: nn.Module,
     detector: str,
     collection: data.Collection,
     folder: Path,
@@ -189,14 +211,6 @@ def _posterior(
     posterior = load_finished(path)
     if posterior is not None:
         return posterior
-    network = warm_start.start(
-        detector,
-        collection,
-        keep=folder / "warm_start.safetensors",
-        epochs=settings["warm_epochs"],
-        seed=settings["seed"],
-        device=device,
-    )
     checkpoint = folder / "posteriors" / f"{name}.pt"
     fitting = method(
         name,
@@ -209,8 +223,8 @@ def _posterior(
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None
-    priors = warm_start.default_priors(detector, network, last_layer=name in LAST_LAYER)
-    posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
+    priors = warm_start.default_priors(detector, start, last_layer=name in LAST_LAYER)
+    posterior = fitting.fit(Detector(start, priors), collection.train, validation)  # type: ignore[attr-defined]
     posterior.save(path)
     fitting.forget()
     return posterior

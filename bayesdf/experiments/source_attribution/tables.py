@@ -11,19 +11,13 @@ import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
+from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
 from bayesdf.report.methods import METHODS, converged, verdict, verdicts
 
-MAIN = "uncertainty"
-CONTROL = "mean_probability"
-SETS = {
-    "uncertainty": "uncertainty: scalars and profile",
-    "uncertainty_scalars": "uncertainty: scalars alone",
-    "mean_probability": "control: mean probability alone",
-    "penultimate_features": "ceiling: the network's features",
-}
-"""The feature sets from which the source is told, and how they are called in figures."""
-
 Results = Mapping[str, xr.DataTree]
+
+CONTROLS = {"noise": "noise of the same size, not fitted", "untrained": "untrained network, the same noise"}
+"""The controls that predict, and how they are called beside the method."""
 
 
 def metrics(results: Results) -> dict[str, float | int | str]:
@@ -36,6 +30,11 @@ def metrics(results: Results) -> dict[str, float | int | str]:
         flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
         for row, values in by_feature_set(tree).iterrows():
             flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
+        for pair, difference in gain(tree).drop(columns=["features", "control"]).iterrows():
+            flat |= {f"{name}.gain.{pair}.{key}": float(value) for key, value in difference.items()}
+        for control in CONTROLS:
+            found = tree[f"control/{control}/metrics"].to_dataset()
+            flat |= analysis.flatten(found, f"{name}.control.{control}.detection.")
         for source, share in detection_by_source(tree).iterrows():
             flat |= {f"{name}.detection.{source}.{key}": float(value) for key, value in share.items()}
     return flat
@@ -48,10 +47,15 @@ def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
     made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
     detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
     made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
+    for name, tree in results.items():
+        for control, label in CONTROLS.items():
+            found = tree[f"control/{control}/metrics"].to_dataset()
+            detection[f"{METHODS[name]}: {label}"] = analysis.flatten(found)
     made["detection"] = pd.DataFrame.from_dict(detection, orient="index")
     for name, tree in results.items():
         made[f"{name}_detection_by_source"] = detection_by_source(tree)
         made[f"{name}_source"] = by_feature_set(tree)
+        made[f"{name}_gain"] = gain(tree)
         made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
         made[f"{name}_uncertainty"] = _per_image(tree)
     return made
@@ -60,6 +64,11 @@ def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def by_feature_set(tree: xr.DataTree) -> pd.DataFrame:
     """A row a feature set, as `bayesdf.analysis.summarise` made it."""
     return tree.children["attribution"].to_dataset(inherit=False).to_dataframe().loc[list(SETS)]
+
+
+def gain(tree: xr.DataTree) -> pd.DataFrame:
+    """A row for each control of each set of the posterior, as `gain.gains` made it."""
+    return tree["gain"].to_dataset().to_dataframe()
 
 
 def estimate(sources: pd.DataFrame, features: str, name: str) -> Estimate:
