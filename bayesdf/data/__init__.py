@@ -10,10 +10,12 @@ from bayesdf.data.augment import augment
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
+from bayesdf.data.splits import MOST_FOLDS
 from bayesdf.data.subjects import describe_people, people_cautions
 from bayesdf.data.unlabelled import UnlabelledImages, unlabelled
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import CREDIT, SIZE
+from bayesdf.faces.people import FOLDS
 
 __all__ = [
     "COLUMNS",
@@ -49,6 +51,8 @@ def load(
     fractions: tuple[float, float, float] | None = None,
     seed: int = 0,
     skip_unreadable: float = 0.0,
+    fold: int = 0,
+    folds: int = 1,
 ) -> Collection:
     """Read a data set and split it into train, val and test, which share no person and no source video.
 
@@ -72,6 +76,13 @@ def load(
         Of the random split.
     skip_unreadable
         The share of unreadable files that may be skipped, 0 to 1, each with a warning.
+    fold
+        Which fold of a cross-fit, from 0. Every person is in the test of exactly one fold. The embedded data has the
+        folds 0 to 3, which never change. Fold 0 is the split of a study of a single fold.
+    folds
+        How many folds there are of a folder, 1 to 10. With more than one, its people are dealt into so many test parts,
+        and those outside a fold's test into train and val in the proportion of their fractions
+        (`bayesdf.data.splits.split_fold`). The embedded data has four, whatever is given.
 
     Returns
     -------
@@ -82,13 +93,15 @@ def load(
     ------
     BayesdfError
         The folder is missing or empty, a class or source has too few images, files are unreadable, the task is
-        unknown, a table of subjects does not fit, or fractions are given where the split is fixed.
+        unknown, a table of subjects does not fit, fractions or several folds are asked for where the split is fixed,
+        there is no such fold, or there are too few people for so many folds.
     """
     if task not in TASKS:
         raise BayesdfError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
     if not isinstance(name_or_path, str | os.PathLike):
         raise BayesdfError(f"data.load was given {name_or_path!r}, but needs 'embedded' or the path of a folder")
-    for name, value in (("size", size), ("quality", quality), ("seed", seed), ("skip_unreadable", skip_unreadable)):
+    numbers = {"size": size, "quality": quality, "seed": seed, "fold": fold, "folds": folds}
+    for name, value in (*numbers.items(), ("skip_unreadable", skip_unreadable)):
         wanted: type = Real if name == "skip_unreadable" else Integral
         if (value is not None or name != "quality") and (not isinstance(value, wanted) or isinstance(value, bool)):
             what = "a number" if wanted is Real else "a whole number"
@@ -99,18 +112,26 @@ def load(
         raise BayesdfError(f"skip_unreadable is {skip_unreadable}: it is a share, 0 to 1")
     if seed < 0:
         raise BayesdfError(f"seed is {seed}: it must be at least 0")
+    if not 1 <= folds <= MOST_FOLDS:
+        raise BayesdfError(f"folds is {folds}: give 1 to {MOST_FOLDS}")
     if fractions is not None and not (len(fractions) == 3 and min(fractions) > 0 and abs(sum(fractions) - 1.0) <= 1e-6):
         raise BayesdfError(f"fractions {fractions}: three positive numbers that add up to 1 are needed")
     if str(name_or_path) == "embedded":
         if fractions is not None:
             raise BayesdfError("the embedded data's split is fixed: leave the fractions (--split) out")
-        images, manifest = embedded.read(size, quality)
+        if folds > FOLDS:
+            raise BayesdfError(
+                f"folds is {folds}: the embedded data has {FOLDS} folds, which are fixed: give 1 to {FOLDS}"
+            )
+        images, manifest = embedded.read(size, quality, fold=fold)
         manifest.attrs["common_path"] = {"size": size, "quality": quality}
-        return collect(images, manifest, task, "embedded", CREDIT)
+        return collect(images, manifest, task, "embedded", CREDIT, fold)
     root = Path(name_or_path)
-    images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable)
+    if not 0 <= fold < folds:
+        raise BayesdfError(f"fold is {fold}: with folds={folds} there are the folds 0 to {folds - 1}")
+    images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable, fold, folds)
     manifest.attrs["common_path"] = {"size": size, "quality": quality}
     if task != "source" and REAL not in set(manifest["source"]):
         found = ", ".join(sorted(manifest["source"].unique()))
         raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")
-    return collect(images, manifest, task, str(root.resolve()), "")
+    return collect(images, manifest, task, str(root.resolve()), "", fold)

@@ -69,6 +69,8 @@ class Collection:
     ----------
     without
         Generators that `leave_out` took away.
+    fold
+        Which of the folds of a cross-fit this is, from 0.
     """
 
     train: ImageDataset
@@ -81,6 +83,7 @@ class Collection:
     credit: str
     fingerprint: str
     without: tuple[str, ...] = ()
+    fold: int = 0
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {len(getattr(self, name))}" for name in SPLITS)
@@ -91,17 +94,17 @@ class Collection:
         )
 
 
-def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str) -> Collection:
+def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str, fold: int = 0) -> Collection:
     """Label a manifest for a task and divide it into its splits. It refuses what `manifest.check_manifest` refuses."""
     check_manifest(manifest, task)
-    return _labelled(images, manifest, task, name, credit)
+    return _labelled(images, manifest, task, name, credit, fold=fold)
 
 
 def relabel(collection: Collection, task: Task) -> Collection:
     """The same images in the same splits, with the labels of another task. A split may lack some of its classes."""
     manifest = collection.manifest.drop(columns="label")
     images, without = collection.train.images, collection.without
-    return _labelled(images, manifest, task, collection.name, collection.credit, without)
+    return _labelled(images, manifest, task, collection.name, collection.credit, without, collection.fold)
 
 
 def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDataset]:
@@ -158,7 +161,7 @@ def _of_rows(collection: Collection, chosen: pd.Series, without: tuple[str, ...]
     manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
     check_manifest(manifest, collection.task)
     images, task, name, credit = collection.train.images, collection.task, collection.name, collection.credit
-    return _labelled(images[kept], manifest, task, name, credit, without)
+    return _labelled(images[kept], manifest, task, name, credit, without, collection.fold)
 
 
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:
@@ -168,7 +171,13 @@ def _image_and_people_counts(manifest: pd.DataFrame) -> str:
 
 
 def _labelled(
-    images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str, without: tuple[str, ...] = ()
+    images: Images,
+    manifest: pd.DataFrame,
+    task: Task,
+    name: str,
+    credit: str,
+    without: tuple[str, ...] = (),
+    fold: int = 0,
 ) -> Collection:
     names = class_names(manifest["source"].unique().tolist(), task)
     labelled = manifest.assign(label=labels(manifest, task))
@@ -186,4 +195,5 @@ def _labelled(
         credit=credit,
         fingerprint=digest.hexdigest()[:16],
         without=without,
+        fold=fold,
     )

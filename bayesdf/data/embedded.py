@@ -3,7 +3,8 @@
 The photographs are those of AT&T Laboratories Cambridge (see `bayesdf.faces`). Within each split every generator makes
 as many fakes as there are photographs. A manipulation makes one of each photograph, and its second person (the donor of
 a face, a motion, a mouth) is from the same split. The other generators make new faces, which are of nobody. The split
-is fixed, so weights trained on its training people can be part of the package.
+is fixed, so weights trained on its training people can be part of the package. There are four folds
+(`bayesdf.faces.people`). Each has fakes of its own, since its donors are others.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ from bayesdf.generators.fakes import NOBODY
 SEED = 0
 
 
-def donor_groups() -> dict[str, list[list[str]]]:
-    """The people of each split in groups. The two people of a fake are from the same group.
+def donor_groups(fold: int = 0) -> dict[str, list[list[str]]]:
+    """The people of each split of a fold in groups. The two people of a fake are from the same group.
 
     All training people are one group. Validation and test people form groups of three or four. So a classifier can be
     judged within these splits on people whom it has never seen, not even as donors.
@@ -32,12 +33,14 @@ def donor_groups() -> dict[str, list[list[str]]]:
     parts = {"train": 1, "val": 2, "test": 3}
     return {
         split: [group.tolist() for group in np.array_split(members, parts[split])]
-        for split, members in people().items()
+        for split, members in people(fold).items()
     }
 
 
-def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> tuple[Images, pd.DataFrame]:
-    """The images (N, size, size, 3) uint8 and their manifest.
+def read(
+    size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fold: int = 0
+) -> tuple[Images, pd.DataFrame]:
+    """The images (N, size, size, 3) uint8 of a fold and their manifest.
 
     Parameters
     ----------
@@ -45,13 +48,15 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1) -> 
         How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`). With
         more than one, there are four times as many alignments of the photographs themselves, which are the rarer
         class.
+    fold
+        0 … 3. The manifest does not name it: new faces of two folds may have one path, but are different images.
     """
-    key = _key(size, quality, variants)
-    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants))
+    key = _key(size, quality, variants, fold)
+    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
 
 
-def _key(size: int, quality: int | None, variants: int) -> str:
-    settings = f"{SEED} {donor_groups()} {size} {quality} {variants} {sorted(GENERATORS)}"
+def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
+    settings = f"{SEED} {donor_groups(fold)} {size} {quality} {variants} {sorted(GENERATORS)}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
@@ -62,15 +67,18 @@ def _key(size: int, quality: int | None, variants: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(size: int, quality: int | None, variants: int) -> tuple[Images, pd.DataFrame]:
+def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Images, pd.DataFrame]:
     images, rows = [], []
     sources = [REAL, *GENERATORS]
     jobs = [(split, source, 0) for split in SPLITS for source in sources]
     jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
     jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 4 * variants if variants > 1 else 1)]
     for split, source, variant in track(jobs, "making the fakes", transient=True):
-        rng = np.random.default_rng([SEED, SPLITS.index(split), sources.index(source), variant])
-        for group in donor_groups()[split]:
+        # Without the fold, the new faces of all folds' tests would be the same images.
+        rng = np.random.default_rng(
+            [SEED, SPLITS.index(split), sources.index(source), variant, *([fold] if fold else [])]
+        )
+        for group in donor_groups(fold)[split]:
             faces = photographs(variant).take(np.isin(photographs().subject, group))
             if source == REAL:
                 made, donors = faces.images, np.full(len(faces), NOBODY)

@@ -48,6 +48,8 @@ def read(
     fractions: tuple[float, float, float] | None,
     seed: int,
     skip_unreadable: float,
+    fold: int = 0,
+    folds: int = 1,
 ) -> tuple[Images, pd.DataFrame]:
     """The images (N, size, size, 3) uint8 below a folder and their manifest.
 
@@ -71,11 +73,12 @@ def read(
     for finding in [*subjects.people_cautions(manifest), *audit(manifest)]:
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
     if not (manifest["split"] != "").any():
-        manifest["split"] = assign_splits(manifest, fractions, seed)
-    elif fractions is not None:
+        manifest["split"] = assign_splits(manifest, fractions, seed, fold, folds)
+    elif fractions is not None or folds > 1:
+        asked = "the fractions (--split)" if fractions is not None else "the folds (--folds)"
         raise BayesdfError(
             f"{root} says itself which images are {', '.join(SPLITS)} (by "
-            f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave the fractions (--split) out"
+            f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave {asked} out"
         )
     return images, manifest
 
