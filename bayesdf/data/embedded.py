@@ -12,13 +12,15 @@ import importlib.resources
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 from rich.progress import track
 
 from bayesdf.data.image_cache import Images, cached_images
 from bayesdf.data.manifest import REAL, SPLITS
 from bayesdf.data.preprocessing import QUALITY, common_path
-from bayesdf.faces import SIZE, people, photographs
-from bayesdf.generators import GENERATORS
+from bayesdf.faces import SIZE, Faces, people, photographs
+from bayesdf.generators import GENERATORS, Generator
 from bayesdf.generators.fakes import NOBODY
 
 SEED = 0
@@ -45,9 +47,10 @@ def read(
     Parameters
     ----------
     variants
-        How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`). With
-        more than one, there are four times as many alignments of the photographs themselves, which are the rarer
-        class.
+        How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`). More
+        than one is for training a network from scratch. The training photographs are then also redrawn by each
+        generator that has a latent: it decodes its own guess of the latent. So who is in a picture, and how it is
+        lit, says less of whether it is real. There are as many alignments of the photographs as there are fakes.
     fold
         0 … 3. The manifest does not name it: new faces of two folds may have one path, but are different images.
     """
@@ -56,7 +59,8 @@ def read(
 
 
 def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
-    settings = f"{SEED} {donor_groups(fold)} {size} {quality} {variants} {sorted(GENERATORS)}"
+    redrawn = " redrawn" if variants > 1 else ""
+    settings = f"{SEED} {donor_groups(fold)} {size} {quality} {variants} {sorted(GENERATORS)}{redrawn}"
     digest = hashlib.sha256(settings.encode())
     digest.update(photographs().images.tobytes())
     weights = importlib.resources.files("bayesdf.generators").joinpath("weights")
@@ -70,10 +74,13 @@ def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
 def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Images, pd.DataFrame]:
     images, rows = [], []
     sources = [REAL, *GENERATORS]
-    jobs = [(split, source, 0) for split in SPLITS for source in sources]
-    jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
-    jobs += [(SPLITS[0], REAL, variant) for variant in range(1, 4 * variants if variants > 1 else 1)]
-    for split, source, variant in track(jobs, "making the fakes", transient=True):
+    redrawing = [source for source, generator in GENERATORS.items() if _redraws(generator)] if variants > 1 else []
+    jobs = [(split, source, 0, False) for split in SPLITS for source in sources]
+    jobs += [(SPLITS[0], source, variant, False) for source in GENERATORS for variant in range(1, variants)]
+    jobs += [(SPLITS[0], source, variant, True) for source in redrawing for variant in range(variants)]
+    alignments = variants * (len(GENERATORS) + len(redrawing)) if variants > 1 else 1
+    jobs += [(SPLITS[0], REAL, variant, False) for variant in range(1, alignments)]
+    for split, source, variant, redrawn in track(jobs, "making the fakes", transient=True):
         # Without the fold, the new faces of all folds' tests would be the same images.
         rng = np.random.default_rng(
             [SEED, SPLITS.index(split), sources.index(source), variant, *([fold] if fold else [])]
@@ -82,13 +89,15 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
             faces = photographs(variant).take(np.isin(photographs().subject, group))
             if source == REAL:
                 made, donors = faces.images, np.full(len(faces), NOBODY)
+            elif redrawn:
+                made, donors = _redraw(GENERATORS[source], faces), np.full(len(faces), NOBODY)
             else:
                 fakes = GENERATORS[source].fakes(faces, rng)
                 made, donors = fakes.images, fakes.donor
             for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
                 pixels, length = common_path(image, size, quality)
-                path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "")
-                person = source == REAL or donor != NOBODY
+                path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "") + ("/redrawn" * redrawn)
+                person = source == REAL or redrawn or donor != NOBODY
                 images.append(pixels)
                 rows.append(
                     {
@@ -102,3 +111,14 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
                     }
                 )
     return np.stack(images), pd.DataFrame(rows)
+
+
+def _redraws(generator: Generator) -> bool:
+    """Whether a generator can draw a given photograph, and not only change it."""
+    return generator.manipulate is None and generator.encode is not None
+
+
+def _redraw(generator: Generator, faces: Faces) -> NDArray[np.float32]:
+    """The photographs as the generator draws them: it decodes its guess of each latent."""
+    pictures = torch.from_numpy(np.asarray(faces.images, np.float32))[:, None]
+    return generator.pictures(torch.cat([generator.guess(part) for part in pictures.split(64)]))

@@ -43,8 +43,10 @@ def test_every_network_of_the_study_has_its_priors(collection: data.Collection) 
 
 
 def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.Collection) -> None:
-    assert warm_start.ships("resnet18", data.load("embedded"))
-    assert not warm_start.ships("resnet18", collection)
+    assert warm_start.ships("resnet10t", data.load("embedded"))
+    assert warm_start.ships("resnet18", data.load("embedded"), "sources")
+    assert not warm_start.ships("resnet18", data.load("embedded"))
+    assert not warm_start.ships("resnet10t", collection)
     assert not warm_start.ships("mobilenet", data.load("embedded"))
 
 
@@ -52,10 +54,10 @@ def test_weights_that_saw_a_generator_do_not_serve_where_it_is_left_out(
     collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest, _ = data.leave_out(data.load("embedded"), "diffusion")
-    assert not warm_start.ships("resnet18", rest) and warm_start.digest("resnet18", rest) == ""
+    assert not warm_start.ships("resnet10t", rest) and warm_start.digest("resnet10t", rest) == ""
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
     network = warm_start.build_untrained("mobilenet", rest)
-    warm_start.write(network, warm_start.shipped("mobilenet", ("diffusion",)))
+    warm_start.write(network, warm_start.shipped("mobilenet", "blind", ("diffusion",)))
     assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-without-diffusion.safetensors"]
     assert warm_start.ships("mobilenet", rest) and len(warm_start.digest("mobilenet", rest)) == 16
     assert not warm_start.ships("mobilenet", data.leave_out(data.load("embedded"), "vae")[0])
@@ -76,24 +78,37 @@ def test_the_command_leaves_a_generator_out(
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
     monkeypatch.setattr(warm_start, "point_estimate", train)
     manifest = collection.manifest.drop(columns="label")
-    monkeypatch.setattr(warm_start.embedded, "read", lambda variants: (collection.train.images, manifest))
-    warm_start.main("mobilenet", epochs=1, without="blur", further=False, seed=0, device="cpu")
-    assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-without-blur.safetensors"]
+    monkeypatch.setattr(warm_start.embedded, "read", lambda variants, fold: (collection.train.images, manifest))
+    warm_start.main("mobilenet", "sources", 1, "blur", seed=0, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-sources-without-blur.safetensors"]
     assert set(trained[0].manifest["source"]) == {"real", "edges"}
     with pytest.raises(BayesdfError, match="no generator 'magic' to leave out"):
-        warm_start.main("mobilenet", epochs=1, without="magic", further=False, seed=0, device="cpu")
+        warm_start.main("mobilenet", epochs=1, without="magic", seed=0, device="cpu")
+    with pytest.raises(BayesdfError, match="--start magic: choose from blind, sources"):
+        warm_start.main("mobilenet", "magic")
 
 
-def test_training_goes_on_from_given_weights(collection: data.Collection) -> None:
-    """Without an epoch all is what it was but the head, which is new."""
-    begin = warm_start.build_untrained("mobilenet", collection)
-    again = warm_start.point_estimate("mobilenet", collection, epochs=0, begin=begin)
-    head = warm_start.classifier(begin)
-    for name, value in begin.state_dict().items():
-        if not name.startswith(f"{head}."):
-            assert torch.equal(value, again.state_dict()[name]), name
-    assert not torch.equal(begin.state_dict()[f"{head}.weight"], again.state_dict()[f"{head}.weight"])
-    assert again(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+def test_a_blind_start_sees_no_source(collection: data.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the names of all generators changed about, the same weights come out; those that learn sources differ."""
+    manifest = collection.manifest.drop(columns="label")
+    swapped = manifest.assign(source=manifest["source"].map({"real": "real", "blur": "edges", "edges": "blur"}))
+    other = data.collect(collection.train.images, swapped, "binary", "swapped", "")
+    for learnt, same in {"blind": True, "sources": False}.items():
+        torch.manual_seed(0)
+        one, two = (
+            warm_start.point_estimate("mobilenet", given, learnt=learnt, epochs=1, device="cpu").state_dict()
+            for given in (collection, other)
+        )
+        assert all(torch.equal(value, two[name]) for name, value in one.items()) is same, learnt
+
+
+def test_half_the_precision_is_used_and_weights_stay_whole(collection: data.Collection) -> None:
+    whole, half = (
+        warm_start.point_estimate("mobilenet", collection, epochs=1, device="cpu", mixed_precision=mixed)
+        for mixed in (False, True)
+    )
+    assert not torch.equal(whole.conv_stem.weight, half.conv_stem.weight)
+    assert all(value.dtype != torch.bfloat16 for value in half.state_dict().values())
 
 
 def test_the_progress_bar_says_that_it_is_the_point_estimate(

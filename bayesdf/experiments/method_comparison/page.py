@@ -258,7 +258,7 @@ def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str
     """What a reader must know of the images and of the start, to judge the figures."""
     start = (
         "weights that come with the package, trained beforehand on the training people alone and without "
-        if warm_start.ships(str(settings["detector"]), collection)
+        if warm_start.ships(str(settings["detector"]), collection, "sources")
         else "weights trained in this run on the training people alone and without "
     )
     return [

@@ -89,7 +89,13 @@ def study(
     def work(name: str, own_seed: int, folder: Path) -> xr.DataTree:
         # The first cell of a run makes the start where none ships; the others read it.
         network = warm_start.start(
-            detector, rest, keep=folder / "warm_start.safetensors", epochs=warm_epochs, seed=seed, device=device
+            detector,
+            rest,
+            "sources",
+            keep=folder / "warm_start.safetensors",
+            epochs=warm_epochs,
+            seed=seed,
+            device=device,
         )
         posterior = fit(name, own_seed, network, rest.train, budget, folder, device)
         return judge(posterior, rest.test, unseen, budget, own_seed, device)
@@ -100,7 +106,7 @@ def study(
         settings=settings,
         follows={
             "fingerprint": collection.fingerprint,
-            "start": warm_start.digest(detector, rest),
+            "start": warm_start.digest(detector, rest, "sources"),
             "prior_scale": PRIOR_SCALE,
             "methods": recipes,
         },
