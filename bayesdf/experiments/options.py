@@ -30,7 +30,17 @@ Split = Annotated[
 ]
 Network = Annotated[
     str,
-    typer.Option(help="Network: resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."),
+    typer.Option(
+        help="Network: resnet10t, resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."
+    ),
+]
+Start = Annotated[
+    str,
+    typer.Option(
+        "--start",
+        help="What the weights that posteriors start from have learnt: blind (real against fake; no source was named "
+        "to them) or sources (who made each image; ships for resnet18).",
+    ),
 ]
 Draws = Annotated[int, typer.Option(help="Posterior draws for each image; 2 to 1000.")]
 WarmEpochs = Annotated[

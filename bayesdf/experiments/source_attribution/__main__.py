@@ -9,7 +9,7 @@ import typer
 
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.experiments import options
+from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.experiment import conduct
 from bayesdf.experiments.source_attribution.methods import DEFAULT, FACTORIES, UNTIL_FLAT
 from bayesdf.experiments.source_attribution.study import study
@@ -17,7 +17,8 @@ from bayesdf.experiments.source_attribution.study import study
 
 def main(
     data_: options.Data = "embedded",
-    detector: options.Network = "resnet18",
+    detector: options.Network = "resnet10t",
+    start: options.Start = "blind",
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(FACTORIES)}.")
     ] = ",".join(DEFAULT),
@@ -61,6 +62,7 @@ def main(
     chosen = _with_uncertainty(methods)
     options.check(draws, epochs, warm_epochs, size, detector, device)
     fractions = options.fractions(split)
+    learnt = warm_start.known_start(start)
     if quick:
         if epochs not in (None, 1):
             warnings.warn(f"--quick overrides --epochs {epochs}: one epoch", BayesdfWarning, stacklevel=1)
@@ -70,6 +72,7 @@ def main(
         study,
         data_=data_,
         detector=detector,
+        start=learnt,
         methods=chosen,
         draws=draws,
         epochs=epochs,

@@ -34,6 +34,7 @@ def study(
     *,
     data_: str,
     detector: str,
+    start: warm_start.Learnt,
     methods: Sequence[str],
     draws: int,
     epochs: int | None,
@@ -66,6 +67,7 @@ def study(
         "bayesdf": __version__,
         "data": data_,
         "detector": detector,
+        "start": start,
         "epochs": epochs,
         "warm_epochs": warm_epochs,
         "size": size,
@@ -86,17 +88,18 @@ def study(
     }
 
     def work(name: str, folder: Path) -> xr.DataTree:
-        start = warm_start.start(
+        network = warm_start.start(
             detector,
             collection,
+            start,
             keep=folder / "warm_start.safetensors",
             epochs=warm_epochs,
             seed=seed,
             device=device,
         )
-        posterior = _posterior(name, start, detector, collection, folder, settings, device)
+        posterior = _posterior(name, network, detector, collection, folder, settings, device)
         untrained = warm_start.build_untrained(detector, collection, seed=seed)
-        return judge(posterior, control_posteriors(posterior, start, untrained), collection, draws, seed, device)
+        return judge(posterior, control_posteriors(posterior, network, untrained), collection, draws, seed, device)
 
     attrs = {"draws": draws, "method": ",".join(methods), "device": device}
     shown = {**settings, **attrs, "epochs": UNTIL_FLAT if epochs is None else epochs}
@@ -105,7 +108,7 @@ def study(
         settings=settings,
         follows={
             "fingerprint": collection.fingerprint,
-            "start": warm_start.digest(detector, collection),
+            "weights": warm_start.digest(detector, collection, start),
             "methods": recipes,
         },
         cells=[
@@ -199,7 +202,7 @@ def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
 
 def _posterior(
     name: str,
-    start: nn.Module,
+    network: nn.Module,
     detector: str,
     collection: data.Collection,
     folder: Path,
@@ -223,8 +226,8 @@ def _posterior(
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None
-    priors = warm_start.default_priors(detector, start, last_layer=name in LAST_LAYER)
-    posterior = fitting.fit(Detector(start, priors), collection.train, validation)  # type: ignore[attr-defined]
+    priors = warm_start.default_priors(detector, network, last_layer=name in LAST_LAYER)
+    posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
     posterior.save(path)
     fitting.forget()
     return posterior
