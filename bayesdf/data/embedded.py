@@ -48,9 +48,10 @@ def read(
     ----------
     variants
         How many alignments of each training photograph the generators work on (see `bayesdf.faces.photographs`). More
-        than one is for training a network from scratch. The training photographs are then also redrawn by each
-        generator that has a latent: it decodes its own guess of the latent. So who is in a picture, and how it is
-        lit, says less of whether it is real. There are as many alignments of the photographs as there are fakes.
+        than one is for training a network from scratch. A generator that draws new faces then redraws the training
+        photographs instead: it decodes its own guess of their latents. So every training fake is of a person of whom
+        there are photographs, and who is in a picture does not say whether it is real. There are as many alignments of
+        the photographs as there are fakes.
     fold
         0 … 3. The manifest does not name it: new faces of two folds may have one path, but are different images.
     """
@@ -74,13 +75,12 @@ def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
 def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Images, pd.DataFrame]:
     images, rows = [], []
     sources = [REAL, *GENERATORS]
-    redrawing = [source for source, generator in GENERATORS.items() if _redraws(generator)] if variants > 1 else []
-    jobs = [(split, source, 0, False) for split in SPLITS for source in sources]
-    jobs += [(SPLITS[0], source, variant, False) for source in GENERATORS for variant in range(1, variants)]
-    jobs += [(SPLITS[0], source, variant, True) for source in redrawing for variant in range(variants)]
-    alignments = variants * (len(GENERATORS) + len(redrawing)) if variants > 1 else 1
-    jobs += [(SPLITS[0], REAL, variant, False) for variant in range(1, alignments)]
-    for split, source, variant, redrawn in track(jobs, "making the fakes", transient=True):
+    jobs = [(split, source, 0) for split in SPLITS for source in sources]
+    jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
+    alignments = variants * len(GENERATORS) if variants > 1 else 1
+    jobs += [(SPLITS[0], REAL, variant) for variant in range(1, alignments)]
+    for split, source, variant in track(jobs, "making the fakes", transient=True):
+        redrawn = variants > 1 and split == SPLITS[0] and source != REAL and _redraws(GENERATORS[source])
         # Without the fold, the new faces of all folds' tests would be the same images.
         rng = np.random.default_rng(
             [SEED, SPLITS.index(split), sources.index(source), variant, *([fold] if fold else [])]
@@ -96,7 +96,7 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
                 made, donors = fakes.images, fakes.donor
             for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
                 pixels, length = common_path(image, size, quality)
-                path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "") + ("/redrawn" * redrawn)
+                path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "")
                 person = source == REAL or redrawn or donor != NOBODY
                 images.append(pixels)
                 rows.append(
