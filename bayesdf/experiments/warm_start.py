@@ -145,22 +145,23 @@ def default_priors(name: str, network: nn.Module, *, last_layer: bool = False) -
     return chosen
 
 
-def shipped(name: str, without: tuple[str, ...] = ()) -> Path:
-    """Where the weights of a network that was trained without some generators lie, or would."""
-    return WEIGHTS / f"{'-without-'.join((name, *without))}.safetensors"
+def shipped(name: str, without: tuple[str, ...] = (), fold: int = 0) -> Path:
+    """Where the weights of a network that was trained without some generators, on a fold's people, lie, or would."""
+    return WEIGHTS / f"{'-without-'.join((name, *without))}{f'-fold{fold}' if fold else ''}.safetensors"
 
 
 def ships(name: str, collection: data.Collection) -> bool:
     """Whether weights for this network and data, at this size and without what was left out, come with the package."""
     size = collection.train[0][0].shape[-1]
-    return collection.name == "embedded" and size == SIZE and shipped(name, collection.without).is_file()
+    file = shipped(name, collection.without, collection.fold)
+    return collection.name == "embedded" and size == SIZE and file.is_file()
 
 
 def digest(name: str, collection: data.Collection) -> str:
     """Of the weights that ship, by which runs that began with others are told apart; nothing where none do."""
     if not ships(name, collection):
         return ""
-    return hashlib.sha256(shipped(name, collection.without).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(shipped(name, collection.without, collection.fold).read_bytes()).hexdigest()[:16]
 
 
 def start(
@@ -189,7 +190,7 @@ def start(
         If a file of weights is damaged.
     """
     if ships(name, collection):
-        return load(shipped(name, collection.without), name, collection)
+        return load(shipped(name, collection.without, collection.fold), name, collection)
     if keep is not None and keep.is_file():
         return load(keep, name, collection)
     console.print("    no weights ship for this network and data: training the point estimate first")
@@ -232,15 +233,18 @@ def main(
     detector: Annotated[str, typer.Argument(help="Network: resnet18, xception, efficientnet, mobilenet, …")],
     epochs: Annotated[int, typer.Option(help="Passes over the training images.", min=1)] = EPOCHS,
     without: Annotated[str, typer.Option(help="A generator that the weights shall not have seen.")] = "",
+    fold: Annotated[
+        int, typer.Option(help="The fold of the embedded data whose training people they see, 0 to 3.")
+    ] = 0,
     further: Annotated[bool, typer.Option("--further", help="Go on from the weights that ship.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the start and of every batch.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a detector's point estimate on the embedded training people and write it into the package."""
-    collection = data.collect(*embedded.read(variants=VARIANTS), "binary", "embedded", CREDIT)
+    collection = data.collect(*embedded.read(variants=VARIANTS, fold=fold), "binary", "embedded", CREDIT, fold)
     if without:
         collection, _ = data.leave_out(collection, without)
-    target = shipped(detector, collection.without)
+    target = shipped(detector, collection.without, fold)
     begin = load(target, detector, collection) if further else None
     checkpoint = cache_folder("training") / f"warm_start_{target.stem}_{epochs}_{seed}.pt"
     network = point_estimate(
