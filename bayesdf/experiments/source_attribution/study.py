@@ -236,9 +236,8 @@ def _load(data_: str, folds: int, quick: bool, given: Mapping[str, Any]) -> list
         with warnings.catch_warnings():
             if fold:
                 warnings.simplefilter("ignore", BayesdfWarning)
-            collection = data.load(data_, "binary", fold=fold, **given)
-        collections.append(thin(collection) if quick else collection)
-    return collections
+            collections.append(data.load(data_, "binary", fold=fold, **given))
+    return thin(*collections) if quick else collections
 
 
 def _describe_folds(collections: Sequence[data.Collection]) -> str:
