@@ -28,9 +28,9 @@ def cut(name: str, method: Training) -> Training:
     return replace(method, **CUTS.get(name, {}))
 
 
-def thin(collection: data.Collection) -> data.Collection:
-    """The images of a quick look."""
-    every = max(1, len(collection.manifest) // IMAGES)
+def thin(*collections: data.Collection) -> list[data.Collection]:
+    """The images of a quick look, from each of several folds of the same data."""
+    every = max(1, len(collections[0].manifest) // IMAGES)
     if every > 1:
         console.print(f"    a quick look: one image in {every}", highlight=False)
-    return data.thin(collection, every)
+    return [data.thin(collection, every) for collection in collections]

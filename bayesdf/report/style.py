@@ -128,11 +128,12 @@ def head(figure: Figure, title: str, subtitle: str) -> None:
     """Title in bold, and under it what the figure counts; both at the left, above all axes."""
     height = figure.get_figheight()
     lines = subtitle.count("\n") + 1
+    below = 0.20 * title.count("\n")
     figure.text(0.012, 1 - 0.10 / height, title, ha="left", va="top", fontsize=12, fontweight="bold")
-    figure.text(0.012, 1 - 0.36 / height, subtitle, ha="left", va="top", fontsize=9, color=MUTED)
+    figure.text(0.012, 1 - (0.36 + below) / height, subtitle, ha="left", va="top", fontsize=9, color=MUTED)
     engine = figure.get_layout_engine()
     assert engine is not None
-    engine.set(rect=(0.0, 0.0, 1.0, 1 - (0.45 + 0.16 * lines) / height))  # type: ignore[call-arg]
+    engine.set(rect=(0.0, 0.0, 1.0, 1 - (0.45 + below + 0.16 * lines) / height))  # type: ignore[call-arg]
 
 
 def tidy(axes: NDArray, used: int) -> None:

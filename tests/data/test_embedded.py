@@ -3,7 +3,9 @@
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 import bayesdf.data as data
 from bayesdf.data import embedded, image_cache
+from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
+from bayesdf.faces import people, photographs
 from bayesdf.generators import GENERATORS
 
 
@@ -62,13 +66,74 @@ def test_tasks(task: data.Task, classes: int) -> None:
 
 def test_the_cache_gives_what_making_gives(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"train": [], "val": [embedded.donor_groups()["val"][0][:2]], "test": []}
-    monkeypatch.setattr(embedded, "donor_groups", lambda: few)
+    monkeypatch.setattr(embedded, "donor_groups", lambda fold: few)
     images, manifest = embedded.read()
-    again, made = embedded._make(64, data.QUALITY, 1)
+    again, made = embedded._make(64, data.QUALITY, 1, 0)
     assert len(images) == 2 * 10 * (1 + len(GENERATORS))
     np.testing.assert_array_equal(images, embedded.read()[0])
     np.testing.assert_array_equal(images, again)
     pd.testing.assert_frame_equal(manifest, made, check_dtype=False)
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_folds_share_no_person(fold: int) -> None:
+    parts = people(fold)
+    assert {split: len(members) for split, members in parts.items()} == {"train": 24, "val": 6, "test": 10}
+    assert len({*parts["train"], *parts["val"], *parts["test"]}) == 40
+    groups = embedded.donor_groups(fold)
+    assert {split: sorted(chain(*own)) for split, own in groups.items()} == parts
+    assert len(groups["train"]) == 1 and all(len(group) in (3, 4) for group in groups["val"] + groups["test"])
+
+
+def test_every_person_is_in_the_test_of_one_fold() -> None:
+    assert sorted(chain(*(people(fold)["test"] for fold in range(4)))) == sorted(set(photographs().subject))
+    for fold in (-1, 4):
+        with pytest.raises(BayesdfError, match="the folds 0 to 3"):
+            people(fold)
+
+
+def test_fold_0_is_the_split_of_the_shipped_weights(collection: data.Collection) -> None:
+    """The people, and the images as a generator makes them from the seeds that never had a fold."""
+    assert people()["test"] == ["s06", "s08", "s13", "s14", "s15", "s16", "s30", "s32", "s34", "s40"]
+    assert people()["val"] == ["s09", "s17", "s20", "s26", "s33", "s37"]
+    assert collection.fold == 0 and collection.fingerprint == data.load("embedded", fold=0, folds=4).fingerprint
+    rng = np.random.default_rng([0, 1, [data.REAL, *GENERATORS].index("vae"), 0])
+    made = []
+    for group in embedded.donor_groups()["val"]:
+        faces = photographs().take(np.isin(photographs().subject, group))
+        made += [data.common_path(image, 64, data.QUALITY)[0] for image in GENERATORS["vae"].fakes(faces, rng).images]
+    kept = (collection.manifest["source"] == "vae") & (collection.manifest["split"] == "val")
+    np.testing.assert_array_equal(collection.train.images[kept.to_numpy()], np.stack(made))
+
+
+def test_each_fold_has_fakes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same two people in the test of two folds: their photographs are the same images, and no fake is."""
+    few = {"train": [], "val": [], "test": [people()["test"][:2]]}
+    chosen = {name: GENERATORS[name] for name in ("vae", "dcgan", "poisson_swap")}
+    monkeypatch.setattr(embedded, "GENERATORS", chosen)
+    monkeypatch.setattr(embedded, "donor_groups", lambda fold: few)
+    made = [embedded._make(32, data.QUALITY, 1, fold) for fold in (0, 1)]
+    pd.testing.assert_series_equal(made[0][1]["path"], made[1][1]["path"])
+    same = (made[0][0] == made[1][0]).all((1, 2, 3))
+    real = (made[0][1]["source"] == data.REAL).to_numpy()
+    new = (made[0][1]["subject"] == "").to_numpy()
+    assert same[real].all() and not same[new].any() and not same[~real & ~new].all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fold": 4}, "the embedded data has the folds 0 to 3"),
+        ({"folds": 5}, "the embedded data has 4 folds"),
+        ({"folds": 0}, "folds is 0: give 1 to 10"),
+        ({"folds": 11}, "folds is 11: give 1 to 10"),
+        ({"fold": 0.5}, "fold is 0.5, but must be a whole number"),
+        ({"folds": True}, "folds is True, but must be a whole number"),
+    ],
+)
+def test_folds_that_do_not_exist_are_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(BayesdfError, match=message):
+        data.load("embedded", **given)
 
 
 def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,13 @@ def test_it_finds_the_sources_of_unseen_people(
         (["--split", "0.5,0.2,0.3"], "the embedded data's split is fixed"),
         (["--split", "60,15,25"], "--split '60,15,25': .* add up to 1, such as 0.6,0.15,0.25"),
         (["--split", "1,0.5,-0.5"], "three positive numbers that add up to 1, such as 0.6,0.15,0.25"),
+        (["--folds", "0"], "--folds 0: give 1 to 10"),
+        (["--folds", "11"], "--folds 11: give 1 to 10"),
+        (["--folds", "5"], "the embedded data has 4 folds, which are fixed: give 1 to 4"),
+        (
+            ["--data", "PHOTOS", "--folds", "7"],
+            "one subject of blur.*ask for fewer folds .--folds; this is fold 5 of 7",
+        ),
         (["--device", "gpu"], "--device gpu: there is no such device here; choose from auto, cpu"),
         (["--out", "taken"], "taken holds other files: choose another --out$"),
         (["--out", "file"], "file is a file: choose another --out"),

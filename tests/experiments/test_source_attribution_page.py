@@ -88,6 +88,17 @@ def test_what_makes_figures_doubtful_stands_first(monkeypatch: pytest.MonkeyPatc
     assert "few people" in page["texts"]
 
 
+def test_the_page_says_on_how_many_folds_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, four = result(0.6), result(0.6)
+    four.attrs["folds"] = 4
+    assert "fold" not in said(monkeypatch, {"svi": one})["answer"]
+    page = said(monkeypatch, {"svi": four})
+    assert "These figures stand on 10 people in 4 folds; each person was judged once" in page["answer"]
+    four["metrics"].attrs["people"] = 4
+    (_, few) = said(monkeypatch, {"svi": four})["cautions"]
+    assert few == "Few people: intervals over 4 people are too short: add people."
+
+
 @pytest.mark.parametrize(("ece", "said"), [(ECE, ""), (Estimate(0.1, 0.12, 0.3), "do not contain their own figure")])
 def test_the_screen_says_which_intervals_lack_their_figure(
     ece: Estimate, said: str, monkeypatch: pytest.MonkeyPatch
@@ -95,8 +106,8 @@ def test_the_screen_says_which_intervals_lack_their_figure(
     for name in ("tables", "metrics", "headline"):
         monkeypatch.setattr(presentation, name, lambda *_: {})
     monkeypatch.setattr(figures, "figures", lambda *_: {})
-    images = MagicMock(manifest=None)
+    images = MagicMock(manifest=pd.DataFrame())
     images.__len__.return_value = 1
     images.__getitems__ = lambda rows: [(torch.zeros(3, 2, 2), 0) for _ in rows]
-    shown = presentation.present(xr.DataTree.from_dict({"svi": result(0.6, ece=ece)}), MagicMock(test=images), {})
+    shown = presentation.present(xr.DataTree.from_dict({"svi": result(0.6, ece=ece)}), [MagicMock(test=images)], {})
     assert said in shown.summary.answer and bool(said) == bool(shown.summary.answer)

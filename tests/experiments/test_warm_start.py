@@ -1,5 +1,6 @@
 """The point estimate that posteriors start from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,21 @@ def test_weights_that_saw_a_generator_do_not_serve_where_it_is_left_out(
     torch.testing.assert_close(given.conv_stem.weight, network.conv_stem.weight, rtol=1e-3, atol=1e-6)
 
 
+def test_weights_of_another_fold_are_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have seen the people of this fold's test."""
+    monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
+    first = data.load("embedded")
+    second = replace(first, fold=1)
+    warm_start.write(warm_start.build_untrained("mobilenet", first), warm_start.shipped("mobilenet"))
+    assert warm_start.ships("mobilenet", first) and not warm_start.ships("mobilenet", second)
+    warm_start.write(warm_start.build_untrained("mobilenet", first), warm_start.shipped("mobilenet", fold=1))
+    assert {path.name for path in tmp_path.iterdir()} == {"mobilenet.safetensors", "mobilenet-fold1.safetensors"}
+    digests = {warm_start.digest("mobilenet", given) for given in (first, second)}
+    assert len(digests) == 2 and "" not in digests
+    for changed in (data.relabel(second, "multiclass"), data.leave_out(second, "vae")[0], data.thin(second, 2)):
+        assert changed.fold == 1
+
+
 def test_the_command_leaves_a_generator_out(
     collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +97,10 @@ def test_the_command_leaves_a_generator_out(
     monkeypatch.setattr(warm_start.embedded, "read", lambda variants, fold: (collection.train.images, manifest))
     warm_start.main("mobilenet", "sources", 1, "blur", seed=0, device="cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-sources-without-blur.safetensors"]
+    warm_start.main("mobilenet", epochs=1, without="blur", fold=1, seed=0, device="cpu")
+    stems = {path.stem for path in tmp_path.iterdir()}
+    assert stems == {"mobilenet-sources-without-blur", "mobilenet-without-blur-fold1"}
+    assert [given.fold for given in trained] == [0, 1]
     assert set(trained[0].manifest["source"]) == {"real", "edges"}
     with pytest.raises(BayesdfError, match="no generator 'magic' to leave out"):
         warm_start.main("mobilenet", epochs=1, without="magic", seed=0, device="cpu")

@@ -66,7 +66,7 @@ def study(
     console.print(f"images: {data_}, without {left_out}", markup=False, highlight=False)
     collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
     if quick:
-        collection = thin(collection)
+        (collection,) = thin(collection)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     rest, unseen = data.leave_out(collection, left_out)
     budget = Budget(epochs, draws, quick)

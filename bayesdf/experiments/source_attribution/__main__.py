@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bayesdf.cli import console, run_cli
+from bayesdf.data.splits import MOST_FOLDS
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import options, warm_start
 from bayesdf.experiments.experiment import conduct
@@ -42,6 +43,13 @@ def main(
     device: options.Device = "auto",
     skip_unreadable: options.SkipUnreadable = 0.0,
     split: options.Split = "",
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Folds of a cross-fit, 1 to 10: each has a detector of its own, and judges people whom no other fold "
+            "judges. 1: the first fold alone. The embedded data has four, which judge all 40 people."
+        ),
+    ] = 1,
     quick: Annotated[
         bool,
         typer.Option(
@@ -63,6 +71,8 @@ def main(
     options.check(draws, epochs, warm_epochs, size, detector, device)
     fractions = options.fractions(split)
     learnt = warm_start.known_start(start)
+    if not 1 <= folds <= MOST_FOLDS:
+        raise BayesdfError(f"--folds {folds}: give 1 to {MOST_FOLDS}")
     if quick:
         if epochs not in (None, 1):
             warnings.warn(f"--quick overrides --epochs {epochs}: one epoch", BayesdfWarning, stacklevel=1)
@@ -83,6 +93,7 @@ def main(
         skip_unreadable=skip_unreadable,
         split=split,
         fractions=fractions,
+        folds=folds,
         quick=quick,
     )
     conduct(declare, out)

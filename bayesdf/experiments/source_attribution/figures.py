@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
-from bayesdf.experiments.source_attribution.tables import Results, by_feature_set
+from bayesdf.experiments.source_attribution.tables import Results, basis, by_feature_set, folds
 from bayesdf.report.face_sheets import face_sheet
 from bayesdf.report.methods import METHODS
 from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram
@@ -46,27 +46,29 @@ def figures(results: Results, images: NDArray[np.floating], manifest: pd.DataFra
     manifest
         Their rows.
     """
-    made = {"samples": sample_sheet(images, manifest["source"], title="Photographs and fakes of the test people")}
+    several = next((f" of {folds(tree)} folds" for tree in results.values() if folds(tree) > 1), "")
+    shown = f"Photographs and fakes of the test people{several}"
+    made = {"samples": sample_sheet(images, manifest["source"], title=shown)}
     for name, tree in results.items():
-        label = METHODS[name]
+        label = METHODS[name] + (f", {basis(tree)}:\n" if several else ": ")
         uncertainty = tree["uncertainty"].to_dataset()
         made[f"{name}_source"] = source_accuracy(
             by_feature_set(tree).rename(index=SETS),
-            title=f"{label}: how often a fake's generator is named",
+            title=f"{label}how often a fake's generator is named",
             unit="fakes",
         )
         made[f"{name}_confusion"] = confusion_matrix(
             analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset()),
-            title=f"{label}: generators named from uncertainty",
+            title=f"{label}generators named from uncertainty",
         )
-        made[f"{name}_uncertainty"] = uncertainty_by_source(uncertainty, title=f"{label}: why the detector is unsure")
+        made[f"{name}_uncertainty"] = uncertainty_by_source(uncertainty, title=f"{label}why the detector is unsure")
         made[f"{name}_reliability"] = reliability_diagram(
             analysis.reliability(tree),
             analysis.estimate(tree["metrics"].to_dataset(), "ece"),
-            title=f"{label}: is the detector right as often as it claims?",
+            title=f"{label}is the detector right as often as it claims?",
         )
         made[f"{name}_faces"] = certainty_sheet(
-            images, uncertainty, title=f"{label}: the faces the detector is most and least sure of"
+            images, uncertainty, title=f"{label}the faces the detector is most and least sure of".replace("\n", " ")
         )
     return made
 

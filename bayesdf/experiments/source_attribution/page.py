@@ -7,21 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.analysis import Estimate
-from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Presentation, Summary
 from bayesdf.experiments.source_attribution.feature_sets import FORMS, MAIN, SCALARS, SETS
 from bayesdf.experiments.source_attribution.gain import best, claim
+from bayesdf.experiments.source_attribution.notes import notes
 from bayesdf.experiments.source_attribution.tables import (
     Results,
+    basis,
     by_feature_set,
     chance,
     estimate,
+    folds,
     gain,
     metrics,
+    people,
     tables,
 )
 from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged
@@ -44,57 +48,63 @@ DRAWN = (
     "number of images of each source."
 )
 """What the intervals stand on."""
+BY_FOLD = (
+    "fold by fold, the number of images and people judged, and the fold's own figures. They differ by who is judged "
+    "and by who was learnt from."
+)
 KINDS = {"manipulations": "manipulations", "new_faces": "new faces"}
 """Kinds of fakes, and how they are called; a pooled figure depends on how many there are of each."""
 FEW = 5
 """Fewer people than these are worth a warning: see `bayesdf.analysis.intervals`."""
 
 
-def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[str, Any]) -> Presentation:
+def present(tree: xr.DataTree, collections: Sequence[data.Collection], settings: Mapping[str, Any]) -> Presentation:
     """What a run shows, from its DataTree.
 
     Parameters
     ----------
-    collection
-        The images it was made with.
+    collections
+        The images of each fold.
     settings
         As the page shows them.
     """
     from bayesdf.experiments.source_attribution.figures import figures
 
     results = dict(tree.children)
-    made = tables(results, collection.manifest)
-    rows = list(range(len(collection.test)))
-    images = np.stack([image.permute(1, 2, 0).numpy() for image, _ in collection.test.__getitems__(rows)])
+    first = next(iter(results.values()))
+    made = tables(results, collections)
+    images = np.concatenate([_pictures(collection.test) for collection in collections])
+    manifest = pd.concat([collection.test.manifest for collection in collections], ignore_index=True)
 
     def write(path: Path, pictures: Mapping[str, bytes]) -> None:
-        cautions = data.people_cautions(collection.manifest)
-        page(path, results, pictures, made, settings, _notes(collection, settings), collection.credit, cautions)
+        cautions = data.people_cautions(collections[0].manifest)
+        page(path, results, pictures, made, settings, notes(collections, settings), collections[0].credit, cautions)
 
-    count = people(results)
     return Presentation(
         metrics=metrics(results),
         tables=made,
-        figures=figures(results, images, collection.test.manifest),
+        figures=figures(results, images, manifest),
         page=write,
         summary=Summary(
-            title=f"People the detector never saw (95 % intervals over {count} people)",
+            title=f"People the detector never saw (95 % intervals over {basis(first)})",
             columns=("", *(METHODS[name] for name in results)),
             rows=[(label, *cells) for label, cells in headline(results).items()],
             answer=" ".join(_outside(results)),
-            warnings=[few(count)] if count < FEW else [],
+            warnings=[few(first)] if people(first) < FEW else [],
         ),
     )
 
 
-def people(results: Results) -> int:
-    """How many people the figures stand on: those of the test images."""
-    return int(next(iter(results.values()))["metrics"].attrs["people"])
-
-
-def few(people: int) -> str:
+def few(tree: xr.DataTree) -> str:
     """What to know of intervals over fewer people than `FEW`, and what to do."""
-    return f"intervals over {people} people are too short: add people, or give the test more of them (--split)"
+    more = "" if folds(tree) > 1 else ", or give the test more of them (--split)"
+    return f"intervals over {people(tree)} people are too short: add people{more}"
+
+
+def _pictures(images: data.ImageDataset) -> NDArray[np.float32]:
+    """All images of a data set, (N, H, W, 3) in [0, 1]."""
+    rows = list(range(len(images)))
+    return np.stack([image.permute(1, 2, 0).numpy() for image, _ in images.__getitems__(rows)])
 
 
 def headline(results: Results) -> dict[str, list[str]]:
@@ -159,7 +169,7 @@ def page(
         f"{claim(gain(tree), named)} Guessing would name {chance(sources):.1%}, and the network's "
         f"own features {estimate(sources, 'penultimate_features', 'accuracy').value:.1%}. {_kinds_apart(sources)}"
         f"The detector tells real from fake with a balanced accuracy of "
-        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}."
+        f"{analysis.estimate(detection, 'balanced_accuracy').value:.2f}. {_cross_fitted(tree)}".strip()
     )
     sections = [
         Section(
@@ -177,12 +187,11 @@ def page(
                 "counts photographs and fakes alike; the calibration error says how far claimed confidence is from "
                 "the share that is right: once with all images weighing alike, once with photographs and fakes as "
                 "classes weighing alike (balanced), since there are more fakes than photographs.",
-                Table(
-                    _side_by_side(results), f"Each figure with its 95 % interval over {people(results)} people. {DRAWN}"
-                ),
+                Table(_side_by_side(results), f"Each figure with its 95 % interval over {basis(tree)}. {DRAWN}"),
                 *_outside(results),
                 Table(tables["verdicts"], EXPLAINED),
                 *(part for name in results for part in _detection(name, figures, tables)),
+                *(Table(tables[f"{name}_folds"], f"{METHODS[name]}: {BY_FOLD}") for name in results if folds(tree) > 1),
             ],
         ),
         *(_method(name, figures, tables) for name in results),
@@ -197,7 +206,7 @@ def page(
             *of_quick(settings),
             *map(sentence, cautions),
             *unconverged(tables["verdicts"]),
-            *([f"Few people: {few(people(results))}."] if people(results) < FEW else []),
+            *([f"Few people: {few(tree)}."] if people(tree) < FEW else []),
         ],
         highlights={
             f"{METHODS[name]}: source from uncertainty": estimate(by_feature_set(tree), MAIN, "accuracy")
@@ -206,6 +215,16 @@ def page(
         settings=settings,
         credits=[f"Photographs: {credit}."] if credit else [],
         glossary=GLOSSARY,
+    )
+
+
+def _cross_fitted(tree: xr.DataTree) -> str:
+    """On how many folds the answer stands, as a sentence; nothing for a single one."""
+    if folds(tree) == 1:
+        return ""
+    return (
+        f"These figures stand on {people(tree)} people in {folds(tree)} folds; each person was judged once, by a "
+        "detector that learnt from others. "
     )
 
 
@@ -299,41 +318,3 @@ def _side_by_side(results: Results) -> pd.DataFrame:
             label: str(analysis.estimate(detection, key)) for key, label in DETECTION.items() if key in detection
         }
     return pd.DataFrame(columns).rename_axis("figure")
-
-
-def _notes(collection: data.Collection, settings: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the images and of the start, to judge the figures."""
-    notes = [
-        f"{data.describe_people(collection.manifest)}. Train, validation and test share none of these people. Every "
-        "image, real or fake, went through the same crop, resize, 8-bit and JPEG steps before the training."
-    ]
-    if collection.name == "embedded":
-        notes.append(
-            "The photographs are 400 pictures of 40 people; nine generators made as many fakes each. Five draw new "
-            "faces, of nobody, and were trained on the 30 people of training and validation; four work on the "
-            "photographs, and the two of these that have a network were trained on all 40 people, as a forger's would "
-            "be on his victims. The second person of a swap comes from the same split, and within the test from the "
-            "same group of three or four people."
-        )
-    notes.append(
-        "All logits were multiplied by one number and shifted by another before anything else was computed from them, "
-        "as makes the validation people's images most probable (`recalibration` in run.zarr): a detector is surer of "
-        "the people it was trained on than of strangers. `posteriors/` holds the posteriors as fitted."
-    )
-    if warm_start.ships(str(settings["detector"]), collection):
-        notes.append(
-            "The network started from weights trained beforehand on the training people alone (a warm start, which "
-            "comes with the package), to tell their sources, photographs being one. No validation or test person was "
-            "seen by those weights."
-        )
-    else:
-        notes.append(
-            "The network was trained from scratch on the training split, to tell the sources, before the posteriors of "
-            "real against fake were fitted."
-        )
-    notes.append(
-        "SVI's posterior is over the classifier's weights and the gains and shifts of the normalisation before it, "
-        "those with priors centred on the start; MC dropout's is over masks of the channels of the last stage. All "
-        "weights before the first of these stay as they were."
-    )
-    return notes

@@ -1,7 +1,9 @@
-"""From settings to DataTrees: one posterior by one method is a cell."""
+"""From settings to DataTrees: one posterior by one method on one fold is a cell."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf._version import __version__
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.posteriors import draws_per_chain, load_finished
 from bayesdf.experiments.quick import thin
-from bayesdf.experiments.source_attribution.feature_sets import MEAN, feature_sets
-from bayesdf.experiments.source_attribution.gain import gains
+from bayesdf.experiments.source_attribution.feature_sets import feature_sets
+from bayesdf.experiments.source_attribution.folds import cell_name, collect, fold_seed
 from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
 from bayesdf.inference import MCDropout, Posterior, matched_noise
@@ -45,9 +47,10 @@ def study(
     skip_unreadable: float,
     split: str,
     fractions: tuple[float, float, float] | None,
+    folds: int,
     quick: bool,
 ) -> Study:
-    """Declare the study: load the images, and a cell a method.
+    """Declare the study: load the images of every fold, and a cell for each method and fold.
 
     Parameters
     ----------
@@ -74,52 +77,62 @@ def study(
         "seed": seed,
         "skip_unreadable": skip_unreadable,
         "split": split,
+        "folds": folds,
         "quick": quick,
     }
     console.print(f"images: {data_}", markup=False, highlight=False)
-    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
-    if quick:
-        collection = thin(collection)
-    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
-    _enough_generators(collection)
+    given = {"size": size, "fractions": fractions, "seed": seed, "skip_unreadable": skip_unreadable, "folds": folds}
+    collections = _load(data_, folds, quick, given)
+    first = collections[0]
+    console.print(f"    {data.describe_people(first.manifest)}", markup=False, highlight=False, soft_wrap=True)
+    if folds > 1:
+        console.print(f"    {_describe_folds(collections)}", highlight=False, soft_wrap=True)
+    _enough_generators(collections)
+    _say_where_starts_are_missing(detector, collections, start)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
     recipes = {
         name: method(name, epochs=epochs, seed=seed, device="auto", quick=quick).settings() for name in FACTORIES
     }
 
-    def work(name: str, folder: Path) -> xr.DataTree:
+    def work(name: str, fold: int, folder: Path) -> xr.DataTree:
+        own_seed, collection = fold_seed(seed, fold), collections[fold]
         network = warm_start.start(
             detector,
             collection,
             start,
-            keep=folder / "warm_start.safetensors",
+            keep=folder / f"{cell_name('warm_start', fold, folds)}.safetensors",
             epochs=warm_epochs,
-            seed=seed,
+            seed=own_seed,
             device=device,
         )
-        posterior = _posterior(name, network, detector, collection, folder, settings, device)
-        untrained = warm_start.build_untrained(detector, collection, seed=seed)
-        return judge(posterior, control_posteriors(posterior, network, untrained), collection, draws, seed, device)
+        posterior = _posterior(name, network, detector, collection, folder, {**settings, "seed": own_seed}, device)
+        untrained = warm_start.build_untrained(detector, collection, seed=own_seed)
+        return judge(posterior, control_posteriors(posterior, network, untrained), collection, draws, own_seed, device)
+
+    def cell(name: str, fold: int) -> Cell:
+        of = f", fold {fold}" if folds > 1 else ""
+        title = f"{METHODS[name]}{of}: posterior, {draws} draws an image"
+        return Cell(cell_name(name, fold, folds), title, partial(work, name, fold), {"draws": draws})
 
     attrs = {"draws": draws, "method": ",".join(methods), "device": device}
     shown = {**settings, **attrs, "epochs": UNTIL_FLAT if epochs is None else epochs}
+    fingerprints = [collection.fingerprint for collection in collections]
+    starts = [warm_start.digest(detector, collection, start) for collection in collections]
     return Study(
         name="source_attribution",
         settings=settings,
         follows={
-            "fingerprint": collection.fingerprint,
-            "weights": warm_start.digest(detector, collection, start),
+            "fingerprint": fingerprints if folds > 1 else fingerprints[0],
+            "weights": starts if folds > 1 else starts[0],
             "methods": recipes,
         },
-        cells=[
-            Cell(name, f"{METHODS[name]}: posterior, {draws} draws an image", partial(work, name), {"draws": draws})
-            for name in methods
-        ],
-        present=partial(present, collection=collection, settings=shown),
+        cells=[cell(name, fold) for name in methods for fold in range(folds)],
+        collect=partial(collect, seed=seed),
+        present=partial(present, collections=collections, settings=shown),
         attrs={
             **attrs,
-            "data_fingerprint": collection.fingerprint,
-            "cautions": data.people_cautions(collection.manifest),
+            "data_fingerprint": fingerprints if folds > 1 else fingerprints[0],
+            "cautions": data.people_cautions(first.manifest),
         },
     )
 
@@ -132,7 +145,9 @@ def judge(
     seed: int,
     device: str,
 ) -> xr.DataTree:
-    """Predict, recalibrate, decompose and attribute: everything the study says of one posterior.
+    """Predict, recalibrate, decompose and attribute: what the study says of one posterior, image by image.
+
+    Figures over people are made of all folds together (`bayesdf.experiments.source_attribution.folds`).
 
     Logits are scaled and shifted as fits the validation people, since a detector is surer of the people it was trained
     on than of strangers. Sources are named by classifiers fitted on the validation people and on the test people of
@@ -148,8 +163,7 @@ def judge(
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `metrics`, `attribution/<feature set>`, `gain`, and `control/<name>` with the predictions and
-        metrics of each control.
+        `uncertainty`, `attribution/<feature set>`, and `control/<name>` with the predictions of each control.
     """
     own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
     total = own[-1]["posterior_predictive/logits"].sizes
@@ -161,20 +175,15 @@ def judge(
         name: analysis.attribute(part, subject_groups=together, fit_only=part["split"].values != "test", seed=seed)
         for name, part in features.items()
     }
-    summary = analysis.summarise(attributions, against=MEAN, seed=seed)
     predictions = own[-1].drop_nodes("features")
     groups = {
         **{node.path: node.to_dataset(inherit=False) for node in predictions.subtree},
         "/recalibration": scaling,
         "/uncertainty": analysis.decompose(predictions),
-        "/metrics": analysis.evaluate(predictions, seed=seed),
-        "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
-        "/gain": xr.Dataset.from_dataframe(gains(attributions, seed)),
     }
     for name, trees in others.items():
         groups |= {f"/control/{name}/{group}": trees[-1][group].to_dataset() for group in PREDICTED}
-        groups[f"/control/{name}/metrics"] = analysis.evaluate(trees[-1], seed=seed)
     return xr.DataTree.from_dict(groups)
 
 
@@ -209,12 +218,13 @@ def _posterior(
     settings: Mapping[str, Any],
     device: str,
 ) -> Posterior:
-    """The posterior by one method; from the folder where a stopped run left it."""
-    path = folder / "posteriors" / f"{name}.zarr"
+    """The posterior by one method on one fold; from the folder where a stopped run left it."""
+    cell = cell_name(name, collection.fold, settings["folds"])
+    path = folder / "posteriors" / f"{cell}.zarr"
     posterior = load_finished(path)
     if posterior is not None:
         return posterior
-    checkpoint = folder / "posteriors" / f"{name}.pt"
+    checkpoint = folder / "posteriors" / f"{cell}.pt"
     fitting = method(
         name,
         epochs=settings["epochs"],
@@ -233,17 +243,57 @@ def _posterior(
     return posterior
 
 
-def _enough_generators(collection: data.Collection) -> None:
-    generators = sorted(set(collection.manifest["source"]) - {data.REAL})
+def _load(data_: str, folds: int, quick: bool, given: Mapping[str, Any]) -> list[data.Collection]:
+    """The images of each fold. What is wrong with the files is said once."""
+    collections = []
+    for fold in range(folds):
+        with warnings.catch_warnings():
+            if fold:
+                warnings.simplefilter("ignore", BayesdfWarning)
+            collections.append(data.load(data_, "binary", fold=fold, **given))
+    return thin(*collections) if quick else collections
+
+
+def _describe_folds(collections: Sequence[data.Collection]) -> str:
+    """How many people each fold judges."""
+    counts = [collection.test.manifest["subject"].replace("", None).nunique() for collection in collections]
+    return f"{len(counts)} folds, which judge {', '.join(map(str, counts[:-1]))} and {counts[-1]} people"
+
+
+def _say_where_starts_are_missing(
+    detector: str, collections: Sequence[data.Collection], start: warm_start.Learnt
+) -> None:
+    """Warn of folds whose start is trained within the run, where that of another fold comes with the package."""
+    ships = [warm_start.ships(detector, collection, start) for collection in collections]
+    missing = [str(fold) for fold, there in enumerate(ships) if not there]
+    if missing and any(ships):
+        warnings.warn(
+            f"no weights of {detector} ship for fold {', '.join(missing)}, so this run trains them in another "
+            f"way than those that ship: `python -m bayesdf.experiments.warm_start {detector} --fold {missing[0]}` "
+            "makes them alike",
+            BayesdfWarning,
+            stacklevel=2,
+        )
+
+
+def _enough_generators(collections: Sequence[data.Collection]) -> None:
+    generators = sorted(set(collections[0].manifest["source"]) - {data.REAL})
     if len(generators) < 2:
         raise BayesdfError(
-            f"naming a source takes at least two generators, and {collection.name} has {', '.join(generators)}: add a "
-            "folder with another generator's images"
+            f"naming a source takes at least two generators, and {collections[0].name} has {', '.join(generators)}: "
+            "add a folder with another generator's images"
         )
-    for generator in generators:
+    for collection, generator in product(collections, generators):
         judged = collection.test.manifest[collection.test.manifest["source"] == generator]
         if data.subject_groups(judged).nunique() < 2:
             raise BayesdfError(
                 f"the test people hold one subject of {generator}, and judging takes two or more: add images of other "
-                "subjects, or give the test a larger share (--split 0.4,0.2,0.4)"
+                f"subjects, or {_more_test_people(collection.fold, len(collections))}"
             )
+
+
+def _more_test_people(fold: int, folds: int) -> str:
+    """What to do for more people in the test."""
+    if folds > 1:
+        return f"ask for fewer folds (--folds; this is fold {fold} of {folds})"
+    return "give the test a larger share (--split 0.4,0.2,0.4)"

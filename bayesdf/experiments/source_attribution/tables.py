@@ -1,15 +1,16 @@
 """What does a run show as numbers: tables, and metrics by flat names?
 
-`results` maps the name of a method to its DataTree, as `bayesdf.experiments.source_attribution.study.judge` makes it.
+`results` maps the name of a method to its DataTree, as `bayesdf.experiments.source_attribution.folds.collect` makes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
+import bayesdf.data as data
 from bayesdf.analysis import Estimate
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
 from bayesdf.report.methods import METHODS, converged, verdict, verdicts
@@ -27,6 +28,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
         detection = tree["metrics"].to_dataset()
         flat |= analysis.flatten(detection, f"{name}.detection.")
         flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
+        flat |= {f"{name}.folds": count} if (count := folds(tree)) > 1 else {}
         flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
         for row, values in by_feature_set(tree).iterrows():
             flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
@@ -40,11 +42,15 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     return flat
 
 
-def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Tables by name; a method's are called after it."""
-    counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
-    people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
-    made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
+def tables(results: Results, collections: Sequence[data.Collection]) -> dict[str, pd.DataFrame]:
+    """Tables by name; a method's are called after it.
+
+    Parameters
+    ----------
+    collections
+        The images of each fold.
+    """
+    made = {"images": _images(collections)}
     detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
     made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
     for name, tree in results.items():
@@ -58,7 +64,58 @@ def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
         made[f"{name}_gain"] = gain(tree)
         made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
         made[f"{name}_uncertainty"] = _per_image(tree)
+        if folds(tree) > 1:
+            made[f"{name}_folds"] = by_fold(tree)
     return made
+
+
+def folds(tree: xr.DataTree) -> int:
+    """How many folds a method's tree joins."""
+    return int(tree.attrs.get("folds", 1))
+
+
+def people(tree: xr.DataTree) -> int:
+    """How many people the figures stand on: those of the test images."""
+    return int(tree["metrics"].attrs["people"])
+
+
+def basis(tree: xr.DataTree) -> str:
+    """What the figures stand on, in words: how many people, and in how many folds."""
+    return f"{people(tree)} people{f' in {folds(tree)} folds' if folds(tree) > 1 else ''}"
+
+
+def by_fold(tree: xr.DataTree) -> pd.DataFrame:
+    """For each fold how many images and people it judged, and its own figures, without intervals."""
+    uncertainty = tree["uncertainty"].to_dataset()
+    attributed = {name: tree[f"attribution/{name}"].to_dataset() for name in SETS}
+    rows = {}
+    for fold in range(folds(tree)):
+        own = uncertainty.isel(image=np.flatnonzero(uncertainty["fold"].values == fold))
+        right = (own["prediction"] == own["label"]).values
+        rows[fold] = {
+            "images": own.sizes["image"],
+            "people": len(set(own["subject"].values) - {""}),
+            "balanced_accuracy": float(np.mean([right[own["label"].values == label].mean() for label in (0, 1)])),
+        }
+        for name, part in attributed.items():
+            named = (part["prediction"] == part["truth"]).values[part["fold"].values == fold]
+            rows[fold][f"source_from_{name}"] = float(named.mean())
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fold")
+
+
+def _images(collections: Sequence[data.Collection]) -> pd.DataFrame:
+    """How many images there are of each source in each split, and how many people; fold by fold."""
+    parts = {}
+    for collection in collections:
+        manifest = collection.manifest
+        counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
+        people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
+        parts[collection.fold] = pd.concat([counts, people.rename("subjects").to_frame().T])
+    if len(parts) == 1:
+        return parts[0]
+    for fold, part in parts.items():
+        part.insert(0, "fold", fold)
+    return pd.concat(parts.values())
 
 
 def by_feature_set(tree: xr.DataTree) -> pd.DataFrame:
