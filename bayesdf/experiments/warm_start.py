@@ -12,26 +12,25 @@ collection without a generator (`data.leave_out`) has weights of its own, which 
 """
 
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 import typer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 import bayesdf.data as data
 from bayesdf.cache_folder import cache_folder
 from bayesdf.cli import console, run_cli
 from bayesdf.data import embedded
 from bayesdf.errors import BayesdfError
+from bayesdf.experiments.start_training import HALF, hide_identity, train_blind
 from bayesdf.faces import CREDIT, SIZE
 from bayesdf.files import atomic_write
 from bayesdf.inference import MCDropout
-from bayesdf.inference.prediction.predictor import resolve_device
 from bayesdf.models import Detector, build, classifier, priors
 from bayesdf.models.priors import Prior
 
@@ -40,12 +39,11 @@ Learnt = Literal["blind", "sources"]
 LEARNT: tuple[str, ...] = get_args(Learnt)
 
 WEIGHTS = Path(__file__).parent / "weights"
-EPOCHS = 16
+EPOCHS = 20
 VARIANTS = 3
 """Alignments of each training photograph: 240 photographs alone are learnt by heart."""
-LR = {"blind": 2e-3, "sources": 1e-3}
-LEAST = 32
-"""Pixels: the smallest side of a part that a network with five halvings can be asked about."""
+LR = 1e-3
+"""Of a start on sources."""
 GAINS = {
     "resnet10t": "layer4.0.bn2",
     "resnet18": "layer4.1.bn2",
@@ -57,7 +55,7 @@ GAINS = {
 
 
 class PointEstimate(MCDropout):
-    """How the point estimate is trained. The progress bar calls it by this name: the study may use MC dropout too."""
+    """How a start on sources is trained. The progress bar calls it by this name: the study may use MC dropout too."""
 
 
 def point_estimate(
@@ -71,15 +69,18 @@ def point_estimate(
     mixed_precision: bool = False,
     checkpoint: Path | None = None,
 ) -> nn.Module:
-    """Train all weights of a network on the training split, with augmentation and dropout in the last stage.
+    """Train all weights of a network on the training split.
 
     Parameters
     ----------
     learnt
-        ``blind``: real against fake; both classes weigh the same. ``sources``: the source of each image, photographs
-        being one; then the classifiers of the fakes are made one, their mean.
+        ``blind``: real against fake (see `bayesdf.experiments.start_training`). ``sources``: the source of each image,
+        photographs being one, with dropout in the last stage; then the classifiers of the fakes are made one, their
+        mean.
+    epochs
+        Passes over as many images as there are.
     mixed_precision
-        Run what tolerates it in bfloat16. On processors that know it this takes about half the time.
+        Of a blind start: run what tolerates it in bfloat16. On processors that know it this takes about half the time.
     checkpoint
         File that a stopped training goes on from.
 
@@ -88,63 +89,35 @@ def point_estimate(
     nn.Module
         The network of `build_untrained`, in evaluation mode.
     """
-    taught = collection if learnt == "blind" else data.relabel(collection, "multiclass")
-    network = build_untrained(name, taught, seed=seed)
-    network.register_forward_hook(_as_float)
+    if learnt == "blind":
+        return train_blind(
+            build_untrained(name, collection, seed=seed),
+            collection.train,
+            steps=epochs * math.ceil(len(collection.train) / (2 * HALF)),
+            seed=seed,
+            device=device,
+            mixed_precision=mixed_precision,
+            checkpoint=checkpoint,
+        )
+    sources = data.relabel(collection, "multiclass")
     method = PointEstimate(
         epochs=epochs,
-        lr=LR[learnt],
+        lr=LR,
         prior_scale=0.3,
-        class_balanced=learnt == "blind",
+        class_balanced=False,
         augment=hide_identity,
         seed=seed,
         device=device,
         checkpoint=checkpoint,
     )
-    kind = resolve_device(device).type
-    half: AbstractContextManager[Any] = torch.autocast(kind, torch.bfloat16) if mixed_precision else nullcontext()
-    with half:
-        fitted = method.fit(Detector(network, {}), taught.train).network.state_dict()
+    detector = Detector(build_untrained(name, sources, seed=seed), {})
+    fitted = method.fit(detector, sources.train).network.state_dict()
     binary = build_untrained(name, collection)
     state = {key: fitted[key].cpu() for key in binary.state_dict()}
-    if learnt == "sources":
-        for key in (f"{classifier(binary)}.weight", f"{classifier(binary)}.bias"):
-            state[key] = torch.stack([state[key][0], state[key][1:].mean(0)])
+    for key in (f"{classifier(binary)}.weight", f"{classifier(binary)}.bias"):
+        state[key] = torch.stack([state[key][0], state[key][1:].mean(0)])
     binary.load_state_dict(state)
     return binary.eval()
-
-
-def _as_float(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """Logits in single precision: their cross-entropy takes sums and logarithms."""
-    return output.float()
-
-
-def hide_identity(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Beside `data.augment`: hide who it is, by a part of the picture only and with coarse shading taken away.
-
-    All photographs are of a few people, and generators draw many others: a network that knows the few by their faces
-    calls every stranger fake. Fine structure, by which fakes are told, stays as it is.
-
-    Parameters
-    ----------
-    images
-        (B, 3, H, W) in [0, 1].
-
-    Returns
-    -------
-    (B, 3, H/2, W/2) in [0, 1]; at least `LEAST` pixels each way, where the images have as many.
-    """
-    images = data.augment(images, generator)
-    batch, _, height, width = images.shape
-    pool = max(height // 8, 1)
-    shading = F.avg_pool2d(images, pool, 1, pool // 2, count_include_pad=False)[..., :height, :width]
-    share = torch.rand(batch, 1, 1, 1, generator=generator).to(images.device)
-    images = (images - share * (shading - shading.mean((1, 2, 3), keepdim=True))).clamp(0.0, 1.0)
-    tall, wide = (max(side // 2, min(side, LEAST)) for side in (height, width))
-    tops = torch.randint(height - tall + 1, (batch,), generator=generator).tolist()
-    lefts = torch.randint(width - wide + 1, (batch,), generator=generator).tolist()
-    parts = [image[:, y : y + tall, x : x + wide] for image, y, x in zip(images, tops, lefts, strict=True)]
-    return torch.stack(parts)
 
 
 def build_untrained(name: str, collection: data.Collection, seed: int = 0) -> nn.Module:

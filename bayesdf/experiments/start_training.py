@@ -1,0 +1,179 @@
+"""How does a blind start learn real against fake, and not who is in the picture?
+
+Photographs of a few people are learnt by heart: a network that knows their faces calls every stranger fake. So half of
+each batch are photographs, the other half are fakes of the same people, one for one. Each is seen in part, with coarse
+shading taken away (`hide_identity`). No label says which generator made a fake; the generators take turns.
+"""
+
+import hashlib
+import math
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bayesdf.data as data
+from bayesdf.errors import BayesdfError
+from bayesdf.inference import MAP
+from bayesdf.inference.prediction.predictor import resolve_device
+from bayesdf.inference.training.checkpoint import read_checkpoint, write_checkpoint
+from bayesdf.inference.training.progress import progress_bar
+
+HALF = 16
+"""Photographs in a batch, and fakes."""
+LR, WEIGHT_DECAY = 2e-3, 0.01
+SAVED_EVERY = 250
+"""Steps from checkpoint to checkpoint."""
+LEAST = 32
+"""Pixels: the smallest side of a part that a network with five halvings can be asked about."""
+
+
+class PointEstimate(MAP):
+    """What the progress bar calls a start: the study may use MAP too."""
+
+
+def train_blind(
+    network: nn.Module,
+    images: data.ImageDataset,
+    *,
+    steps: int,
+    seed: int = 0,
+    device: str = "auto",
+    mixed_precision: bool = False,
+    checkpoint: Path | None = None,
+) -> nn.Module:
+    """Train all weights of a network on real against fake, in place.
+
+    AdamW along one cycle (Smith and Topin, "Super-convergence", 2019), on batches of `HALF` photographs and as many
+    fakes.
+
+    Parameters
+    ----------
+    network
+        Two logits, of real and of fake.
+    images
+        Of the binary task. Its manifest says who is in an image; fakes of nobody stand beside any photograph.
+    steps
+        Batches. With 0 the network stays as it is.
+    mixed_precision
+        Run what tolerates it in bfloat16. On processors that know it this takes about half the time.
+    checkpoint
+        File that a stopped training goes on from, to the same weights.
+
+    Raises
+    ------
+    BayesdfError
+        The loss is not finite, or the checkpoint is of another training.
+    """
+    where = resolve_device(device)
+    network = network.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    matrices = [value for value in network.parameters() if value.dim() > 1]
+    others = [value for value in network.parameters() if value.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    if not steps:
+        return network.cpu().eval()
+    optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, total_steps=steps)
+    noise = torch.Generator().manual_seed(seed)
+    pairs = Pairs(images)
+    key = _key(images, network, steps, seed, mixed_precision)
+    label = torch.arange(2 * HALF, device=where) // HALF
+    half: AbstractContextManager[Any] = nullcontext()
+    if mixed_precision:
+        half = torch.autocast(where.type, torch.bfloat16)
+    first = 0
+    saved = None if checkpoint is None else read_checkpoint(checkpoint, key, torch.device("cpu"), "start")
+    if saved is not None:
+        first = saved["step"]
+        for part, name in ((network, "network"), (optimiser, "optimiser"), (rates, "rates")):
+            part.load_state_dict(saved[name])
+        noise.set_state(saved["noise"])
+    with progress_bar(PointEstimate(), steps) as report:
+        report("", first)
+        for step in range(first, steps):
+            batch = hide_identity(pairs.batch(step, noise), noise).to(where, memory_format=torch.channels_last)
+            with half:
+                logits = network(batch)
+            loss = F.cross_entropy(logits.float(), label)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise BayesdfError(f"training the start: the loss of step {step} is {value}: check the images")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            rates.step()
+            report(f"loss {value:.3f}", 1)
+            if checkpoint is not None and (step + 1) % SAVED_EVERY == 0:
+                state = {"step": step + 1, "network": network.state_dict(), "noise": noise.get_state()}
+                state |= {"optimiser": optimiser.state_dict(), "rates": rates.state_dict()}
+                write_checkpoint(checkpoint, key, state)
+    return network.cpu().eval()
+
+
+class Pairs:
+    """Batches of photographs, and of fakes of the same people."""
+
+    def __init__(self, images: data.ImageDataset) -> None:
+        self.images = images
+        source, person = (images.manifest[name].to_numpy(str) for name in ("source", "subject"))
+        self.photographs = np.flatnonzero(source == data.REAL)
+        self.person = person
+        self.fakes = {name: np.flatnonzero(source == name) for name in sorted(set(source) - {data.REAL})}
+        self.of_person = {
+            name: {who: rows[person[rows] == who] for who in np.unique(person[rows]) if who}
+            for name, rows in self.fakes.items()
+        }
+
+    def batch(self, step: int, noise: torch.Generator) -> Tensor:
+        """Images (2 `HALF`, 3, H, W) of a step: photographs, then a fake for each. The generators take turns."""
+        names = list(self.fakes)
+        real = [_one(self.photographs, noise) for _ in range(HALF)]
+        fake = []
+        for place, row in enumerate(real):
+            name = names[(step * HALF + place) % len(names)]
+            fake.append(_one(self.of_person[name].get(self.person[row], self.fakes[name]), noise))
+        return torch.stack([image for image, _ in self.images.__getitems__([*real, *fake])])
+
+
+def hide_identity(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Beside `data.augment`: hide who it is, by a part of the picture only and with coarse shading taken away.
+
+    All photographs are of a few people, and generators draw many others: a network that knows the few by their faces
+    calls every stranger fake. Fine structure, by which fakes are told, stays as it is.
+
+    Parameters
+    ----------
+    images
+        (B, 3, H, W) in [0, 1].
+
+    Returns
+    -------
+    (B, 3, H/2, W/2) in [0, 1]; at least `LEAST` pixels each way, where the images have as many.
+    """
+    images = data.augment(images, generator)
+    batch, _, height, width = images.shape
+    pool = max(height // 8, 1)
+    down = F.avg_pool2d(images, (pool, 1), 1, (pool // 2, 0), count_include_pad=False)
+    shading = F.avg_pool2d(down, (1, pool), 1, (0, pool // 2), count_include_pad=False)[..., :height, :width]
+    share = torch.rand(batch, 1, 1, 1, generator=generator).to(images.device)
+    images = (images - share * (shading - shading.mean((1, 2, 3), keepdim=True))).clamp(0.0, 1.0)
+    tall, wide = (max(side // 2, min(side, LEAST)) for side in (height, width))
+    tops = torch.randint(height - tall + 1, (batch,), generator=generator).tolist()
+    lefts = torch.randint(width - wide + 1, (batch,), generator=generator).tolist()
+    parts = [image[:, y : y + tall, x : x + wide] for image, y, x in zip(images, tops, lefts, strict=True)]
+    return torch.stack(parts)
+
+
+def _one(rows: np.ndarray, noise: torch.Generator) -> int:
+    return int(rows[int(torch.randint(len(rows), (1,), generator=noise))])
+
+
+def _key(images: data.ImageDataset, network: nn.Module, steps: int, seed: int, mixed_precision: bool) -> str:
+    """A digest of what the weights depend on: a checkpoint of another training is told by it."""
+    shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+    text = f"{images.fingerprint} {shapes} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY}"
+    return hashlib.sha256(text.encode()).hexdigest()
