@@ -2,7 +2,7 @@
 
 Photographs of a few people are learnt by heart: a network that knows their faces calls every stranger fake. So half of
 each batch are photographs, the other half are fakes of the same people, one for one. Each is seen in part, with coarse
-shading taken away (`hide_identity`). No label says which generator made a fake; the generators take turns.
+shading taken away (`hide_identity`). Nothing here reads which generator made a fake.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def train_blind(
     network
         Two logits, of real and of fake.
     images
-        Of the binary task. Its manifest says who is in an image; fakes of nobody stand beside any photograph.
+        Of the binary task. Its manifest says who is in an image; fakes of nobody may stand beside any photograph.
     steps
         Batches. With 0 the network stays as it is.
     mixed_precision
@@ -95,7 +95,7 @@ def train_blind(
     with progress_bar(PointEstimate(), steps) as report:
         report("", first)
         for step in range(first, steps):
-            batch = hide_identity(pairs.batch(step, noise), noise).to(where, memory_format=torch.channels_last)
+            batch = hide_identity(pairs.batch(noise), noise).to(where, memory_format=torch.channels_last)
             with half:
                 logits = network(batch)
             loss = F.cross_entropy(logits.float(), label)
@@ -115,27 +115,21 @@ def train_blind(
 
 
 class Pairs:
-    """Batches of photographs, and of fakes of the same people."""
+    """Batches of photographs, and of a fake of the same person, or of nobody, for each. The sources are not read."""
 
     def __init__(self, images: data.ImageDataset) -> None:
-        self.images = images
-        source, person = (images.manifest[name].to_numpy(str) for name in ("source", "subject"))
-        self.photographs = np.flatnonzero(source == data.REAL)
-        self.person = person
-        self.fakes = {name: np.flatnonzero(source == name) for name in sorted(set(source) - {data.REAL})}
-        self.of_person = {
-            name: {who: rows[person[rows] == who] for who in np.unique(person[rows]) if who}
-            for name, rows in self.fakes.items()
-        }
+        self.images, self.person = images, images.manifest["subject"].to_numpy(str)
+        label = images.labels.numpy()
+        self.photographs, fakes = np.flatnonzero(label == 0), np.flatnonzero(label == 1)
+        nobody = fakes[self.person[fakes] == ""]
+        beside = {who: fakes[self.person[fakes] == who] for who in np.unique(self.person[self.photographs])}
+        self.fakes = {who: np.concatenate([own, nobody]) for who, own in beside.items()}
+        self.fakes = {who: rows if len(rows) else fakes for who, rows in self.fakes.items()}
 
-    def batch(self, step: int, noise: torch.Generator) -> Tensor:
-        """Images (2 `HALF`, 3, H, W) of a step: photographs, then a fake for each. The generators take turns."""
-        names = list(self.fakes)
+    def batch(self, noise: torch.Generator) -> Tensor:
+        """Images (2 `HALF`, 3, H, W): photographs, then a fake for each."""
         real = [_one(self.photographs, noise) for _ in range(HALF)]
-        fake = []
-        for place, row in enumerate(real):
-            name = names[(step * HALF + place) % len(names)]
-            fake.append(_one(self.of_person[name].get(self.person[row], self.fakes[name]), noise))
+        fake = [_one(self.fakes[self.person[row]], noise) for row in real]
         return torch.stack([image for image, _ in self.images.__getitems__([*real, *fake])])
 
 
