@@ -1,0 +1,117 @@
+"""A blind start: pairs of one person, no source, and a stopped training that goes on to the same weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bayesdf.data as data
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import start_training
+
+
+@pytest.fixture(scope="module")
+def collection(photos: Path) -> data.Collection:
+    return data.load(photos, size=32)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(6, 2))
+
+
+def trained(images: data.ImageDataset, steps: int = 6, **settings: object) -> dict[str, torch.Tensor]:
+    return start_training.train_blind(network(), images, steps=steps, device="cpu", **settings).state_dict()
+
+
+def test_no_source_is_read(collection: data.Collection) -> None:
+    """With the names of the generators changed about, the same weights come out, bit for bit."""
+    manifest = collection.manifest.drop(columns="label")
+    swapped = manifest.assign(source=manifest["source"].map({"real": "real", "blur": "edges", "edges": "blur"}))
+    other = data.collect(collection.train.images, swapped, "binary", "swapped", "")
+    assert (collection.train.manifest["source"] != other.train.manifest["source"]).any()
+    one, two = trained(collection.train), trained(other.train)
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_half_of_a_batch_are_photographs_and_each_fake_is_of_the_same_person(collection: data.Collection) -> None:
+    pairs = start_training.Pairs(collection.train)
+    noise = torch.Generator().manual_seed(0)
+    asked: list[int] = []
+    pairs.images = type("Spy", (), {"__getitems__": lambda self, rows: asked.extend(rows) or [(torch.zeros(1), 0)]})()
+    pairs.batch(noise)
+    half, manifest = start_training.HALF, collection.train.manifest
+    assert len(asked) == 2 * half
+    labels = collection.train.labels.numpy()[asked]
+    np.testing.assert_array_equal(labels, np.repeat([0, 1], half))
+    who = manifest["subject"].to_numpy()[asked]
+    np.testing.assert_array_equal(who[:half], who[half:])
+
+
+def test_fakes_of_nobody_stand_beside_any_photograph(collection: data.Collection) -> None:
+    manifest = collection.manifest.drop(columns="label")
+    blur = manifest["source"] == "blur"
+    manifest.loc[blur, ["subject", "donor", "video"]] = ""
+    new = data.collect(collection.train.images, manifest, "binary", "new faces", "")
+    pairs = start_training.Pairs(new.train)
+    nobody = set(np.flatnonzero((new.train.manifest["source"] == "blur").to_numpy()))
+    assert nobody and all(nobody < set(rows) for rows in pairs.fakes.values())
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_training, "SAVED_EVERY", 2)
+    whole, checkpoint, batch = trained(collection.train), tmp_path / "start.pt", start_training.Pairs.batch
+    made: list[int] = []
+
+    def stop(self: start_training.Pairs, noise: torch.Generator) -> torch.Tensor:
+        made.append(1)
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        return batch(self, noise)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(start_training.Pairs, "batch", stop)
+        trained(collection.train, checkpoint=checkpoint)
+    again = trained(collection.train, checkpoint=checkpoint)
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    with pytest.raises(BayesdfError, match="is of other data, settings or weights"):
+        trained(collection.train, steps=7, checkpoint=checkpoint)
+
+
+def test_it_learns(collection: data.Collection) -> None:
+    """Fakes of this folder are blurred or sharpened: a small network tells them from photographs in few steps."""
+    given = network()
+    start_training.train_blind(given, collection.train, steps=150, device="cpu")
+    images = torch.stack([image for image, _ in collection.test.__getitems__(list(range(len(collection.test))))])
+    with torch.no_grad():
+        logits = given(images)
+    margin, label = (logits[:, 1] - logits[:, 0]).numpy(), collection.test.labels.numpy()
+    above = (margin[label == 1][:, None] > margin[label == 0]).mean()
+    assert above > 0.8
+
+
+def test_half_the_precision_is_used_and_weights_stay_whole(collection: data.Collection) -> None:
+    whole, half = (trained(collection.train, mixed_precision=mixed) for mixed in (False, True))
+    assert not torch.equal(whole["0.weight"], half["0.weight"])
+    assert all(value.dtype != torch.bfloat16 for value in half.values())
+
+
+def test_a_loss_that_is_not_finite_stops_it(collection: data.Collection) -> None:
+    broken = network()
+    with torch.no_grad():
+        broken[0].weight.fill_(float("nan"))
+    with pytest.raises(BayesdfError, match="the loss of step 0 is nan"):
+        start_training.train_blind(broken, collection.train, steps=2, device="cpu")
+
+
+@pytest.mark.parametrize(("side", "part"), [(32, 32), (64, 32), (128, 64)])
+def test_a_picture_without_identity_is_half_of_it(side: int, part: int) -> None:
+    images = torch.rand(3, 3, side, side)
+    once, again = (start_training.hide_identity(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert once.shape == (3, 3, part, part) and torch.equal(once, again)
+    assert once.min() >= 0.0 and once.max() <= 1.0
