@@ -232,7 +232,7 @@ def test_it_resumes_after_a_kill_in_the_second_fold(crossed: Path, photos: Path)
     cells = out.parent / "second.partial" / "cells" / "svi"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL, env=environment) as job:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 500
         while not (cells / "fold_0.zarr").exists() and time.monotonic() < deadline:
             assert job.poll() is None
             time.sleep(0.1)
