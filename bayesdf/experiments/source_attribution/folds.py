@@ -166,12 +166,13 @@ def _of_equal_draws(folds: Sequence[xr.DataTree]) -> list[xr.DataTree]:
 
 def _verdicts(folds: Sequence[xr.DataTree]) -> dict[str, int | str]:
     """What the fits of all folds said of themselves, as one."""
-    good = [converged(tree) for tree in folds]
-    if all(good):
+    said: dict[str, list[str]] = {}
+    for fold, tree in enumerate(folds):
+        if not converged(tree):
+            said.setdefault(verdict(tree).removeprefix("NOT converged: "), []).append(str(fold))
+    if not said:
         return {"converged": 1, "verdict": f"converged: in all {len(folds)} folds"}
-    said = [
-        f"fold {fold}: {verdict(tree).removeprefix('NOT converged: ')}"
-        for fold, tree in enumerate(folds)
-        if not good[fold]
-    ]
-    return {"converged": 0, "verdict": f"NOT converged: {'; '.join(said)}"}
+    return {
+        "converged": 0,
+        "verdict": "NOT converged: " + "; ".join(f"fold {', '.join(which)}: {text}" for text, which in said.items()),
+    }
