@@ -87,10 +87,11 @@ class Collection:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {len(getattr(self, name))}" for name in SPLITS)
-        without = f"; without {', '.join(self.without)}" if self.without else ""
+        which = f"; without {', '.join(self.without)}" if self.without else ""
+        which += f"; fold {self.fold}" if self.fold else ""
         return (
             f"Collection({self.name}, {self.task}: {_image_and_people_counts(self.manifest)}; {parts}; classes "
-            f"{', '.join(self.classes)}{without})"
+            f"{', '.join(self.classes)}{which})"
         )
 
 

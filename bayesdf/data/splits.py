@@ -113,9 +113,8 @@ def split_fold(
     group = linked.map(manifest["path"].groupby(linked).min())
     counts = pd.crosstab(group, manifest["source"])
     groups = (counts > 0).sum()
-    needed = max(
-        folds, 4 if folds == 2 else len(SPLITS)
-    )  # of 3, the larger of two parts would leave one for two splits
+    # Of three subjects, the larger of two test parts would leave one subject for both train and val.
+    needed = 4 if folds == 2 else folds
     scarce, fewest = min(groups.items(), key=lambda item: int(item[1]))
     if fewest < needed:
         images = int((manifest["source"] == scarce).sum())

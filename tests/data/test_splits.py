@@ -97,7 +97,7 @@ def test_a_fold_that_leaves_a_split_without_a_source_is_one_line() -> None:
 
 def test_a_folder_is_loaded_fold_by_fold(photos: Path) -> None:
     collections = [data.load(photos, size=16, fold=fold, folds=3) for fold in range(3)]
-    assert [collection.fold for collection in collections] == [0, 1, 2]
+    assert [collection.fold for collection in collections] == [0, 1, 2] and "; fold 2)" in repr(collections[2])
     judged = [person for collection in collections for person in set(collection.test.manifest["subject"])]
     assert sorted(judged) == sorted(set(collections[0].manifest["subject"]))
     assert len({collection.fingerprint for collection in collections}) == 3

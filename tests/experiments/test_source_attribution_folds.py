@@ -170,6 +170,39 @@ def test_unequal_draws_are_cut_and_said() -> None:
     np.testing.assert_allclose(tree["uncertainty/total"], analysis.decompose(tree)["total"])
 
 
+def coverage(between: float, folds: int, people: int, sims: int = 200) -> dict[str, float]:
+    """How often an interval of a mean holds the truth, with sources as strata and with the sources of each fold.
+
+    Parameters
+    ----------
+    between
+        The standard deviation between folds, in units of that between people and of that between images of a person.
+    folds, people
+        How many folds, and people in each. A person has three images of each of three sources.
+    """
+    held = {"source": 0, "source and fold": 0}
+    fold = np.repeat(np.arange(folds), people * 9)
+    person = np.repeat(np.arange(folds * people), 9)
+    source = np.tile(np.repeat(["a", "b", "c"], 3), folds * people)
+    for number in range(sims):
+        rng = np.random.default_rng([number, int(100 * between)])
+        value = rng.normal(size=folds * people)[person] + rng.normal(size=len(fold))
+        value += between * rng.normal(size=folds)[fold]
+        for name, strata in (("source", source), ("source and fold", np.char.add(source, fold.astype(str)))):
+            _, low, high = analysis.cluster_bootstrap(
+                np.mean, [value], person.astype(str), strata=strata, resamples=200, seed=number
+            )
+            held[name] += int(low <= 0 <= high)
+    return {name: count / sims for name, count in held.items()}
+
+
+@pytest.mark.slow
+def test_people_are_drawn_from_all_folds_together() -> None:
+    """With few people in each fold, strata by fold would leave most figures without an interval."""
+    found = coverage(0.0, 5, 2, sims=60)
+    assert found["source"] > 0.85 and found["source and fold"] < 0.3
+
+
 @pytest.fixture(scope="module")
 def crossed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("crossed") / "first"
@@ -203,7 +236,7 @@ def test_it_resumes_after_a_kill_in_the_second_fold(crossed: Path, photos: Path)
     cells = out.parent / "second.partial" / "cells" / "svi"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL, env=environment) as job:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 500
         while not (cells / "fold_0.zarr").exists() and time.monotonic() < deadline:
             assert job.poll() is None
             time.sleep(0.1)

@@ -47,7 +47,8 @@ def main(
         int,
         typer.Option(
             help="Folds of a cross-fit, 1 to 10: each has a detector of its own, and judges people whom no other fold "
-            "judges. 1: the first fold alone. The embedded data has four, which judge all 40 people."
+            "judges. 1: the first fold alone. The embedded data has four, which judge all 40 people. The third share "
+            "of --split has no meaning then."
         ),
     ] = 1,
     quick: Annotated[

@@ -4,11 +4,13 @@ Each fold has a detector of its own, which judges people whom it never saw, and 
 joined into one tree for each method, images side by side. Figures and intervals are then computed once, over all judged
 people.
 
-Intervals of the joined tree resample people of all folds together and keep the number of images of each source. Folds
-are no strata. The people of a fold were dealt at random, so the number of each is no part of the design, and the
-difference between two folds' detectors is part of what may be otherwise with other people. With folds as strata this
-difference would be left out of the intervals, and a source that few people of a fold show would have no interval.
-Donors are of the same fold as their targets, so people still meet within a fold alone.
+Intervals of the joined tree resample people of all folds together and keep the number of images of each source. The
+strata are the sources, not the sources of each fold. People were dealt to folds at random, and folds as strata would
+leave each with few people to draw from. In 200 simulations of a mean over people (four folds of ten), the intervals
+held the truth in 94 % with the sources as strata and in 93 % with those of each fold. With five folds of two people it
+was 93 % and 4 %, since most had no interval. Neither knows much of the difference between the folds' detectors: where
+its standard deviation was 0.3 of that between people, both held the truth in 80 %. Donors are of the same fold as their
+targets. (`coverage` in `tests/experiments/test_source_attribution_folds.py` is the simulation.)
 """
 
 import warnings
@@ -18,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 import bayesdf.analysis as analysis
+from bayesdf.cli import console
 from bayesdf.errors import BayesdfWarning
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.experiments.source_attribution.feature_sets import MEAN
@@ -47,6 +50,7 @@ def collect(results: Mapping[str, xr.DataTree], *, seed: int) -> xr.DataTree:
     results
         What `judge` said, by the names of the cells, in the order of the folds.
     """
+    console.print("[bold]figures and their intervals over people[/]", highlight=False)
     parts: dict[str, list[xr.DataTree]] = {}
     for name, tree in results.items():
         parts.setdefault(name.split("/")[0], []).append(tree)
@@ -175,12 +179,13 @@ def _of_equal_draws(folds: Sequence[xr.DataTree]) -> list[xr.DataTree]:
 
 def _verdicts(folds: Sequence[xr.DataTree]) -> dict[str, int | str]:
     """What the fits of all folds said of themselves, as one."""
-    good = [converged(tree) for tree in folds]
-    if all(good):
+    said: dict[str, list[str]] = {}
+    for fold, tree in enumerate(folds):
+        if not converged(tree):
+            said.setdefault(verdict(tree).removeprefix("NOT converged: "), []).append(str(fold))
+    if not said:
         return {"converged": 1, "verdict": f"converged: in all {len(folds)} folds"}
-    said = [
-        f"fold {fold}: {verdict(tree).removeprefix('NOT converged: ')}"
-        for fold, tree in enumerate(folds)
-        if not good[fold]
-    ]
-    return {"converged": 0, "verdict": f"NOT converged: {'; '.join(said)}"}
+    return {
+        "converged": 0,
+        "verdict": "NOT converged: " + "; ".join(f"fold {', '.join(which)}: {text}" for text, which in said.items()),
+    }

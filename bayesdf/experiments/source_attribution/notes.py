@@ -48,7 +48,9 @@ def notes(collections: Sequence[data.Collection], settings: Mapping[str, Any]) -
 def _embedded(folds: int) -> str:
     """How the embedded images came to be."""
     of = "" if folds == 1 else " of fold 0"
-    seen = " In the other folds they have seen people of the test, which the detector never has." if folds > 1 else ""
+    seen = (
+        " In other folds the five have seen all people of the test, whom the detector never has." if folds > 1 else ""
+    )
     return (
         "The photographs are 400 pictures of 40 people; nine generators made as many fakes each. Five draw new "
         f"faces, of nobody, and were trained on the 30 people of training and validation{of}; four work on the "
