@@ -52,6 +52,17 @@ GAINS = {
     "mobilenet": "blocks.5.0.bn1",
 }
 """The last normalisation of each network, whose gains and shifts are random in the study."""
+BLOCKS = {
+    "resnet10t": "layer4.0",
+    "resnet18": "layer4.1",
+    "xception": "block12",
+    "efficientnet": "blocks.6.0",
+    "mobilenet": "blocks.5.0",
+}
+"""The last block of each network."""
+Sites = Literal["classifier", "normalisation", "block", "network"]
+SITES: tuple[str, ...] = get_args(Sites)
+"""Which part of a network is random."""
 
 
 class PointEstimate(MCDropout):
@@ -128,16 +139,30 @@ def build_untrained(name: str, collection: data.Collection, seed: int = 0) -> nn
         return build(name, num_classes=len(collection.classes), high_pass=True, small_stem=size <= 96).eval()
 
 
-def default_priors(name: str, network: nn.Module, *, last_layer: bool = False) -> dict[str, Prior]:
-    """The priors of the study: over the classifier, and over the normalisation that ends the last stage (`GAINS`).
+def default_priors(name: str, network: nn.Module, sites: Sites = "normalisation") -> dict[str, Prior]:
+    """The priors of the study, over a part of the network that `sites` names.
 
-    The classifier's weights are normal around zero; the gains and shifts of the last features are normal around their
-    trained values with half of these as deviation. Networks outside the list, and all with `last_layer`, get a prior
-    over their classifier alone.
+    - ``classifier``: its weights are normal around zero.
+    - ``normalisation``: and the gains and shifts that end the last stage (`GAINS`) are normal around their trained
+      values, with half of these as deviation. Networks outside the list get a prior over their classifier alone.
+    - ``block``: and so are all weights of the last block (`BLOCKS`).
+    - ``network``: and so are all weights of the network.
+
+    Raises
+    ------
+    BayesdfError
+        The last block of the network is not known.
     """
     chosen = {classifier(network): priors.normal(scale=0.3)}
-    if name in GAINS and not last_layer:
-        chosen[GAINS[name]] = priors.moped(delta=0.5)
+    around = priors.moped(delta=0.5)
+    if sites != "classifier" and name in GAINS:
+        chosen[GAINS[name]] = around
+    if sites == "block":
+        if name not in BLOCKS:
+            raise BayesdfError(f"--sites block: the last block of {name} is not known; it is of {', '.join(BLOCKS)}")
+        chosen[f"{BLOCKS[name]}.*"] = around
+    if sites == "network":
+        chosen["*"] = around
     return chosen
 
 

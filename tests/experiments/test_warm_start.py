@@ -41,6 +41,9 @@ def test_every_network_of_the_study_has_its_priors(collection: data.Collection) 
         network = warm_start.build_untrained(name, collection)
         sites = Detector(network, warm_start.default_priors(name, network)).sites
         assert 3 <= len(sites) <= 4, name
+        wider = Detector(network, warm_start.default_priors(name, network, "block")).sites
+        whole = Detector(network, warm_start.default_priors(name, network, "network")).sites
+        assert set(sites) < set(wider) < set(whole) == {key for key, _ in network.named_parameters()}, name
 
 
 def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.Collection) -> None:

@@ -20,6 +20,13 @@ def main(
     data_: options.Data = "embedded",
     detector: options.Network = "resnet10t",
     start: options.Start = "blind",
+    sites: Annotated[
+        str,
+        typer.Option(
+            help=f"Which weights are random: {', '.join(warm_start.SITES)}; each holds those before it. Laplace and "
+            "NUTS take the classifier alone, and dropout has masks of its own."
+        ),
+    ] = "normalisation",
     methods: Annotated[
         str, typer.Option("--method", help=f"Inference methods, separated by commas: {', '.join(FACTORIES)}.")
     ] = ",".join(DEFAULT),
@@ -72,6 +79,8 @@ def main(
     options.check(draws, epochs, warm_epochs, size, detector, device)
     fractions = options.fractions(split)
     learnt = warm_start.known_start(start)
+    if sites not in warm_start.SITES:
+        raise BayesdfError(f"--sites {sites}: choose from {', '.join(warm_start.SITES)}")
     if not 1 <= folds <= MOST_FOLDS:
         raise BayesdfError(f"--folds {folds}: give 1 to {MOST_FOLDS}")
     if quick:
@@ -84,6 +93,7 @@ def main(
         data_=data_,
         detector=detector,
         start=learnt,
+        sites=sites,  # type: ignore[arg-type]
         methods=chosen,
         draws=draws,
         epochs=epochs,

@@ -6,6 +6,14 @@ from typing import Any
 import bayesdf.data as data
 from bayesdf.experiments import warm_start
 
+RANDOM = {
+    "classifier": "the classifier's weights",
+    "normalisation": "the classifier's weights and the gains and shifts of the normalisation before it",
+    "block": "the weights of the classifier and of the last block",
+    "network": "all weights",
+}
+"""What is random, by `--sites`."""
+
 
 def notes(collections: Sequence[data.Collection], settings: Mapping[str, Any]) -> list[str]:
     """What a reader must know, a sentence or two each.
@@ -38,9 +46,9 @@ def notes(collections: Sequence[data.Collection], settings: Mapping[str, Any]) -
     )
     said.append(_start(collections, settings))
     said.append(
-        "SVI's posterior is over the classifier's weights and the gains and shifts of the normalisation before it, "
-        "those with priors centred on the start; MC dropout's is over masks of the channels of the last stage. All "
-        "weights before the first of these stay as they were."
+        f"SVI's posterior is over {RANDOM[settings['sites']]}. Priors of other weights than the classifier's are "
+        "centred on the start. MC dropout's posterior is over masks of the channels of the last stage. All weights before the "
+        "first random one stay as they were."
     )
     return said
 

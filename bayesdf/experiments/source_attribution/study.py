@@ -37,6 +37,7 @@ def study(
     data_: str,
     detector: str,
     start: warm_start.Learnt,
+    sites: warm_start.Sites,
     methods: Sequence[str],
     draws: int,
     epochs: int | None,
@@ -71,6 +72,7 @@ def study(
         "data": data_,
         "detector": detector,
         "start": start,
+        "sites": sites,
         "epochs": epochs,
         "warm_epochs": warm_epochs,
         "size": size,
@@ -236,7 +238,7 @@ def _posterior(
     # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
     # height, a posterior is as wide as it happened to start.
     validation = collection.val if isinstance(fitting, MCDropout) else None
-    priors = warm_start.default_priors(detector, network, last_layer=name in LAST_LAYER)
+    priors = warm_start.default_priors(detector, network, "classifier" if name in LAST_LAYER else settings["sites"])
     posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
     posterior.save(path)
     fitting.forget()
