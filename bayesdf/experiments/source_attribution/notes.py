@@ -47,8 +47,8 @@ def notes(collections: Sequence[data.Collection], settings: Mapping[str, Any]) -
     said.append(_start(collections, settings))
     said.append(
         f"SVI's posterior is over {RANDOM[settings['sites']]}. Priors of other weights than the classifier's are "
-        "centred on the start. MC dropout's posterior is over masks of the channels of the last stage. All weights before the "
-        "first random one stay as they were."
+        "centred on the start. MC dropout's posterior is over masks of the channels of the last stage. All weights "
+        "before the first random one stay as they were."
     )
     return said
 
