@@ -8,9 +8,9 @@ start. An evaluation is a run of the generator, forward and backward, for one pi
 - `adam`: Adam from random starts on the same loss (Karras et al. 2020). How many evaluations does its best restart take
   until it is as good as what `invert` found? How many until the smallest loss names as many sources rightly? Adam is
   given the best of its settings: those with which it gets there first.
-- `published`: the method of Zhang, Zhou, Shumailov and Papernot 2020 as it is (function `published`). The smallest error
-  over the candidates wins. How many sources does it name rightly, and with how many evaluations, beside `invert` on the
-  same pictures?
+- `published`: the method of Zhang, Zhou, Shumailov and Papernot 2020 as it is (function `published`). The smallest
+  error over the candidates wins. How many sources does it name rightly, and with how many evaluations, beside `invert`
+  on the same pictures?
 """
 
 import time
