@@ -3,18 +3,16 @@
     OMP_NUM_THREADS=1 python benchmarks/antithetic.py
 
 Of each pair of draws the second would use the noise of the first with the other sign (Hammersley and Morton 1956). Half
-of the noise is then never made. Three tables:
+of the noise is then never made. The package does not do this (docs/performance.md says why). Two tables:
 
 - `cost`: processor time of a prediction with draws, as it is and with such pairs, in turns within this run. `limit` is
   the prefix once and the suffix once a draw.
 - `pairs`: the correlation ρ of a figure between the two draws of a pair, over the fakes of test people. The mean of a
   figure over S such draws is as exact as over S / (1 + ρ) independent draws.
-- `attribution`: what the main job then finds: accuracy at naming the source, with a paired difference.
 """
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,11 +27,9 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 import bayesdf.data as data
-from bayesdf import analysis
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
-from bayesdf.experiments.source_attribution.study import judge
 from bayesdf.inference import Posterior
 from bayesdf.inference.batches import batches
 from bayesdf.inference.prediction.predictor import to_device
@@ -43,12 +39,12 @@ from bayesdf.models import Detector, build
 
 CPU = torch.device("cpu")
 NETWORK = "resnet18"
-CASES = (("last block", 64, 50), ("last block", 256, 50), ("last block", 1024, 10), ("full", 256, 6))
+CASES = (("last block", 64, 50), ("last block", 256, 20), ("full", 256, 4))
 """(what is random, images of 64 pixels, draws) of the table `cost`."""
 NOISE = 0.05
 """Standard deviation of the random weights of the main job's detector; nothing is fitted."""
-BLOCK_NOISE = (0.1, 1.0)
-"""The same for the last block's convolutions and the classifier, as shares of the root mean square of each."""
+BLOCK_NOISE = 0.1
+"""The same for the last block's convolutions and the classifier, as a share of the root mean square of each."""
 
 
 class Mirrored(NormalSampler):
@@ -102,7 +98,7 @@ def cost_row(part: str, images: int, draws: int, repeats: int) -> dict[str, Any]
     with torch.no_grad():
         parts = predictor.parts(pixels)
         features = parts.prefix(pixels)
-    weights = [torch.empty_like(value) for value in posterior.sampler.point().values()]
+    weights = [torch.empty(value.numel()) for value in posterior.sampler.point().values()]
 
     def noise() -> None:
         for value in weights:
@@ -142,11 +138,6 @@ def noisy(network: nn.Module, sites: list[str], scale: Callable[[Tensor], Tensor
     loc = {site: parameters[site].detach() for site in sites}
     sampler = NormalSampler(loc, {site: scale(value) for site, value in loc.items()}, dict.fromkeys(loc, "real"))
     return Posterior(network, sampler, xr.Dataset(), {})
-
-
-def relative(share: float, value: Tensor) -> Tensor:
-    """A share of the root mean square of these weights, for each."""
-    return torch.full_like(value, share * float(value.square().mean()) ** 0.5)
 
 
 def pair_correlations(logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -193,53 +184,28 @@ def pair_rows(detectors: dict[str, tuple[Posterior, int, int]], test: data.Image
     return pd.DataFrame(rows)
 
 
-def attribution_rows(posterior: Posterior, collection: data.Collection, draws: int, seed: int) -> pd.DataFrame:
-    """The main job's accuracies with independent and mirrored draws, and with half as many independent draws."""
-    trees = {
-        f"{draws} independent": judge(posterior, collection, draws, seed, "cpu"),
-        f"{draws} mirrored": judge(mirrored(posterior), collection, draws, seed, "cpu"),
-        f"{draws // 2} independent": judge(posterior, collection, draws // 2, seed, "cpu"),
-    }
-    first = next(iter(trees.values()))
-    rows = []
-    for family in ("uncertainty", "uncertainty_scalars", "mean_probability"):
-        against = first[f"attribution/{family}"].to_dataset()
-        for name, tree in trees.items():
-            one = tree[f"attribution/{family}"].to_dataset()
-            right = analysis.estimate(analysis.score(one, seed=seed), "accuracy")
-            less = analysis.estimate(analysis.compare(one, against, seed=seed), "accuracy")
-            rows.append({"features": family, "draws": name, "accuracy": str(right), "difference": str(less)})
-    return pd.DataFrame(rows)
-
-
 def main(
-    tables: Annotated[str, typer.Option(help="Separated by commas.")] = "cost,pairs,attribution",
+    tables: Annotated[str, typer.Option(help="Separated by commas.")] = "cost,pairs",
     repeats: Annotated[int, typer.Option(help="Of the times.", min=1)] = 3,
-    draws: Annotated[int, typer.Option(help="Of the attribution; an even number.", min=8)] = 50,
-    seed: Annotated[int, typer.Option(help="Of the draws and of the attribution.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws of the table `pairs`.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV.")] = None,
 ) -> None:
     """Print the tables."""
     asked = [name.strip() for name in tables.split(",")]
-    if not set(asked) <= {"cost", "pairs", "attribution"} or draws % 2:
-        raise BayesdfError(f"tables {tables!r}, draws {draws}: give some of cost, pairs, attribution; an even number")
+    if not set(asked) <= {"cost", "pairs"}:
+        raise BayesdfError(f"tables {tables!r}: give cost, pairs or both")
     found: dict[str, pd.DataFrame] = {}
     if "cost" in asked:
         found["cost"] = pd.DataFrame([cost_row(*case, repeats) for case in CASES])
-    if len(asked) > len(found):
+    if "pairs" in asked:
         collection = data.load("embedded", "binary")
         network = warm_start.start(NETWORK, collection)
         sites = list(Detector(network, warm_start.default_priors(NETWORK, network)).sites)
         posterior = noisy(network, sites, lambda value: torch.full_like(value, NOISE))
-        if "pairs" in asked:
-            convolutions = [f"{path}.weight" for path in random_layers(network, NETWORK, "last block")]
-            detectors = {"as in the main job": (posterior, 400, 900)}
-            for share in BLOCK_NOISE:
-                block = noisy(network, convolutions, partial(relative, share))
-                detectors[f"last block, noise {share:g} of its weights"] = (block, 100, 225)
-            found["pairs"] = pair_rows(detectors, collection.test, seed)
-        if "attribution" in asked:
-            found["attribution"] = attribution_rows(posterior, collection, draws, seed)
+        weights = [f"{path}.weight" for path in random_layers(network, NETWORK, "last block")]
+        block = noisy(network, weights, lambda v: torch.full_like(v, BLOCK_NOISE * float(v.square().mean()) ** 0.5))
+        detectors = {"as in the main job": (posterior, 400, 900), "last block": (block, 100, 225)}
+        found["pairs"] = pair_rows(detectors, collection.test, seed)
     for name, table in found.items():
         console.print(f"\n{name}", highlight=False)
         print(table.to_string(index=False, float_format="%.3g"), flush=True)
