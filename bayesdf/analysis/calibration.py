@@ -19,6 +19,7 @@ References
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
+from bayesdf.analysis.false_positives import false_positive_rate
 from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
 from bayesdf.analysis.people import cluster_numbers, count_people, design
 from bayesdf.analysis.predictions import (
@@ -247,8 +250,11 @@ def evaluate(
     -------
     xr.Dataset
         Over `estimate` = value, low, high: `accuracy`, `balanced_accuracy`, `auroc`, `nll` (nats), `brier`, `ece`
-        (images have equal weight), `ece_balanced` (classes have equal weight). Where there are fakes of both kinds,
-        also `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). `nll` is infinite, without an
+        (images have equal weight), `ece_balanced` (classes have equal weight), `ece_adaptive` (bins of equal mass, as
+        in [2]), `ece_classwise` and `ece_smooth` (see `bayesdf.analysis.calibration_errors`). With two classes also
+        `fpr_at_95_tpr`: the share of real images called fake where at least 95 % of the fakes are found. Class 1 is the
+        positive one, and images of equal scores are called fake together. Where there are fakes of both kinds, also
+        `accuracy_manipulations` (of people) and `accuracy_new_faces` (of nobody). `nll` is infinite, without an
         interval, where all draws give the true class of an image a probability of exactly 0. Attributes: `images`,
         `clusters` (people, and images without a person), `people`, `bins`, `binning`.
 
@@ -257,11 +263,11 @@ def evaluate(
     BayesdfError
         No labels, or labels that do not fit the logits.
     """
-    log_p, label = _log_probability_and_label(predictions)
+    log_p, label = log_probability_and_label(predictions)
     probability, prediction = np.exp(log_p), log_p.argmax(axis=1)
     people = design(predictions, len(label))
 
-    def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None]) -> float:
+    def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None], binning: Binning = binning) -> float:
         return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
 
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray, share: Array | None = None) -> Estimate:
@@ -280,6 +286,10 @@ def evaluate(
             "brier": bootstrap(brier_score, probability, label),
             "ece": bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
             "ece_balanced": bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
+            "ece_adaptive": bootstrap(lambda p, y: ece(p, y, lambda _: None, "mass"), probability, label),
+            "ece_classwise": bootstrap(partial(classwise_calibration_error, bins=bins), probability, label),
+            "ece_smooth": bootstrap(smooth_calibration_error, probability, label),
+            **_false_positives(bootstrap, log_p, label),
             **accuracy_by_kind(prediction == label, people, resamples=resamples, seed=seed),
         }
     )
@@ -291,6 +301,14 @@ def evaluate(
         binning=binning,
         calibration="top label",
     )
+
+
+def _false_positives(bootstrap: Callable[..., Estimate], log_p: Array, label: Labels) -> dict[str, Estimate]:
+    """`fpr_at_95_tpr` of real against fake; nothing with more classes."""
+    if log_p.shape[1] != 2:
+        return {}
+    level = odds_levels(log_p)[:, 1]
+    return {"fpr_at_95_tpr": bootstrap(lambda y, score: false_positive_rate(y == 1, score), label, level)}
 
 
 def reliability(
@@ -307,12 +325,13 @@ def reliability(
     balanced
         Give each class the same weight, whatever its number of images.
     """
-    log_p, label = _log_probability_and_label(predictions)
+    log_p, label = log_probability_and_label(predictions)
     weights = balanced_weights(label) if balanced else None
     return reliability_table(np.exp(log_p), label, bins=bins, binning=binning, weights=weights)
 
 
-def _log_probability_and_label(predictions: Predictions) -> tuple[Array, Labels]:
+def log_probability_and_label(predictions: Predictions) -> tuple[Array, Labels]:
+    """Log of the mean probabilities (image, class), and the true classes (image,)."""
     logits = predictive_logits(predictions).values
     log_p = log_mean_probabilities(logits)
     return log_p, observed_labels(predictions, *log_p.shape)
