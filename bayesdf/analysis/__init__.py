@@ -15,7 +15,15 @@ from bayesdf.analysis.calibration_difference import compare_calibration
 from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
 from bayesdf.analysis.chain_diagnostics import convergence
 from bayesdf.analysis.false_positives import false_positive_rate
-from bayesdf.analysis.features import FEATURES, combine, describe_feature, mean_probability, profile, scalars
+from bayesdf.analysis.features import (
+    FEATURES,
+    beyond_mean_probability,
+    combine,
+    describe_feature,
+    mean_probability,
+    profile,
+    scalars,
+)
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
@@ -36,6 +44,7 @@ __all__ = [
     "attribute",
     "aurc",
     "balanced_weights",
+    "beyond_mean_probability",
     "classwise_calibration_error",
     "cluster_bootstrap",
     "clustered_share",

@@ -18,7 +18,7 @@ References
 3. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 1950.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -230,6 +230,7 @@ def evaluate(
     *,
     bins: int = 15,
     binning: Binning = "width",
+    only: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -243,6 +244,8 @@ def evaluate(
         (`constant_data/source`).
     bins, binning
         For the calibration errors, see `reliability_table`.
+    only
+        Names of the figures wanted, such as ``["ece", "nll"]``; by default all.
     resamples, seed
         For the intervals, see `cluster_bootstrap`.
 
@@ -273,26 +276,36 @@ def evaluate(
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray, share: Array | None = None) -> Estimate:
         return cluster_bootstrap(statistic, arrays, **people, share=share, resamples=resamples, seed=seed)
 
-    if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
-        nll = Estimate(np.inf, np.nan, np.nan)
-    else:
-        nll = bootstrap(negative_log_likelihood, log_p, label)
-    metrics = to_dataset(
-        {
-            "accuracy": bootstrap(accuracy, label, prediction, share=np.ones(len(label))),
-            "balanced_accuracy": bootstrap(balanced_accuracy, label, prediction, share=balanced_weights(label)),
-            "auroc": bootstrap(_auroc_by_level, label, odds_levels(log_p)),
-            "nll": nll,
-            "brier": bootstrap(brier_score, probability, label),
-            "ece": bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
-            "ece_balanced": bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
-            "ece_adaptive": bootstrap(lambda p, y: ece(p, y, lambda _: None, "mass"), probability, label),
-            "ece_classwise": bootstrap(partial(classwise_calibration_error, bins=bins), probability, label),
-            "ece_smooth": bootstrap(smooth_calibration_error, probability, label),
-            **_false_positives(bootstrap, log_p, label),
-            **accuracy_by_kind(prediction == label, people, resamples=resamples, seed=seed),
-        }
-    )
+    def nll() -> Estimate:
+        if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
+            return Estimate(np.inf, np.nan, np.nan)
+        return bootstrap(negative_log_likelihood, log_p, label)
+
+    figures: dict[str, Callable[[], Estimate]] = {
+        "accuracy": lambda: bootstrap(accuracy, label, prediction, share=np.ones(len(label))),
+        "balanced_accuracy": lambda: bootstrap(balanced_accuracy, label, prediction, share=balanced_weights(label)),
+        "auroc": lambda: bootstrap(_auroc_by_level, label, odds_levels(log_p)),
+        "nll": nll,
+        "brier": lambda: bootstrap(brier_score, probability, label),
+        "ece": lambda: bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
+        "ece_balanced": lambda: bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
+        "ece_adaptive": lambda: bootstrap(lambda p, y: ece(p, y, lambda _: None, "mass"), probability, label),
+        "ece_classwise": lambda: bootstrap(partial(classwise_calibration_error, bins=bins), probability, label),
+        "ece_smooth": lambda: bootstrap(smooth_calibration_error, probability, label),
+    }
+    if log_p.shape[1] == 2:
+        level = odds_levels(log_p)[:, 1]
+        figures["fpr_at_95_tpr"] = lambda: bootstrap(
+            lambda y, score: false_positive_rate(y == 1, score), label, level, share=(label == 0).astype(float)
+        )
+    unknown = [name for name in only or [] if name not in figures]
+    if unknown:
+        raise BayesdfError(f"only: there is no figure {unknown[0]!r}; choose from {', '.join(figures)}")
+    metrics = to_dataset({name: figures[name]() for name in figures if only is None or name in only})
+    if only is None:
+        metrics = metrics.assign(
+            to_dataset(accuracy_by_kind(prediction == label, people, resamples=resamples, seed=seed))
+        )
     return metrics.assign_attrs(
         images=len(label),
         clusters=len(np.unique(cluster_numbers(people["clusters"], len(label)))),
@@ -301,14 +314,6 @@ def evaluate(
         binning=binning,
         calibration="top label",
     )
-
-
-def _false_positives(bootstrap: Callable[..., Estimate], log_p: Array, label: Labels) -> dict[str, Estimate]:
-    """`fpr_at_95_tpr` of real against fake; nothing with more classes."""
-    if log_p.shape[1] != 2:
-        return {}
-    level = odds_levels(log_p)[:, 1]
-    return {"fpr_at_95_tpr": bootstrap(lambda y, score: false_positive_rate(y == 1, score), label, level)}
 
 
 def reliability(

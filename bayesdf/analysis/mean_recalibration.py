@@ -170,7 +170,7 @@ def cross_fit_recalibration(
             changed = rescale(own, fit_scaling(held_out))
         else:
             changed = recalibrate(own, fit_recalibration(held_out, method=method), keep_draws=keep_draws)
-        parts.append(changed["posterior_predictive/logits"])
+        parts.append(find_logits(changed))
         rows.append(judged)
     together = xr.concat(parts, "image").isel(image=np.argsort(np.concatenate(rows)))
     coords = {"image": logits["image"]} if "image" in logits.coords else None

@@ -43,7 +43,7 @@ def venn_abers_bounds(score: Array, happened: NDArray[np.bool_]) -> tuple[Array,
     """
     knots, which = np.unique(score, return_inverse=True)
     count = np.bincount(which).astype(np.float64)
-    events = np.bincount(which, happened, minlength=len(knots))
+    events = np.bincount(which, happened).astype(np.float64)
     lower = 1.0 - _upper(count[::-1], (count - events)[::-1])[::-1]
     return knots, lower, _upper(count, events)
 

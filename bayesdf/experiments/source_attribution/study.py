@@ -19,7 +19,7 @@ from bayesdf.experiments.posteriors import draws_per_chain, load_finished
 from bayesdf.experiments.quick import thin
 from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
-from bayesdf.experiments.source_attribution.tables import CONTROL
+from bayesdf.experiments.source_attribution.tables import CONTROL, RAW
 from bayesdf.inference import MCDropout, Posterior
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
@@ -118,12 +118,13 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `metrics` and `attribution/<feature set>`.
+        `uncertainty`, `metrics`, `metrics/raw` (before recalibration) and `attribution/<feature set>`.
     """
     parts = [collection.val, collection.test]
     each = draws_per_chain(posterior, draws)
     trees = [posterior.predict(part, each, seed, device=device, penultimate=True) for part in parts]
     scaling = analysis.fit_scaling(trees[0])
+    raw = analysis.evaluate(trees[-1], only=RAW, seed=seed)
     trees = [analysis.rescale(tree, scaling) for tree in trees]
     predictions = trees[-1].drop_nodes("features")
     features = {
@@ -143,6 +144,7 @@ def judge(posterior: Posterior, collection: data.Collection, draws: int, seed: i
         "/recalibration": scaling,
         "/uncertainty": analysis.decompose(predictions),
         "/metrics": analysis.evaluate(predictions, seed=seed),
+        "/metrics/raw": raw,
         "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
@@ -157,11 +159,7 @@ def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:
     """The scalars, without those that are functions of the mean probability alone: that is the control."""
-    scalars = analysis.scalars(tree)
-    own = [
-        name for name in scalars["feature"].values if not analysis.describe_feature(str(name)).mean_probability_alone
-    ]
-    return scalars.sel(feature=own)
+    return analysis.beyond_mean_probability(analysis.scalars(tree))
 
 
 def _penultimate(tree: xr.DataTree) -> xr.DataArray:

@@ -23,6 +23,9 @@ SETS = {
 }
 """The feature sets from which the source is told, and how they are called in figures."""
 
+RAW = ("ece", "ece_balanced", "ece_smooth", "nll")
+"""Figures of detection that are also told of the predictions before recalibration."""
+
 Results = Mapping[str, xr.DataTree]
 
 
@@ -32,6 +35,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for name, tree in results.items():
         detection = tree["metrics"].to_dataset()
         flat |= analysis.flatten(detection, f"{name}.detection.")
+        flat |= analysis.flatten(raw_metrics(tree), f"{name}.detection.raw.")
         flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
         flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
         for row, values in by_feature_set(tree).iterrows():
@@ -46,20 +50,29 @@ def tables(results: Results, manifest: pd.DataFrame) -> dict[str, pd.DataFrame]:
     counts = manifest.groupby(["source", "split"]).size().unstack(fill_value=0)
     people = manifest[manifest["subject"] != ""].groupby("split")["subject"].nunique()
     made = {"images": pd.concat([counts, people.rename("subjects").to_frame().T])}
-    detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
+    detection = {
+        METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) | analysis.flatten(raw_metrics(tree), "raw.")
+        for name, tree in results.items()
+    }
     made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
     made["detection"] = pd.DataFrame.from_dict(detection, orient="index")
     for name, tree in results.items():
         made[f"{name}_detection_by_source"] = detection_by_source(tree)
         made[f"{name}_source"] = by_feature_set(tree)
         made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
-        made[f"{name}_uncertainty"] = _per_image(tree)
+        made[f"{name}_uncertainty"] = per_image(tree)
     return made
 
 
 def by_feature_set(tree: xr.DataTree) -> pd.DataFrame:
     """A row a feature set, as `bayesdf.analysis.summarise` made it."""
     return tree.children["attribution"].to_dataset(inherit=False).to_dataframe().loc[list(SETS)]
+
+
+def raw_metrics(tree: xr.DataTree) -> xr.Dataset:
+    """Figures of the predictions before recalibration; none in runs of earlier versions."""
+    raw = tree["metrics"].children.get("raw")
+    return xr.Dataset() if raw is None else raw.to_dataset(inherit=False)
 
 
 def estimate(sources: pd.DataFrame, features: str, name: str) -> Estimate:
@@ -71,7 +84,7 @@ def chance(sources: pd.DataFrame) -> float:
     return float(sources["chance"][MAIN])
 
 
-def _per_image(tree: xr.DataTree) -> pd.DataFrame:
+def per_image(tree: xr.DataTree) -> pd.DataFrame:
     """A row an image: where it is from, and how sure the detector is."""
     uncertainty = tree["uncertainty"].to_dataset()
     one = [name for name, variable in uncertainty.variables.items() if variable.dims == ("image",)]
