@@ -36,8 +36,6 @@ DETECTION = {
     "auroc": "AUROC",
     "ece": "expected calibration error",
     "ece_balanced": "expected calibration error, balanced",
-    "ece_adaptive": "expected calibration error, bins of equal mass",
-    "ece_classwise": "expected calibration error, classwise",
     "ece_smooth": "smooth calibration error",
     "nll": "negative log-likelihood (nats)",
     "brier": "Brier score",
