@@ -97,11 +97,24 @@ def _read(path: Path) -> pd.DataFrame:
         raise BayesdfError(f"{path} is a folder: give a table of scores, --predictions scores.csv")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            header = [name.strip() for name in next(csv.reader(lines), [])]
+            rows = csv.reader(lines)
+            header = [name.strip() for name in next(rows, [])]
+            fields = [(rows.line_num, len(row)) for row in rows if row]
     except (UnicodeDecodeError, csv.Error):
         raise BayesdfError(f"{path} is no text: give a table of comma-separated values (CSV)") from None
     if not any(header):
         raise BayesdfError(f"{path} is empty: give a table with a header and a row for each image")
+    if "" in header:
+        raise BayesdfError(
+            f"{path}: column {header.index('') + 1} has no name in the first line: name it or leave it out, as with "
+            "to_csv(index=False)"
+        )
+    uneven = [(line, count) for line, count in fields if count != len(header)]
+    if uneven:
+        raise BayesdfError(
+            f"{path}: line {uneven[0][0]} has {uneven[0][1]} values and the first line names {len(header)} columns "
+            f"({len(uneven)} such lines): give a value for each column, with commas between"
+        )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise BayesdfError(f"{path} has two columns {twice[0]!r}: give each a name of its own")
@@ -120,8 +133,7 @@ def _read(path: Path) -> pd.DataFrame:
         )
     except ValueError as error:  # pandas' errors of parsing are ValueErrors
         raise BayesdfError(f"{path} cannot be read as CSV: {str(error).splitlines()[0].strip()}") from None
-    table[texts] = table[texts].apply(lambda column: column.str.strip())
-    return table
+    return table.assign(**{name: table[name].str.strip() for name in texts})
 
 
 def _refuse_unusable(table: pd.DataFrame, kind: str) -> None:

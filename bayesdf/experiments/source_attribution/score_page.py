@@ -174,8 +174,8 @@ def page(
             [
                 "The mean prediction of the detectors, as given; with all detectors' log-odds scaled and shifted "
                 "alike, photographs and fakes weighing alike; and with the mean itself recalibrated, which goes on. "
-                "Each map was fitted on other people. Differences are from the predictions as given, paired by image; negative "
-                "is better.",
+                "Each map was fitted on other people. Differences are from the predictions as given, paired by image; "
+                "negative is better.",
                 Table(tables["calibration"], f"Calibration errors and log loss in nats. {DRAWN}"),
                 Picture(
                     figures["reliability"],
