@@ -61,12 +61,9 @@ def choose_classifier(values: Array, code: Integers, group: Integers, seed: int)
     first = next(iter(options))
     if len(np.unique(group)) < 2:
         return first
-    parts = len(code) // CHOICE_IMAGES
-    if parts > 1:
-        some = fold_numbers(code, group, parts, seed) == 0
+    if len(code) >= 2 * CHOICE_IMAGES:
+        some = _some_groups(group, seed)
         values, code, group = values[some], code[some], group[some]
-        if len(np.unique(group)) < 2:
-            return first
     fold = fold_numbers(code, group, INNER_FOLDS, seed)
     right = dict.fromkeys(options, 0)
     for number in range(fold.max() + 1):
@@ -77,6 +74,14 @@ def choose_classifier(values: Array, code: Integers, group: Integers, seed: int)
             probability = fit_predict(classifier, values[~test], code[~test], values[test], code.max() + 1)
             right[name] += int((probability.argmax(axis=1) == code[test]).sum())
     return max(right, key=right.__getitem__)
+
+
+def _some_groups(group: Integers, seed: int) -> NDArray[np.bool_]:
+    """Whole groups at random, two or more, until there are `CHOICE_IMAGES` images: bool (image,)."""
+    names, size = np.unique(group, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    enough = max(2, 1 + int(np.searchsorted(np.cumsum(size[order]), CHOICE_IMAGES)))
+    return np.isin(group, names[order[:enough]])
 
 
 # Matrices this small are slower on many threads than on one, by a factor of thirty where cores are busy.

@@ -5,9 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
-from click.core import ParameterSource
 
 from bayesdf.cli import console, run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
@@ -88,6 +86,7 @@ def main(
             rich_help_panel=SCORES,
         ),
     ] = "refuse",
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it; None where this is called as a function
 ) -> None:
     """Tell the generator of a fake from a detector's uncertainty about it.
 
@@ -99,7 +98,7 @@ def main(
     The run folder holds run.zarr (all draws and results, for xarray), metrics.json, tables/, figures/ and report.html.
     A run that was stopped goes on where it was when the same command is given again.
     """
-    _refuse_options_of_another_study(predictions)
+    _refuse_options_of_another_study(_given(context), predictions)
     if predictions is not None:
         if kind is None:
             raise BayesdfError(f"--predictions needs --kind: say what the scores are, one of {', '.join(KINDS)}")
@@ -135,16 +134,16 @@ def main(
     conduct(declare, out)
 
 
-def _refuse_options_of_another_study(predictions: Path | None) -> None:
+def _given(context: typer.Context | None) -> set[str]:
+    """The options that stand on the command line; none where there is no command line."""
+    if context is None:
+        return set()
+    sources = {one.opts[0]: context.get_parameter_source(str(one.name)) for one in context.command.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def _refuse_options_of_another_study(given: set[str], predictions: Path | None) -> None:
     """Refuse what is said of a network beside a table of scores, and what is said of scores without one."""
-    context = click.get_current_context(silent=True)
-    if context is None:  # called as a function
-        return
-    given = {
-        parameter.opts[0]
-        for parameter in context.command.params
-        if context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
-    }
     if predictions is None:
         alone = [name for name in OF_SCORES if name in given]
         if alone:

@@ -102,26 +102,34 @@ def judge_scores(file: ScoreFile, *, seed: int = 0) -> xr.DataTree:
         name: analysis.attribute(part[fakes], subject_groups=groups[fakes], seed=seed)
         for name, part in features.items()
     }
+    metrics = analysis.evaluate(after, seed=seed)
     parts = {
         **{node.path: node.to_dataset(inherit=False) for node in after.subtree},
         "/uncertainty": analysis.decompose(spread),
-        "/metrics": analysis.evaluate(after, seed=seed),
-        "/calibration": xr.Dataset.from_dataframe(calibration_table(versions, seed)),
+        "/metrics": metrics,
+        "/calibration": xr.Dataset.from_dataframe(calibration_table(versions, metrics[list(FIGURES)], seed)),
         "/attribution": xr.Dataset.from_dataframe(analysis.summarise(attributions, against=CONTROL, seed=seed)),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
     return xr.DataTree.from_dict(parts)
 
 
-def calibration_table(versions: dict[str, xr.DataTree | None], seed: int) -> pd.DataFrame:
-    """A row for each version of the predictions: its errors, and their differences from the version as given."""
+def calibration_table(versions: dict[str, xr.DataTree | None], recalibrated: xr.Dataset, seed: int) -> pd.DataFrame:
+    """A row for each version of the predictions: its errors, and their differences from the version as given.
+
+    Parameters
+    ----------
+    recalibrated
+        The `FIGURES` of the last version.
+    """
     given = versions[GIVEN]
     assert given is not None
     rows = {}
     for name, tree in versions.items():
         if tree is None:
             continue
-        row = analysis.flatten(analysis.evaluate(tree, only=FIGURES, seed=seed))
+        figures = recalibrated if name == RECALIBRATED else analysis.evaluate(tree, only=FIGURES, seed=seed)
+        row = analysis.flatten(figures)
         if name != GIVEN:
             row |= analysis.flatten(analysis.compare_calibration(tree, given, seed=seed))
         rows[name] = row
