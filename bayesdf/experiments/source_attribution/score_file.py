@@ -75,7 +75,9 @@ def read_scores(path: Path, kind: str, detectors: Sequence[str] = (), missing: s
         _refuse_missing(table[chosen], missing)
         moved = 0
         if kind == "probability":
-            table, moved = _moved_off_certainty(table, chosen)
+            # A column of whole numbers, unless it is named, is left for from_scores to refuse: it looks like labels.
+            likely = [name for name in chosen if detectors or pd.api.types.is_float_dtype(table[name])]
+            table, moved = _moved_off_certainty(table, likely)
         tree = analysis.from_scores(
             table[[*chosen, *(name for name in IMAGE_COORDS if name in table)]],
             kind=kind,  # type: ignore[arg-type]
