@@ -11,9 +11,21 @@ from bayesdf.analysis.calibration import (
     reliability,
     reliability_table,
 )
+from bayesdf.analysis.calibration_difference import compare_calibration
+from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
 from bayesdf.analysis.chain_diagnostics import convergence
-from bayesdf.analysis.features import FEATURES, combine, describe_feature, mean_probability, profile, scalars
+from bayesdf.analysis.false_positives import false_positive_rate
+from bayesdf.analysis.features import (
+    FEATURES,
+    beyond_mean_probability,
+    combine,
+    describe_feature,
+    mean_probability,
+    profile,
+    scalars,
+)
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
 from bayesdf.analysis.proportion import clustered_share
@@ -32,18 +44,24 @@ __all__ = [
     "attribute",
     "aurc",
     "balanced_weights",
+    "beyond_mean_probability",
+    "classwise_calibration_error",
     "cluster_bootstrap",
     "clustered_share",
     "combine",
     "compare",
+    "compare_calibration",
     "confusion",
     "convergence",
+    "cross_fit_recalibration",
     "decompose",
     "describe_feature",
     "design",
     "estimate",
     "evaluate",
     "expected_calibration_error",
+    "false_positive_rate",
+    "fit_recalibration",
     "fit_scaling",
     "flatten",
     "from_probability",
@@ -51,6 +69,7 @@ __all__ = [
     "mean_probability",
     "ood_auroc",
     "profile",
+    "recalibrate",
     "reliability",
     "reliability_table",
     "rescale",
@@ -58,6 +77,7 @@ __all__ = [
     "scalars",
     "score",
     "simultaneous",
+    "smooth_calibration_error",
     "summarise",
     "wilson",
 ]

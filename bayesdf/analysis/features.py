@@ -186,6 +186,12 @@ def mean_probability(predictions: Predictions) -> xr.DataArray:
     )
 
 
+def beyond_mean_probability(family: xr.DataArray) -> xr.DataArray:
+    """The features of a family that are not functions of the mean probability alone, which is the control."""
+    own = [name for name in family["feature"].values if not describe_feature(str(name)).mean_probability_alone]
+    return family.sel(feature=own)
+
+
 def combine(*families: xr.DataArray) -> xr.DataArray:
     """Several families of the same images side by side: (image, feature).
 

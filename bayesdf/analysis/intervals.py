@@ -30,7 +30,8 @@ References
    Methodology 1998 (the same with an effective number of trials, that of Kish, "Survey sampling", 1965).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,9 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 LEVEL = 0.95
+
+KEPT = 15_000_000
+"""Resamples of a design are kept for the next figure if resamples times images are at most so many: 30 MB."""
 
 
 class Estimate(NamedTuple):
@@ -122,17 +126,10 @@ def cluster_bootstrap(
     order = np.argsort(stratum, kind="stable")
     rows = [array[order] for array in given]
     own, other, stratum = own[order], other[order], stratum[order]
-    pools = _pools(own, other, stratum)
-    if sum(map(len, pools)) == 1:
+    if sum(map(len, _pools(own, other, stratum))) == 1:
         return Estimate(value, np.nan, np.nan)
-    rng = np.random.default_rng(seed)
     results = np.full(resamples, np.nan)
-    drawn = np.zeros(sum(map(len, pools)))
-    for index in range(resamples):
-        for pool in pools:
-            drawn[pool] = np.bincount(rng.integers(len(pool), size=len(pool) - 1), minlength=len(pool))
-        weight = np.where(own == other, drawn[own], drawn[own] * drawn[other])
-        count = _counts(weight, stratum, rng.uniform())
+    for index, count in enumerate(_resamples(own, other, stratum, resamples, seed)):
         if count is not None:
             results[index] = statistic(*(np.repeat(array, count, axis=0) for array in rows))
     defined = results[~np.isnan(results)]
@@ -144,6 +141,38 @@ def cluster_bootstrap(
         least = tail ** (1 / _effective_people(np.asarray(share, dtype=np.float64)[order], own, other))
         low, high = (least, 1.0) if value else (0.0, 1 - least)
     return Estimate(value, float(low), float(high))
+
+
+def _resamples(
+    own: Integers, other: Integers, stratum: Integers, resamples: int, seed: int
+) -> Iterable[Integers | None]:
+    """How often each row is in each resample; None for a resample that is left out.
+
+    All figures of one design are resampled alike. So the numbers of a design of moderate size are kept for the next.
+    """
+    if resamples * len(own) <= KEPT:
+        return _kept_resamples(own.tobytes(), other.tobytes(), stratum.tobytes(), resamples, seed)
+    return _make_resamples(own, other, stratum, resamples, seed)
+
+
+@lru_cache(maxsize=3)
+def _kept_resamples(own: bytes, other: bytes, stratum: bytes, resamples: int, seed: int) -> list[Integers | None]:
+    design = [np.frombuffer(part, dtype=np.int64) for part in (own, other, stratum)]
+    made = _make_resamples(design[0], design[1], design[2], resamples, seed)
+    return [None if count is None else count.astype(np.uint16) for count in made]
+
+
+def _make_resamples(
+    own: Integers, other: Integers, stratum: Integers, resamples: int, seed: int
+) -> Iterator[Integers | None]:
+    pools = _pools(own, other, stratum)
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(sum(map(len, pools)))
+    for _ in range(resamples):
+        for pool in pools:
+            drawn[pool] = np.bincount(rng.integers(len(pool), size=len(pool) - 1), minlength=len(pool))
+        weight = np.where(own == other, drawn[own], drawn[own] * drawn[other])
+        yield _counts(weight, stratum, rng.uniform())
 
 
 def _effective_people(weight: Array, own: Integers, other: Integers) -> float:

@@ -79,8 +79,6 @@ def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
         The predictions are not a tree, the scaling is not from `fit_scaling`, or it is for other classes.
     """
     logits = find_logits(predictions)
-    if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
-        raise wrong_input(predictions, "the DataTree of Posterior.predict")
     if not isinstance(scaling, xr.Dataset) or not {"scale", "shift"} <= set(scaling.data_vars):
         raise wrong_input(scaling, "the Dataset of fit_scaling")
     if scaling.sizes["class"] != logits.sizes["class"]:
@@ -88,11 +86,28 @@ def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
             f"the scaling is of {scaling.sizes['class']} classes, the predictions are of {logits.sizes['class']}; fit "
             "it on predictions of the same task"
         )
+    scaled = logits * scaling["scale"].item() + xr.DataArray(scaling["shift"].values, dims="class")
+    return replace_logits(predictions, scaled)
+
+
+def replace_logits(predictions: xr.DataTree, logits: xr.DataArray) -> xr.DataTree:
+    """Predictions with other logits of the same images and classes, in the type and order of dimensions of the given.
+
+    The group ``log_likelihood`` is left out, since it belongs to the logits before. All else stays as it was.
+
+    Raises
+    ------
+    BayesdfError
+        The predictions are not a tree with the group ``posterior_predictive``.
+    """
+    before = find_logits(predictions)
+    if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
+        raise wrong_input(predictions, "the DataTree of Posterior.predict")
     changed = predictions.copy()
     group = changed.children["posterior_predictive"].to_dataset(inherit=False)
-    logits = group["logits"]
-    scaled = logits * scaling["scale"].item() + xr.DataArray(scaling["shift"].values, dims="class")
-    group["logits"] = scaled.transpose(*logits.dims).astype(logits.dtype)
+    if any(logits.sizes[name] != before.sizes[name] for name in ("chain", "draw") if name in before.dims):
+        group = group.drop_dims("draw")
+    group["logits"] = logits.transpose(*before.dims).astype(before.dtype)
     changed["posterior_predictive"] = xr.DataTree(group)
     if "log_likelihood" in changed.children:
         del changed["log_likelihood"]

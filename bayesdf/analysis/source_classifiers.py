@@ -22,6 +22,9 @@ Integers = NDArray[np.int64]
 
 INNER_FOLDS = 3
 
+CHOICE_IMAGES = 1500
+"""The choice among the candidates rests on about so many images, where there are at least twice as many."""
+
 
 def candidates(features: int, seed: int = 0) -> dict[str, "Pipeline"]:
     """The classifiers among which inner cross-validation chooses, by name. The first wins ties.
@@ -50,11 +53,17 @@ def candidates(features: int, seed: int = 0) -> dict[str, "Pipeline"]:
 
 
 def choose_classifier(values: Array, code: Integers, group: Integers, seed: int) -> str:
-    """The candidate with the best accuracy on subjects left out in turn. With a single subject it is the first."""
+    """The candidate with the best accuracy on subjects left out in turn. With a single subject it is the first.
+
+    Many images are cut to `CHOICE_IMAGES` or a little more, by whole groups. The candidate is then fitted on all.
+    """
     options = candidates(values.shape[1], seed)
     first = next(iter(options))
     if len(np.unique(group)) < 2:
         return first
+    if len(code) >= 2 * CHOICE_IMAGES:
+        some = _some_groups(group, seed)
+        values, code, group = values[some], code[some], group[some]
     fold = fold_numbers(code, group, INNER_FOLDS, seed)
     right = dict.fromkeys(options, 0)
     for number in range(fold.max() + 1):
@@ -65,6 +74,14 @@ def choose_classifier(values: Array, code: Integers, group: Integers, seed: int)
             probability = fit_predict(classifier, values[~test], code[~test], values[test], code.max() + 1)
             right[name] += int((probability.argmax(axis=1) == code[test]).sum())
     return max(right, key=right.__getitem__)
+
+
+def _some_groups(group: Integers, seed: int) -> NDArray[np.bool_]:
+    """Whole groups at random, two or more, until there are `CHOICE_IMAGES` images: bool (image,)."""
+    names, size = np.unique(group, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    enough = max(2, 1 + int(np.searchsorted(np.cumsum(size[order]), CHOICE_IMAGES)))
+    return np.isin(group, names[order[:enough]])
 
 
 # Matrices this small are slower on many threads than on one, by a factor of thirty where cores are busy.

@@ -105,6 +105,8 @@ def test_evaluate_reads_a_whole_tree(predictions):
     table = reliability(predictions, balanced=True)
     assert (table["weight"] * table["gap"].abs()).sum() == pytest.approx(estimate(metrics, "ece_balanced").value)
     xr.testing.assert_identical(metrics, evaluate(predictions, resamples=50))
+    some = evaluate(predictions, only=["nll", "ece"], resamples=50)
+    xr.testing.assert_identical(some, metrics[["nll", "ece"]])
 
 
 def test_bad_arguments_are_named(predictions):
@@ -115,6 +117,8 @@ def test_bad_arguments_are_named(predictions):
         reliability_table(probability, label, bins=0)
     with pytest.raises(BayesdfError, match="do not fit"):
         brier_score(probability, label[:3])
+    with pytest.raises(BayesdfError, match="no figure 'mce'; choose from accuracy"):
+        evaluate(predictions, only=["mce"])
     with pytest.raises(BayesdfError, match="no true labels"):
         evaluate(xr.DataTree.from_dict({"posterior_predictive": predictions["posterior_predictive"].to_dataset()}))
     wrong = predictions.copy(deep=True)

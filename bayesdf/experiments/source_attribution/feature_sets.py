@@ -72,11 +72,7 @@ def random_projection(features: xr.DataArray, numbers: int, seed: int) -> xr.Dat
 
 def _scalars(tree: xr.DataTree) -> xr.DataArray:
     """The scalars, without those that are functions of the mean probability alone: that is a control."""
-    scalars = analysis.scalars(tree)
-    own = [
-        name for name in scalars["feature"].values if not analysis.describe_feature(str(name)).mean_probability_alone
-    ]
-    return scalars.sel(feature=own)
+    return analysis.beyond_mean_probability(analysis.scalars(tree))
 
 
 def _penultimate(tree: xr.DataTree) -> xr.DataArray:

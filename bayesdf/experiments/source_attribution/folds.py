@@ -25,7 +25,7 @@ from bayesdf.errors import BayesdfWarning
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.experiments.source_attribution.feature_sets import MEAN
 from bayesdf.experiments.source_attribution.gain import gains
-from bayesdf.experiments.source_attribution.tables import CONTROLS
+from bayesdf.experiments.source_attribution.tables import CONTROLS, RAW
 from bayesdf.report.methods import converged, verdict
 
 FOLDS = "folds"
@@ -60,7 +60,7 @@ def collect(results: Mapping[str, xr.DataTree], *, seed: int) -> xr.DataTree:
 def summarise(tree: xr.DataTree, *, seed: int) -> xr.DataTree:
     """Add to what `judge` or `join` returns its figures with intervals over people.
 
-    These are the groups `metrics`, `attribution`, `gain` and `control/<name>/metrics`.
+    These are the groups `metrics`, `metrics/raw`, `attribution`, `gain` and `control/<name>/metrics`.
     """
     attributions = {name: part.to_dataset(inherit=False) for name, part in tree["attribution"].children.items()}
     summary = analysis.summarise(attributions, against=MEAN, seed=seed)
@@ -72,14 +72,18 @@ def summarise(tree: xr.DataTree, *, seed: int) -> xr.DataTree:
         "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
         "/gain": xr.Dataset.from_dataframe(gains(attributions, seed)),
-        **{f"/control/{name}/metrics": analysis.evaluate(_alone(tree, name), seed=seed) for name in CONTROLS},
+        "/metrics/raw": analysis.evaluate(_alone(tree, "raw"), only=RAW, seed=seed),
+        **{
+            f"/control/{name}/metrics": analysis.evaluate(_alone(tree, f"control/{name}"), seed=seed)
+            for name in CONTROLS
+        },
     }
     return xr.DataTree.from_dict(groups)
 
 
-def _alone(tree: xr.DataTree, control: str) -> xr.DataTree:
-    """The predictions of a control as a tree of their own."""
-    parts = tree[f"control/{control}"].children
+def _alone(tree: xr.DataTree, below: str) -> xr.DataTree:
+    """The predictions below a group as a tree of their own."""
+    parts = tree[below].children
     return xr.DataTree.from_dict({f"/{name}": part.to_dataset(inherit=False) for name, part in parts.items()})
 
 

@@ -26,6 +26,7 @@ from bayesdf.experiments.source_attribution.tables import (
     gain,
     metrics,
     people,
+    raw_metrics,
     tables,
 )
 from bayesdf.report.methods import EXPLAINED, METHODS, converged, unconverged
@@ -39,10 +40,14 @@ DETECTION = {
     "auroc": "AUROC",
     "ece": "expected calibration error",
     "ece_balanced": "expected calibration error, balanced",
+    "ece_smooth": "smooth calibration error",
     "nll": "negative log-likelihood (nats)",
     "brier": "Brier score",
+    "fpr_at_95_tpr": "photographs called fake where 95 % of fakes are found",
 }
 """Figures of detection, and how they are called on the page."""
+BEFORE = "before recalibration"
+"""Said of figures of the predictions as the posterior made them."""
 DRAWN = (
     "Intervals are those of a bootstrap that draws people, a swapped face with both of its people, and keeps the "
     "number of images of each source."
@@ -123,6 +128,7 @@ def headline(results: Results) -> dict[str, list[str]]:
             },
             "real against fake: AUROC": str(analysis.estimate(detection, "auroc")),
             "expected calibration error": str(analysis.estimate(detection, "ece")),
+            **{f"    {BEFORE}": str(analysis.estimate(raw, "ece")) for raw in [raw_metrics(tree)] if "ece" in raw},
         }
         for key, label in SETS.items():
             cells[f"source from {label}"] = str(estimate(sources, key, "accuracy"))
@@ -186,7 +192,8 @@ def page(
                 "How well each method tells photographs from fakes of people that it never saw. Balanced accuracy "
                 "counts photographs and fakes alike; the calibration error says how far claimed confidence is from "
                 "the share that is right: once with all images weighing alike, once with photographs and fakes as "
-                "classes weighing alike (balanced), since there are more fakes than photographs.",
+                "classes weighing alike (balanced), since there are more fakes than photographs. It is told after "
+                f"recalibration on the validation people, and {BEFORE}: with few such people it may be the better one.",
                 Table(_side_by_side(results), f"Each figure with its 95 % interval over {basis(tree)}. {DRAWN}"),
                 *_outside(results),
                 Table(tables["verdicts"], EXPLAINED),
@@ -315,6 +322,9 @@ def _side_by_side(results: Results) -> pd.DataFrame:
     for name, tree in results.items():
         detection = tree["metrics"].to_dataset()
         columns[METHODS[name]] = {
-            label: str(analysis.estimate(detection, key)) for key, label in DETECTION.items() if key in detection
+            f"{label}{of}": str(analysis.estimate(part, key))
+            for key, label in DETECTION.items()
+            for part, of in ((detection, ""), (raw_metrics(tree), f", {BEFORE}"))
+            if key in part
         }
     return pd.DataFrame(columns).rename_axis("figure")

@@ -165,12 +165,13 @@ def judge(
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `attribution/<feature set>`, and `control/<name>` with the predictions of each control.
+        `uncertainty`, `attribution/<feature set>`, `raw` with the predictions before recalibration, and
+        `control/<name>` with the predictions of each control.
     """
-    own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
+    raw, own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
     total = own[-1]["posterior_predictive/logits"].sizes
     number = total["chain"] * total["draw"]
-    others = {name: predicted(control, collection, number, seed, device)[0] for name, control in controls.items()}
+    others = {name: predicted(control, collection, number, seed, device)[1] for name, control in controls.items()}
     features = feature_sets(own, others["noise"], others["untrained"], seed)
     together = linked([part.manifest for part in (collection.val, collection.test)])
     attributions = {
@@ -184,20 +185,21 @@ def judge(
         "/uncertainty": analysis.decompose(predictions),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
-    for name, trees in others.items():
-        groups |= {f"/control/{name}/{group}": trees[-1][group].to_dataset() for group in PREDICTED}
+    kept = {"raw": raw, **{f"control/{name}": trees[-1] for name, trees in others.items()}}
+    for name, tree in kept.items():
+        groups |= {f"/{name}/{group}": tree[group].to_dataset() for group in PREDICTED}
     return xr.DataTree.from_dict(groups)
 
 
 def predicted(
     posterior: Posterior, collection: data.Collection, draws: int, seed: int, device: str, *, penultimate: bool = False
-) -> tuple[list[xr.DataTree], xr.Dataset]:
-    """Predictions for the validation and the test people, recalibrated to the former, and by what."""
+) -> tuple[xr.DataTree, list[xr.DataTree], xr.Dataset]:
+    """Predictions for the test people as they are; for validation and test, recalibrated to the former; and by what."""
     each = draws_per_chain(posterior, draws)
     parts = (collection.val, collection.test)
     trees = [posterior.predict(part, each, seed, device=device, penultimate=penultimate) for part in parts]
     scaling = analysis.fit_scaling(trees[0])
-    return [analysis.rescale(tree, scaling) for tree in trees], scaling
+    return trees[-1], [analysis.rescale(tree, scaling) for tree in trees], scaling
 
 
 def control_posteriors(posterior: Posterior, start: nn.Module, untrained: nn.Module) -> dict[str, Posterior]:

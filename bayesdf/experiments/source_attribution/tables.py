@@ -15,6 +15,9 @@ from bayesdf.analysis import Estimate
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
 from bayesdf.report.methods import METHODS, converged, verdict, verdicts
 
+RAW = ("ece", "ece_balanced", "ece_smooth", "nll")
+"""Figures of detection that are also told of the predictions before recalibration."""
+
 Results = Mapping[str, xr.DataTree]
 
 CONTROLS = {"noise": "noise of the same size, not fitted", "untrained": "untrained network, the same noise"}
@@ -27,6 +30,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
     for name, tree in results.items():
         detection = tree["metrics"].to_dataset()
         flat |= analysis.flatten(detection, f"{name}.detection.")
+        flat |= analysis.flatten(raw_metrics(tree), f"{name}.detection.raw.")
         flat |= {f"{name}.detection.{key}": detection.attrs[key] for key in ("images", "clusters", "people")}
         flat |= {f"{name}.folds": count} if (count := folds(tree)) > 1 else {}
         flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
@@ -51,7 +55,10 @@ def tables(results: Results, collections: Sequence[data.Collection]) -> dict[str
         The images of each fold.
     """
     made = {"images": _images(collections)}
-    detection = {METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) for name, tree in results.items()}
+    detection = {
+        METHODS[name]: analysis.flatten(tree["metrics"].to_dataset()) | analysis.flatten(raw_metrics(tree), "raw.")
+        for name, tree in results.items()
+    }
     made["verdicts"] = verdicts({METHODS[name]: tree for name, tree in results.items()})
     for name, tree in results.items():
         for control, label in CONTROLS.items():
@@ -63,7 +70,7 @@ def tables(results: Results, collections: Sequence[data.Collection]) -> dict[str
         made[f"{name}_source"] = by_feature_set(tree)
         made[f"{name}_gain"] = gain(tree)
         made[f"{name}_confusion"] = analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset())
-        made[f"{name}_uncertainty"] = _per_image(tree)
+        made[f"{name}_uncertainty"] = per_image(tree)
         if folds(tree) > 1:
             made[f"{name}_folds"] = by_fold(tree)
     return made
@@ -128,6 +135,12 @@ def gain(tree: xr.DataTree) -> pd.DataFrame:
     return tree["gain"].to_dataset().to_dataframe()
 
 
+def raw_metrics(tree: xr.DataTree) -> xr.Dataset:
+    """Figures of the predictions before recalibration; none in runs of earlier versions."""
+    raw = tree["metrics"].children.get("raw")
+    return xr.Dataset() if raw is None else raw.to_dataset(inherit=False)
+
+
 def estimate(sources: pd.DataFrame, features: str, name: str) -> Estimate:
     """A figure of a feature set, with its interval."""
     return Estimate(*(float(sources[column][features]) for column in (name, f"{name}.low", f"{name}.high")))
@@ -137,7 +150,7 @@ def chance(sources: pd.DataFrame) -> float:
     return float(sources["chance"][MAIN])
 
 
-def _per_image(tree: xr.DataTree) -> pd.DataFrame:
+def per_image(tree: xr.DataTree) -> pd.DataFrame:
     """A row an image: where it is from, and how sure the detector is."""
     uncertainty = tree["uncertainty"].to_dataset()
     one = [name for name, variable in uncertainty.variables.items() if variable.dims == ("image",)]

@@ -1,0 +1,71 @@
+"""Is one prediction of some images better calibrated than another prediction of the same images?
+
+Both predictions are resampled together, so what both have in common does not widen the interval.
+"""
+
+import numpy as np
+import xarray as xr
+
+from bayesdf.analysis.calibration import (
+    Array,
+    Labels,
+    expected_calibration_error,
+    log_probability_and_label,
+    negative_log_likelihood,
+)
+from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
+from bayesdf.analysis.people import design
+from bayesdf.analysis.predictions import ruled_out
+from bayesdf.analysis.tree import Predictions
+from bayesdf.errors import BayesdfError
+
+
+def compare_calibration(
+    predictions: Predictions, against: Predictions, *, bins: int = 15, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Calibration error and log loss of one prediction less those of another, with paired 95 % intervals over people.
+
+    Parameters
+    ----------
+    predictions, against
+        Labelled predictions of the same images in the same order, such as those after and before a recalibration.
+    bins
+        Of equal width, for the calibration error.
+    resamples, seed
+        See `cluster_bootstrap`. Whole people are drawn, as `evaluate` draws them.
+
+    Returns
+    -------
+    xr.Dataset
+        Over `estimate` = value, low, high: `ece_difference`, and `nll_difference` in nats. Negative is better than
+        `against`. `nll_difference` is NaN where either log loss is infinite.
+
+    Raises
+    ------
+    BayesdfError
+        No labels, or predictions of other images.
+    """
+    (one, label), (other, known) = (log_probability_and_label(part) for part in (predictions, against))
+    if one.shape != other.shape or (label != known).any():
+        raise BayesdfError(
+            f"the predictions are of different images: {len(label)} and {len(known)} of them, or other labels; make "
+            "both from the same images in the same order"
+        )
+    people = design(predictions, len(label))
+
+    def ece(a: Array, b: Array, y: Labels) -> float:
+        return expected_calibration_error(a, y, bins=bins) - expected_calibration_error(b, y, bins=bins)
+
+    def nll(a: Array, b: Array, y: Labels) -> float:
+        return negative_log_likelihood(a, y) - negative_log_likelihood(b, y)
+
+    infinite = any(np.take_along_axis(ruled_out(part), label[:, None], axis=1).any() for part in (predictions, against))
+    difference = {
+        "ece_difference": cluster_bootstrap(
+            ece, (np.exp(one), np.exp(other), label), **people, resamples=resamples, seed=seed
+        ),
+        "nll_difference": Estimate(np.nan, np.nan, np.nan)
+        if infinite
+        else cluster_bootstrap(nll, (one, other, label), **people, resamples=resamples, seed=seed),
+    }
+    return to_dataset(difference)
