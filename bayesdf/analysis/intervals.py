@@ -151,7 +151,8 @@ def _resamples(
     All figures of one design are resampled alike. So the numbers of a design of moderate size are kept for the next.
     """
     if resamples * len(own) <= KEPT:
-        return _kept_resamples(own.tobytes(), other.tobytes(), stratum.tobytes(), resamples, seed)
+        parts = (np.asarray(part, dtype=np.int64).tobytes() for part in (own, other, stratum))
+        return _kept_resamples(*parts, resamples, seed)
     return _make_resamples(own, other, stratum, resamples, seed)
 
 
