@@ -63,6 +63,7 @@ def part(fold: int, draws: int = 6, converged: bool = True) -> xr.DataTree:
             **{node.path: node.to_dataset(inherit=False) for node in tree.subtree},
             "/uncertainty": analysis.decompose(tree),
             **{f"/attribution/{name}": attribution for name in SETS},
+            **{f"/raw/{group}": groups[f"/{group}"] for group in PREDICTED},
             **{f"/control/{name}/{group}": groups[f"/{group}"] for name in CONTROLS for group in PREDICTED},
         }
     )
@@ -111,6 +112,7 @@ def test_figures_are_those_of_all_images_together(joined: xr.DataTree, parts: li
     expected = analysis.evaluate(alone, seed=0)
     xr.testing.assert_allclose(joined["metrics"].to_dataset(), expected)
     xr.testing.assert_allclose(joined["control/noise/metrics"].to_dataset(), expected)
+    np.testing.assert_allclose(joined["metrics/raw/ece"], expected["ece"])
     assert joined["metrics"].attrs["people"] == 3 * EACH
     probability = np.concatenate([tree["attribution/uncertainty/probability"].values for tree in parts])
     right = beside(parts, "attribution/uncertainty/prediction") == beside(parts, "attribution/uncertainty/truth")
