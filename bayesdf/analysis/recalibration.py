@@ -78,7 +78,7 @@ def rescale(predictions: xr.DataTree, scaling: xr.Dataset) -> xr.DataTree:
     BayesdfError
         The predictions are not a tree, the scaling is not from `fit_scaling`, or it is for other classes.
     """
-    logits = find_logits(predictions)
+    logits = _logits_of_tree(predictions)
     if not isinstance(scaling, xr.Dataset) or not {"scale", "shift"} <= set(scaling.data_vars):
         raise wrong_input(scaling, "the Dataset of fit_scaling")
     if scaling.sizes["class"] != logits.sizes["class"]:
@@ -100,9 +100,7 @@ def replace_logits(predictions: xr.DataTree, logits: xr.DataArray) -> xr.DataTre
     BayesdfError
         The predictions are not a tree with the group ``posterior_predictive``.
     """
-    before = find_logits(predictions)
-    if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
-        raise wrong_input(predictions, "the DataTree of Posterior.predict")
+    before = _logits_of_tree(predictions)
     changed = predictions.copy()
     group = changed.children["posterior_predictive"].to_dataset(inherit=False)
     if any(logits.sizes[name] != before.sizes[name] for name in ("chain", "draw") if name in before.dims):
@@ -112,3 +110,11 @@ def replace_logits(predictions: xr.DataTree, logits: xr.DataArray) -> xr.DataTre
     if "log_likelihood" in changed.children:
         del changed["log_likelihood"]
     return changed
+
+
+def _logits_of_tree(predictions: xr.DataTree) -> xr.DataArray:
+    """The logits of predictions; refused is what has none, or is no tree in which others could stand."""
+    logits = find_logits(predictions)
+    if not isinstance(predictions, xr.DataTree) or "posterior_predictive" not in predictions.children:
+        raise wrong_input(predictions, "the DataTree of Posterior.predict")
+    return logits

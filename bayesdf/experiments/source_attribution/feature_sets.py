@@ -83,4 +83,6 @@ def _penultimate(tree: xr.DataTree) -> xr.DataArray:
 
 
 def _of_fakes(parts: Sequence[xr.DataArray]) -> xr.DataArray:
-    return xr.concat([part[(part["source"] != data.REAL).values] for part in parts], "image")
+    known = {"image", "feature", "source", "path", "subject", "donor", "split"}
+    slim = [part.drop_vars([name for name in part.coords if name not in known]) for part in parts]
+    return xr.concat([part[(part["source"] != data.REAL).values] for part in slim], "image")

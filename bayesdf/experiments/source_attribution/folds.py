@@ -25,7 +25,7 @@ from bayesdf.errors import BayesdfWarning
 from bayesdf.experiments.seeds import seed_of
 from bayesdf.experiments.source_attribution.feature_sets import MEAN
 from bayesdf.experiments.source_attribution.gain import gains
-from bayesdf.experiments.source_attribution.tables import CONTROLS, RAW
+from bayesdf.experiments.source_attribution.tables import CONTROLS, OF_CONTROLS, RAW
 from bayesdf.report.methods import converged, verdict
 
 FOLDS = "folds"
@@ -72,19 +72,21 @@ def summarise(tree: xr.DataTree, *, seed: int) -> xr.DataTree:
         "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
         "/gain": xr.Dataset.from_dataframe(gains(attributions, seed)),
-        "/metrics/raw": analysis.evaluate(_alone(tree, "raw"), only=RAW, seed=seed),
+        "/metrics/raw": analysis.evaluate(_with_logits(tree, "raw"), only=RAW, seed=seed),
         **{
-            f"/control/{name}/metrics": analysis.evaluate(_alone(tree, f"control/{name}"), seed=seed)
+            f"/control/{name}/metrics": analysis.evaluate(
+                _with_logits(tree, f"control/{name}"), only=OF_CONTROLS, seed=seed
+            )
             for name in CONTROLS
         },
     }
     return xr.DataTree.from_dict(groups)
 
 
-def _alone(tree: xr.DataTree, below: str) -> xr.DataTree:
-    """The predictions below a group as a tree of their own."""
-    parts = tree[below].children
-    return xr.DataTree.from_dict({f"/{name}": part.to_dataset(inherit=False) for name, part in parts.items()})
+def _with_logits(tree: xr.DataTree, below: str) -> xr.DataTree:
+    """The same images with the logits below another group: those before recalibration, or those of a control."""
+    known = {path: tree[path].to_dataset() for path in ("observed_data", "constant_data")}
+    return xr.DataTree.from_dict({**known, "posterior_predictive": tree[f"{below}/posterior_predictive"].to_dataset()})
 
 
 def join(folds: Sequence[xr.DataTree]) -> xr.DataTree:

@@ -28,9 +28,6 @@ from bayesdf.inference import MCDropout, Posterior, matched_noise
 from bayesdf.models import Detector
 from bayesdf.report.methods import METHODS
 
-PREDICTED = ("posterior_predictive", "observed_data", "constant_data")
-"""The groups of a control's predictions that a run keeps."""
-
 
 def study(
     *,
@@ -165,8 +162,8 @@ def judge(
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `attribution/<feature set>`, `raw` with the predictions before recalibration, and
-        `control/<name>` with the predictions of each control.
+        `uncertainty`, `attribution/<feature set>`, `raw` with the logits before recalibration, and
+        `control/<name>` with the logits of each control.
     """
     raw, own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
     total = own[-1]["posterior_predictive/logits"].sizes
@@ -187,7 +184,7 @@ def judge(
     }
     kept = {"raw": raw, **{f"control/{name}": trees[-1] for name, trees in others.items()}}
     for name, tree in kept.items():
-        groups |= {f"/{name}/{group}": tree[group].to_dataset() for group in PREDICTED}
+        groups[f"/{name}/posterior_predictive"] = tree["posterior_predictive"].to_dataset()
     return xr.DataTree.from_dict(groups)
 
 

@@ -15,13 +15,15 @@ from bayesdf.analysis import Estimate
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
 from bayesdf.report.methods import METHODS, converged, verdict, verdicts
 
-RAW = ("ece", "ece_balanced", "ece_smooth", "nll")
+RAW = ("ece", "ece_balanced", "nll")
 """Figures of detection that are also told of the predictions before recalibration."""
 
 Results = Mapping[str, xr.DataTree]
 
 CONTROLS = {"noise": "noise of the same size, not fitted", "untrained": "untrained network, the same noise"}
 """The controls that predict, and how they are called beside the method."""
+OF_CONTROLS = ("balanced_accuracy", "auroc", "ece", "ece_balanced")
+"""Figures of detection that are also told of the controls."""
 
 
 def metrics(results: Results) -> dict[str, float | int | str]:
