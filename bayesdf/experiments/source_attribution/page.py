@@ -265,7 +265,7 @@ def _kinds_apart(sources: pd.DataFrame) -> str:
         f"{share.value:.0%} of {KINDS[kind]} ({share.low:.0%} to {share.high:.0%})"
         for kind, share in _by_kind(sources).items()
     ]
-    return f"It names {' and '.join(shares)}. " if shares else ""
+    return f"Scalars and profile name {' and '.join(shares)}. " if shares else ""
 
 
 def _detection(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.DataFrame]) -> list[Picture | Table]:
