@@ -77,11 +77,11 @@ def test_headings_are_dark_enough():
 
 
 def test_matplotlib_is_left_as_it_was(tmp_path, counts):
-    before = dict(mpl.rcParams)
+    before, open_before = dict(mpl.rcParams), mpl._pylab_helpers.Gcf.get_all_fig_managers()
     path = save(confusion_matrix(counts), tmp_path / "confusion.png")
     assert path.read_bytes() == png(confusion_matrix(counts))
     assert dict(mpl.rcParams) == before
-    assert not mpl._pylab_helpers.Gcf.get_all_fig_managers()
+    assert mpl._pylab_helpers.Gcf.get_all_fig_managers() == open_before
 
 
 def test_empty_rows_draw():
