@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bayesdf.data as data
+from bayesdf._version import __version__
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import MAP
 from bayesdf.inference.prediction.predictor import resolve_device
 from bayesdf.inference.training.checkpoint import read_checkpoint, write_checkpoint
 from bayesdf.inference.training.progress import progress_bar
@@ -30,10 +30,6 @@ SAVED_EVERY = 250
 """Steps from checkpoint to checkpoint."""
 LEAST = 32
 """Pixels: the smallest side of a part that a network with five halvings can be asked about."""
-
-
-class PointEstimate(MAP):
-    """What the progress bar calls a start: the study may use MAP too."""
 
 
 def train_blind(
@@ -92,7 +88,7 @@ def train_blind(
         for part, name in ((network, "network"), (optimiser, "optimiser"), (rates, "rates")):
             part.load_state_dict(saved[name])
         noise.set_state(saved["noise"])
-    with progress_bar(PointEstimate(), steps) as report:
+    with progress_bar("PointEstimate", steps) as report:
         report("", first)
         for step in range(first, steps):
             batch = hide_identity(pairs.batch(noise), noise).to(where, memory_format=torch.channels_last)
@@ -167,7 +163,9 @@ def _one(rows: np.ndarray, noise: torch.Generator) -> int:
 
 
 def _key(images: data.ImageDataset, network: nn.Module, steps: int, seed: int, mixed_precision: bool) -> str:
-    """A digest of what the weights depend on: a checkpoint of another training is told by it."""
-    shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
-    text = f"{images.fingerprint} {shapes} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    """A digest of what the weights depend on: a checkpoint of another training, or version, is told by it."""
+    text = f"{__version__} {images.fingerprint} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY}"
+    digest = hashlib.sha256(text.encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -223,7 +223,7 @@ def _sample(joint: Joint, problem: Problem, point: Point, settings: NUTS) -> lis
     if None in found:
         space = _Space(joint, problem, point.z)
     steps = settings.warmup + settings.samples
-    with progress_bar(settings, steps * settings.chains) as report:
+    with progress_bar(type(settings).__name__, steps * settings.chains, settings.progress) as report:
         for number, path in enumerate(paths):
             chain = found[number]
             if chain is None:

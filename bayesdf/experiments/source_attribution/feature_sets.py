@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
@@ -53,10 +54,12 @@ def feature_sets(own: Trees, noise: Trees, untrained: Trees, seed: int) -> dict[
     """
     made = {}
     for name, trees in {"uncertainty": own, "noise": noise, "untrained": untrained}.items():
-        made[f"{name}_scalars"] = _of_fakes([_scalars(tree) for tree in trees])
-        made[name] = _of_fakes([analysis.combine(_scalars(tree), analysis.profile(tree)) for tree in trees])
+        scalars, both = zip(*map(of_uncertainty, trees), strict=True)
+        made[f"{name}_scalars"], made[name] = _of_fakes(scalars), _of_fakes(both)
     made[MEAN] = _of_fakes([analysis.mean_probability(tree) for tree in own])
-    made["penultimate_features"] = _of_fakes([_penultimate(tree) for tree in own])
+    made["penultimate_features"] = _of_fakes(
+        [of_images(tree["features"].to_dataset()["penultimate"].values, tree) for tree in own]
+    )
     draws = analysis.profile(own[0]).sizes["feature"]
     made["random_projection"] = random_projection(made["penultimate_features"], draws, seed)
     return {name: made[name] for name in SETS}
@@ -70,16 +73,17 @@ def random_projection(features: xr.DataArray, numbers: int, seed: int) -> xr.Dat
     return xr.DataArray(features.values @ directions, coords, ("image", "feature"), name="random_projection")
 
 
-def _scalars(tree: xr.DataTree) -> xr.DataArray:
-    """The scalars, without those that are functions of the mean probability alone: that is a control."""
-    return analysis.beyond_mean_probability(analysis.scalars(tree))
+def of_uncertainty(tree: xr.DataTree) -> tuple[xr.DataArray, xr.DataArray]:
+    """The scalars alone, and with the profile. None is a function of the mean probability alone: that is a control."""
+    scalars = analysis.beyond_mean_probability(analysis.scalars(tree))
+    return scalars, analysis.combine(scalars, analysis.profile(tree))
 
 
-def _penultimate(tree: xr.DataTree) -> xr.DataArray:
-    """What the network itself makes of each image, with its weights at the posterior's centre."""
+def of_images(values: NDArray[np.floating], tree: xr.DataTree) -> xr.DataArray:
+    """Numbers (image, feature) with what is known of the images of a tree."""
     known = analysis.mean_probability(tree).coords
     coords = {name: coord for name, coord in known.items() if coord.dims == ("image",)}
-    return xr.DataArray(tree["features/penultimate"].values, coords, ("image", "feature"))
+    return xr.DataArray(values, coords, ("image", "feature"))
 
 
 def _of_fakes(parts: Sequence[xr.DataArray]) -> xr.DataArray:

@@ -10,14 +10,13 @@ import xarray as xr
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
 from bayesdf.experiments.experiment import Presentation, Summary
-from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN
+from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN, SCALARS
 from bayesdf.experiments.source_attribution.page import DETECTION, DRAWN, FEW
 from bayesdf.experiments.source_attribution.score_file import certainty
 from bayesdf.experiments.source_attribution.score_tables import (
     CELL,
     GIVEN,
     RECALIBRATED,
-    SCALARS,
     SETS,
     by_feature_set,
     calibration,

@@ -22,7 +22,7 @@ from bayesdf.analysis.tree import find_logits
 from bayesdf.cli import console
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.seeds import rng_of
-from bayesdf.experiments.source_attribution.feature_sets import MEAN
+from bayesdf.experiments.source_attribution.feature_sets import MEAN, of_images, of_uncertainty
 from bayesdf.experiments.source_attribution.score_file import ScoreFile, read_scores
 from bayesdf.experiments.source_attribution.score_page import present
 from bayesdf.experiments.source_attribution.score_tables import CELL, GIVEN, RECALIBRATED, SCALED
@@ -90,12 +90,13 @@ def judge_scores(file: ScoreFile, *, seed: int = 0) -> xr.DataTree:
         versions[SCALED] = analysis.cross_fit_recalibration(tree, groups, method="scaling", seed=seed)
     spread = tree if votes else after  # one draw would have no spread
     fakes = _labels(tree) == 1
+    scalars, both = of_uncertainty(spread)
     features = {
-        "uncertainty": _scalars_and_profile(spread),
-        "uncertainty_scalars": _scalars(spread),
+        "uncertainty": both,
+        "uncertainty_scalars": scalars,
         MEAN: analysis.mean_probability(after),
         "best_detector": _best_detector(tree),
-        "shuffled_scores": _scalars_and_profile(shuffled(spread, seed)),
+        "shuffled_scores": of_uncertainty(shuffled(spread, seed))[1],
         "detector_scores": _scores(tree),
     }
     attributions = {
@@ -159,20 +160,9 @@ def _labels(tree: xr.DataTree) -> NDArray[np.int64]:
     return np.asarray(tree["observed_data"].to_dataset()["label"].values)
 
 
-def _scalars(tree: xr.DataTree) -> xr.DataArray:
-    return analysis.beyond_mean_probability(analysis.scalars(tree))
-
-
-def _scalars_and_profile(tree: xr.DataTree) -> xr.DataArray:
-    return analysis.combine(_scalars(tree), analysis.profile(tree))
-
-
 def _scores(tree: xr.DataTree) -> xr.DataArray:
     """The ceiling: the log-odds of all detectors, their mean with them."""
-    logits = predictive_logits(tree)
-    known = analysis.mean_probability(tree).coords
-    coords = {name: coord for name, coord in known.items() if coord.dims == ("image",)}
-    return xr.DataArray(margins(logits.values).T, coords, ("image", "feature"))
+    return of_images(margins(predictive_logits(tree).values).T, tree)
 
 
 def _best_detector(tree: xr.DataTree) -> xr.DataArray:

@@ -4,12 +4,11 @@ import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
-from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN
+from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN, SCALARS
 from bayesdf.experiments.source_attribution.tables import detection_by_source, per_image
 
 CELL = "scores"
 """The name of the results in a run."""
-SCALARS = "uncertainty_scalars"
 SETS = {
     MAIN: "uncertainty: scalars and profile",
     SCALARS: "uncertainty: scalars alone",

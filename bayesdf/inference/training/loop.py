@@ -51,7 +51,7 @@ def minimise(
     optimiser, rates = objective.optimiser(groups, schedule)
     validation = ValidationBatches(problem)
     best: EpochState | None = None
-    with progress_bar(settings, schedule.total) as report:
+    with progress_bar(type(settings).__name__, schedule.total, settings.progress) as report:
         report("features of what stays as it is" if settings.freeze is not None else "", 0)
         train = TrainingBatches(problem, schedule.epochs, report)
         checkpoint = None

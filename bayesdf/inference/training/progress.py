@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bayesdf.inference.training.settings import Training
-
 _FIRST_STEPS, _WORTH_SAYING = 5, 10.0  # seconds that are said beforehand
 
 
@@ -51,8 +49,8 @@ class ProgressReport:
 
 
 @contextmanager
-def progress_bar(settings: Training, total: int) -> Iterator[ProgressReport]:
-    """A progress bar of `total` steps."""
+def progress_bar(name: str, total: int, shown: bool = True) -> Iterator[ProgressReport]:
+    """A progress bar of `total` steps, called by what takes them."""
     columns = (
         TextColumn("[bold]{task.fields[method]}"),
         BarColumn(),
@@ -60,8 +58,8 @@ def progress_bar(settings: Training, total: int) -> Iterator[ProgressReport]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, disable=not settings.progress) as progress:
-        yield ProgressReport(progress, type(settings).__name__, total)
+    with Progress(*columns, disable=not shown) as progress:
+        yield ProgressReport(progress, name, total)
 
 
 class Clock:
