@@ -220,16 +220,25 @@ def test_a_link_to_a_store_stays_a_link(tmp_path):
     assert link.is_symlink() and open_tree(path).attrs == {"new": 1}
 
 
+def test_a_store_made_in_memory_has_the_same_files(tmp_path, monkeypatch):
+    def content(folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    small = content(write_tree(tree(), tmp_path / "small.zarr"))
+    monkeypatch.setattr(store, "IN_MEMORY", 0)
+    assert len(small) > 5 and small == content(write_tree(tree(), tmp_path / "large.zarr"))
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_half_written_stays(tmp_path, monkeypatch, error):
     write_tree(tree(), tmp_path / "old.zarr")
 
-    def broken(self, store, **kwargs):
-        store.mkdir()
-        (store / ".zgroup").write_text("{}")
+    def broken(made, folder):
+        folder.mkdir()
+        (folder / ".zgroup").write_text("{}")
         raise error("disk full")
 
-    monkeypatch.setattr(xr.DataTree, "to_zarr", broken)
+    monkeypatch.setattr(store, "_write_zarr", broken)
     for name in ("new.zarr", "old.zarr"):
         with pytest.raises(error):
             write_tree(tree(), tmp_path / name, overwrite=True)
