@@ -31,7 +31,7 @@ Split = Annotated[
 Network = Annotated[
     str,
     typer.Option(
-        help="Network: resnet10t, resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."
+        help="Network: resnet10t_half, resnet18, xception, efficientnet, mobilenet, or any name of torchvision or timm."
     ),
 ]
 Start = Annotated[

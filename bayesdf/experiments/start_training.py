@@ -2,7 +2,9 @@
 
 Photographs of a few people are learnt by heart: a network that knows their faces calls every stranger fake. So half of
 each batch are photographs, the other half are fakes of the same people, one for one. Each is seen in part, with coarse
-shading taken away (`hide_identity`). Nothing here reads which generator made a fake.
+shading taken away (`hide_identity`). What comes out is an average of the weights over the last steps: from step to
+step the network judges strangers now better, now worse, and its average is better than most of what it is made of.
+Nothing here reads which generator made a fake.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import bayesdf.data as data
 from bayesdf._version import __version__
@@ -26,6 +29,8 @@ from bayesdf.inference.training.progress import progress_bar
 HALF = 16
 """Photographs in a batch, and fakes."""
 LR, WEIGHT_DECAY = 2e-3, 0.01
+AVERAGED = 1 / 16
+"""The share of all steps over which weights are averaged: the time constant of an exponential moving average."""
 SAVED_EVERY = 250
 """Steps from checkpoint to checkpoint."""
 LEAST = 32
@@ -45,7 +50,8 @@ def train_blind(
     """Train all weights of a network on real against fake, in place.
 
     AdamW along one cycle (Smith and Topin, "Super-convergence", 2019), on batches of `HALF` photographs and as many
-    fakes.
+    fakes. The weights are averaged over steps (Polyak and Juditsky 1992; here with exponential weights, and with the
+    running statistics of normalisation).
 
     Parameters
     ----------
@@ -81,12 +87,15 @@ def train_blind(
     half: AbstractContextManager[Any] = nullcontext()
     if mixed_precision:
         half = torch.autocast(where.type, torch.bfloat16)
+    decay = max(1.0 - 1.0 / max(AVERAGED * steps, 1.0), 0.0)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    kept = {"network": network, "averaged": averaged, "optimiser": optimiser, "rates": rates}
     first = 0
     saved = None if checkpoint is None else read_checkpoint(checkpoint, key, torch.device("cpu"), "start")
     if saved is not None:
         first = saved["step"]
-        for part, name in ((network, "network"), (optimiser, "optimiser"), (rates, "rates")):
-            part.load_state_dict(saved[name])
+        for name, part in kept.items():
+            part.load_state_dict(saved[name])  # type: ignore[attr-defined]
         noise.set_state(saved["noise"])
     with progress_bar("PointEstimate", steps) as report:
         report("", first)
@@ -102,11 +111,12 @@ def train_blind(
             loss.backward()
             optimiser.step()
             rates.step()
+            averaged.update_parameters(network)
             report(f"loss {value:.3f}", 1)
             if checkpoint is not None and (step + 1) % SAVED_EVERY == 0:
-                state = {"step": step + 1, "network": network.state_dict(), "noise": noise.get_state()}
-                state |= {"optimiser": optimiser.state_dict(), "rates": rates.state_dict()}
-                write_checkpoint(checkpoint, key, state)
+                state = {name: part.state_dict() for name, part in kept.items()}  # type: ignore[attr-defined]
+                write_checkpoint(checkpoint, key, {**state, "step": step + 1, "noise": noise.get_state()})
+    network.load_state_dict(averaged.module.state_dict())
     return network.cpu().eval()
 
 
@@ -164,7 +174,7 @@ def _one(rows: np.ndarray, noise: torch.Generator) -> int:
 
 def _key(images: data.ImageDataset, network: nn.Module, steps: int, seed: int, mixed_precision: bool) -> str:
     """A digest of what the weights depend on: a checkpoint of another training, or version, is told by it."""
-    text = f"{__version__} {images.fingerprint} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY}"
+    text = f"{__version__} {images.fingerprint} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY} {AVERAGED}"
     digest = hashlib.sha256(text.encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -20,6 +20,10 @@ NAMES = {
     "mobilenet": "timm/mobilenetv3_small_100",
 }
 """The four blind networks, and their names in torchvision or timm."""
+NARROW: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet10t_half": ("resnet10t", {"channels": (32, 64, 128, 256), "stem_width": 16}),
+}
+"""Networks of timm with fewer channels: the name there, and what is changed."""
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,7 +48,8 @@ def build(
     ----------
     name : str
         ``resnet18``, ``xception``, ``efficientnet``, ``mobilenet``, or any classifier of torchvision or timm. If both
-        have the name, it is torchvision's. ``timm/<name>`` is timm's.
+        have the name, it is torchvision's. ``timm/<name>`` is timm's. ``resnet10t_half`` is timm's ``resnet10t`` with
+        half the channels: a quarter of the weights.
     num_classes : int
         Number of logits. 1 stands for two classes: it is the logit of the second (see `bayesdf.Detector`).
     pretrained : bool
@@ -148,6 +153,11 @@ def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, t
     """The network of the library that has the name, with the mean and standard deviation that its weights expect."""
     from bayesdf._torchvision import timm, torchvision  # slow to import
 
+    if name in NARROW:
+        if pretrained:
+            raise BayesdfError(f"build({name!r}, pretrained=True): nobody publishes weights of this narrow network")
+        base, changes = NARROW[name]
+        return timm.create_model(base, num_classes=num_classes, **changes), _IMAGENET_MEAN, _IMAGENET_STD
     library, _, short = name.rpartition("/")
     if library in ("", "torchvision") and short in torchvision.models.list_models(module=torchvision.models):
         if not pretrained:
@@ -161,7 +171,7 @@ def _create(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, t
         network = timm.create_model(short, pretrained=pretrained, num_classes=num_classes)
         config = network.pretrained_cfg
         return network, tuple(config.get("mean", _IMAGENET_MEAN)), tuple(config.get("std", _IMAGENET_STD))
-    known = [*NAMES, *torchvision.models.list_models(module=torchvision.models), *timm.list_models()]
+    known = [*NAMES, *NARROW, *torchvision.models.list_models(module=torchvision.models), *timm.list_models()]
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.4) or list(NAMES)
     raise BayesdfError(f"there is no network {name!r}; the closest names are {', '.join(dict.fromkeys(close))}")
 

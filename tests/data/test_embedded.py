@@ -267,4 +267,4 @@ def test_new_faces_are_of_nobody_and_stand_alone(collection: data.Collection) ->
 def test_the_shipped_start_is_for_these_images_alone(collection: data.Collection) -> None:
     images, manifest = embedded.read()
     small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "")
-    assert warm_start.ships("resnet10t", collection) and not warm_start.ships("resnet10t", small)
+    assert warm_start.ships("resnet10t_half", collection) and not warm_start.ships("resnet10t_half", small)

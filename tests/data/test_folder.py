@@ -232,7 +232,7 @@ def test_a_folder_called_embedded_is_not_the_embedded_data(root: Path) -> None:
     from bayesdf.experiments import warm_start
 
     moved = root.rename(root.parent / "embedded")
-    assert not warm_start.ships("resnet10t", data.load(moved, size=64))
+    assert not warm_start.ships("resnet10t_half", data.load(moved, size=64))
 
 
 def test_links_to_folders_are_named(root: Path, tmp_path: Path) -> None:

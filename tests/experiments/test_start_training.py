@@ -62,6 +62,26 @@ def test_fakes_of_nobody_stand_beside_any_photograph(collection: data.Collection
     assert nobody and all(nobody < set(rows) for rows in pairs.fakes.values())
 
 
+def test_weights_are_averaged_over_the_last_steps(collection: data.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the recurrence: mean = decay mean + (1 - decay) weights, begun with the weights after the first step."""
+    given, batch, seen = network(), start_training.Pairs.batch, []
+
+    def watch(self: start_training.Pairs, noise: torch.Generator) -> torch.Tensor:
+        seen.append(given.state_dict()["0.weight"].clone())
+        return batch(self, noise)
+
+    monkeypatch.setattr(start_training, "AVERAGED", 0.0)
+    last = trained(collection.train)["0.weight"]
+    monkeypatch.setattr(start_training, "AVERAGED", 0.5)
+    monkeypatch.setattr(start_training.Pairs, "batch", watch)
+    start_training.train_blind(given, collection.train, steps=6, device="cpu")
+    mean = seen[1]
+    for weights in [*seen[2:], last]:
+        mean = 2 / 3 * mean + 1 / 3 * weights
+    torch.testing.assert_close(given.state_dict()["0.weight"], mean)
+    assert not torch.allclose(mean, last)
+
+
 def test_a_stopped_training_goes_on_to_the_same_weights(
     collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 import bayesdf.data as data
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
+from bayesdf.faces.people import FOLDS
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,11 @@ def test_every_network_of_the_study_has_its_priors(collection: data.Collection) 
 
 
 def test_weights_ship_for_the_default_detector_and_data_alone(collection: data.Collection) -> None:
-    assert warm_start.ships("resnet10t", data.load("embedded"))
+    assert warm_start.ships("resnet10t_half", data.load("embedded"))
+    assert all(warm_start.shipped("resnet10t_half", fold=fold).stat().st_size < 3e6 for fold in range(FOLDS))
     assert warm_start.ships("resnet18", data.load("embedded"), "sources")
     assert not warm_start.ships("resnet18", data.load("embedded"))
-    assert not warm_start.ships("resnet10t", collection)
+    assert not warm_start.ships("resnet10t_half", collection)
     assert not warm_start.ships("mobilenet", data.load("embedded"))
 
 
@@ -58,7 +60,7 @@ def test_weights_that_saw_a_generator_do_not_serve_where_it_is_left_out(
     collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest, _ = data.leave_out(data.load("embedded"), "diffusion")
-    assert not warm_start.ships("resnet10t", rest) and warm_start.digest("resnet10t", rest) == ""
+    assert not warm_start.ships("resnet10t_half", rest) and warm_start.digest("resnet10t_half", rest) == ""
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
     network = warm_start.build_untrained("mobilenet", rest)
     warm_start.write(network, warm_start.shipped("mobilenet", "blind", ("diffusion",)))

@@ -96,3 +96,14 @@ def test_weights_that_cannot_be_downloaded_get_one_line(monkeypatch, tmp_path, n
     with pytest.raises(BayesdfError, match=r"ImageNet weights cannot be had .*connect to the internet") as caught:
         build(name, 2, pretrained=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_narrow_network_is_a_quarter_of_the_whole_and_is_built_again() -> None:
+    half, whole = (build(name, 2, small_stem=True, high_pass=True) for name in ("resnet10t_half", "resnet10t"))
+    count = [sum(value.numel() for value in network.parameters()) for network in (half, whole)]
+    assert count[0] == pytest.approx(count[1] / 4, rel=0.01)
+    again = rebuild(half.recipe)
+    again.load_state_dict(half.state_dict())
+    assert half(torch.rand(2, 3, 64, 64)).shape == (2, 2)
+    with pytest.raises(BayesdfError, match="nobody publishes weights of this narrow network"):
+        build("resnet10t_half", 2, pretrained=True)

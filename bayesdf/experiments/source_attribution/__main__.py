@@ -24,7 +24,7 @@ OF_BOTH = ("--out", "--seed")
 
 def main(
     data_: options.Data = "embedded",
-    detector: options.Network = "resnet10t",
+    detector: options.Network = "resnet10t_half",
     start: options.Start = "blind",
     sites: Annotated[
         str,

@@ -27,9 +27,7 @@ def gains(attributions: Mapping[str, xr.Dataset], seed: int) -> pd.DataFrame:
     """
     rows = {}
     for own, rivals in RIVALS.items():
-        right = {
-            name: float((attributions[name]["prediction"] == attributions[name]["truth"]).mean()) for name in rivals
-        }
+        right = {name: _share_right(attributions[name]) for name in rivals}
         best = max(right, key=right.__getitem__)
         for name in rivals:
             found = analysis.compare(attributions[own], attributions[name], seed=seed)
