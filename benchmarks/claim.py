@@ -134,7 +134,10 @@ def row(case: Case, collection: data.Collection, draws: int, seed: int) -> dict[
         for name, part in features.items()
     }
     share = {name: float((part["prediction"] == part["truth"]).mean()) for name, part in named.items()}
-    found: dict[str, Any] = {"case": case.name, "converged": all(bool(one[0].sample_stats.attrs["converged"]) for one in sets)}
+    found: dict[str, Any] = {
+        "case": case.name,
+        "converged": all(bool(one[0].sample_stats.attrs["converged"]) for one in sets),
+    }
     for own_set, rival in (("uncertainty_scalars", "noise_scalars"), ("uncertainty", "noise")):
         difference = analysis.compare(named[own_set], named[rival], seed=seed)
         value, low, high = analysis.estimate(difference, "accuracy_difference")

@@ -4,16 +4,16 @@ Xarray in, xarray out, no torch. Each function takes the tree that `Posterior.pr
 makes of other detectors' scores, and finds the group it needs.
 """
 
-from bayesdf.analysis.calibration import (
+from bayesdf.analysis.calibration_difference import compare_calibration
+from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
+from bayesdf.analysis.chain_diagnostics import convergence
+from bayesdf.analysis.detection import evaluate
+from bayesdf.analysis.expected_calibration_error import (
     balanced_weights,
-    evaluate,
     expected_calibration_error,
     reliability,
     reliability_table,
 )
-from bayesdf.analysis.calibration_difference import compare_calibration
-from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
-from bayesdf.analysis.chain_diagnostics import convergence
 from bayesdf.analysis.false_positives import false_positive_rate
 from bayesdf.analysis.features import (
     FEATURES,

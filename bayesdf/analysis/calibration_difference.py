@@ -6,17 +6,13 @@ Both predictions are resampled together, so what both have in common does not wi
 import numpy as np
 import xarray as xr
 
-from bayesdf.analysis.calibration import (
-    Array,
-    Labels,
-    expected_calibration_error,
-    log_probability_and_label,
-    negative_log_likelihood,
-)
+from bayesdf.analysis.detection import negative_log_likelihood
+from bayesdf.analysis.expected_calibration_error import Array, Labels, expected_calibration_error
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
 from bayesdf.analysis.people import design
 from bayesdf.analysis.predictions import ruled_out
 from bayesdf.analysis.tree import Predictions
+from bayesdf.analysis.uncertainty import log_probability_and_label
 from bayesdf.errors import BayesdfError
 
 

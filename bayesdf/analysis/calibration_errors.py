@@ -1,7 +1,7 @@
 """How far are claimed probabilities from the shares that are right, measured class by class or without bins?
 
-The expected calibration error of `bayesdf.analysis.calibration` depends on its bins, and looks at the predicted class
-alone. Two other measures stand here:
+The expected calibration error (`bayesdf.analysis.expected_calibration_error`) depends on its bins, and looks at the
+predicted class alone. Two other measures stand here:
 
 - *Classwise ECE.* The probability of each class is compared with how often that class is the truth, over bins of that
   probability, and the errors of the classes are averaged [1, 2]:

@@ -22,10 +22,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdf.analysis.calibration import binary_auroc, levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.people import Design, design
 from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.roc import binary_auroc, levels
 from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies
 from bayesdf.errors import BayesdfError

@@ -168,3 +168,23 @@ def _no_labels(predictions: Predictions) -> str:
     if isinstance(predictions, xr.DataTree):
         return line
     return f"{line} of the tree, which is to be passed whole, or give the logits a coordinate 'label' (image)"
+
+
+def checked_probabilities(
+    probability: NDArray[np.float64], label: NDArray[np.int64], logarithms: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (image, class) and labels (image,) that fit each other, or their logarithms; else an error."""
+    probability, label = np.asarray(probability, dtype=np.float64), np.asarray(label)
+    if probability.ndim != 2 or label.shape != probability.shape[:1] or not len(label):
+        raise BayesdfError(
+            f"probabilities of shape {probability.shape} and labels of shape {label.shape} do not fit; "
+            "give (image, class) and (image,), with at least one image"
+        )
+    if logarithms and probability.max() > ROUNDED:
+        raise BayesdfError(f"a log-probability is {probability.max():.4g}, above 0; give np.log(probability)")
+    if not logarithms and not (probability.min() >= 0.0 and np.abs(probability.sum(axis=1) - 1.0).max() <= SUM_ERROR):
+        raise BayesdfError(
+            "rows of probabilities (image, class) do not lie in 0 … 1 and add to 1; take the softmax of logits, or "
+            "give the whole tree to `evaluate` or `reliability`"
+        )
+    return probability, class_numbers(label, [str(number) for number in range(probability.shape[1])], "label")

@@ -10,7 +10,7 @@ draws are scaled alike, so they still disagree about the same images.
 import numpy as np
 import xarray as xr
 
-from bayesdf.analysis.calibration import balanced_weights
+from bayesdf.analysis.expected_calibration_error import balanced_weights
 from bayesdf.analysis.predictions import observed_labels, predictive_logits
 from bayesdf.analysis.tree import find_logits, wrong_input
 from bayesdf.analysis.uncertainty import log_mean_probabilities

@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdf.analysis.calibration import levels
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.people import design
 from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.roc import levels
 from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
 from bayesdf.errors import BayesdfError

@@ -33,7 +33,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.predictions import observed_labels, predictive_logits
 from bayesdf.analysis.tree import Predictions
 from bayesdf.errors import BayesdfError
 
@@ -277,3 +277,10 @@ def _bregman(d: Array) -> Array:
 def _complement(p: Array) -> Array:
     """1 - p for each class, as the sum of the others: (…, class) -> (…, class), without cancellation."""
     return p @ (1.0 - np.eye(p.shape[-1]))
+
+
+def log_probability_and_label(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log of the mean probabilities (image, class), and the true classes (image,)."""
+    logits = predictive_logits(predictions).values
+    log_p = log_mean_probabilities(logits)
+    return log_p, observed_labels(predictions, *log_p.shape)

@@ -6,7 +6,7 @@ import xarray as xr
 from sklearn.metrics import roc_auc_score
 
 from bayesdf.analysis import decompose, ood_auroc
-from bayesdf.analysis.calibration import binary_auroc
+from bayesdf.analysis.roc import binary_auroc
 from bayesdf.errors import BayesdfError
 
 

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from bayesdf import analysis
-from bayesdf.analysis.calibration import brier_score, negative_log_likelihood
+from bayesdf.analysis.detection import brier_score, negative_log_likelihood
 from bayesdf.errors import BayesdfError
 
 LABEL = np.arange(6) % 2

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
-from bayesdf.analysis.calibration import negative_log_likelihood
+from bayesdf.analysis.detection import negative_log_likelihood
 from bayesdf.experiments.inversion.names import SCORES
 from bayesdf.experiments.inversion.pictures import Pictures
 from bayesdf.inversion import NONE, fit_attribution

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
-from bayesdf.analysis.calibration import binary_auroc
+from bayesdf.analysis.roc import binary_auroc
 from bayesdf.data import REAL
 from bayesdf.experiments.inversion.names import BY_INVERSION, COUNTERPARTS, METHODS, SCORES, group_of
 from bayesdf.report.style import in_order

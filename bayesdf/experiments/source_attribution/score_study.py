@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import bayesdf.analysis as analysis
 from bayesdf._version import __version__
-from bayesdf.analysis.calibration import binary_auroc
 from bayesdf.analysis.features import margins
 from bayesdf.analysis.predictions import predictive_logits
 from bayesdf.analysis.recalibration import replace_logits
+from bayesdf.analysis.roc import binary_auroc
 from bayesdf.analysis.tree import find_logits
 from bayesdf.cli import console
 from bayesdf.experiments.experiment import Cell, Study

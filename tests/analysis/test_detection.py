@@ -3,14 +3,16 @@ import pytest
 import xarray as xr
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from bayesdf.analysis import balanced_weights, estimate, evaluate, expected_calibration_error, reliability
-from bayesdf.analysis.calibration import (
-    auroc,
-    balanced_accuracy,
-    brier_score,
-    negative_log_likelihood,
+from bayesdf.analysis import (
+    balanced_weights,
+    estimate,
+    evaluate,
+    expected_calibration_error,
+    reliability,
     reliability_table,
 )
+from bayesdf.analysis.detection import balanced_accuracy, brier_score, negative_log_likelihood
+from bayesdf.analysis.roc import auroc
 from bayesdf.errors import BayesdfError
 
 
