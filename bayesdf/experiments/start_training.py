@@ -2,9 +2,9 @@
 
 Photographs of a few people are learnt by heart: a network that knows their faces calls every stranger fake. So half of
 each batch are photographs, the other half are fakes of the same people, one for one. Each is seen in part, with coarse
-shading taken away (`hide_identity`). What comes out is an average of the weights over the last steps: from step to
-step the network judges strangers now better, now worse, and its average is better than most of what it is made of.
-Nothing here reads which generator made a fake.
+shading taken away (`hide_identity`). From step to step the network judges strangers now better, now worse. So the
+weights are averaged, and the average that tells the validation people's images best is kept. Nothing here reads which
+generator made a fake.
 """
 
 import hashlib
@@ -21,6 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import bayesdf.data as data
 from bayesdf._version import __version__
+from bayesdf.analysis.roc import binary_auroc
+from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.prediction.predictor import resolve_device
 from bayesdf.inference.training.checkpoint import read_checkpoint, write_checkpoint
@@ -33,6 +35,8 @@ AVERAGED = 1 / 16
 """The share of all steps over which weights are averaged: the time constant of an exponential moving average."""
 SAVED_EVERY = 250
 """Steps from checkpoint to checkpoint."""
+VALIDATED = 24
+"""How often the averaged network is asked about the validation images."""
 LEAST = 32
 """Pixels: the smallest side of a part that a network with five halvings can be asked about."""
 
@@ -40,6 +44,7 @@ LEAST = 32
 def train_blind(
     network: nn.Module,
     images: data.ImageDataset,
+    validation: data.ImageDataset | None = None,
     *,
     steps: int,
     seed: int = 0,
@@ -51,7 +56,8 @@ def train_blind(
 
     AdamW along one cycle (Smith and Topin, "Super-convergence", 2019), on batches of `HALF` photographs and as many
     fakes. The weights are averaged over steps (Polyak and Juditsky 1992; here with exponential weights, and with the
-    running statistics of normalisation).
+    running statistics of normalisation). Of `VALIDATED` averages on the way the one with the largest AUROC on the
+    validation images is kept.
 
     Parameters
     ----------
@@ -59,6 +65,8 @@ def train_blind(
         Two logits, of real and of fake.
     images
         Of the binary task. Its manifest says who is in an image; fakes of nobody may stand beside any photograph.
+    validation
+        Images of other people. None, or images of one class alone: the last average is kept.
     steps
         Batches. With 0 the network stays as it is.
     mixed_precision
@@ -82,7 +90,9 @@ def train_blind(
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, total_steps=steps)
     noise = torch.Generator().manual_seed(seed)
     pairs = Pairs(images)
-    key = _key(images, network, steps, seed, mixed_precision)
+    key = _key(images, validation, network, steps, seed, mixed_precision)
+    judges = validation is not None and len(validation.labels.unique()) == 2
+    best: dict[str, Any] = {"auroc": -1.0, "step": 0, "weights": {}}
     label = torch.arange(2 * HALF, device=where) // HALF
     half: AbstractContextManager[Any] = nullcontext()
     if mixed_precision:
@@ -93,7 +103,7 @@ def train_blind(
     first = 0
     saved = None if checkpoint is None else read_checkpoint(checkpoint, key, torch.device("cpu"), "start")
     if saved is not None:
-        first = saved["step"]
+        first, best = saved["step"], saved["best"]
         for name, part in kept.items():
             part.load_state_dict(saved[name])  # type: ignore[attr-defined]
         noise.set_state(saved["noise"])
@@ -113,10 +123,21 @@ def train_blind(
             rates.step()
             averaged.update_parameters(network)
             report(f"loss {value:.3f}", 1)
+            if judges and (step + 1) % max(steps // VALIDATED, 1) == 0:
+                with half:
+                    found = _auroc(averaged.module, validation, where)  # type: ignore[arg-type]
+                if found > best["auroc"]:
+                    weights = {name: value.detach().clone() for name, value in averaged.module.state_dict().items()}
+                    best = {"auroc": found, "step": step + 1, "weights": weights}
             if checkpoint is not None and (step + 1) % SAVED_EVERY == 0:
                 state = {name: part.state_dict() for name, part in kept.items()}  # type: ignore[attr-defined]
-                write_checkpoint(checkpoint, key, {**state, "step": step + 1, "noise": noise.get_state()})
-    network.load_state_dict(averaged.module.state_dict())
+                write_checkpoint(checkpoint, key, {**state, "step": step + 1, "best": best, "noise": noise.get_state()})
+    if judges:
+        console.print(
+            f"    kept the weights of step {best['step']} of {steps}: validation AUROC {best['auroc']:.3f}",
+            highlight=False,
+        )
+    network.load_state_dict(best["weights"] or averaged.module.state_dict())
     return network.cpu().eval()
 
 
@@ -172,9 +193,31 @@ def _one(rows: np.ndarray, noise: torch.Generator) -> int:
     return int(rows[int(torch.randint(len(rows), (1,), generator=noise))])
 
 
-def _key(images: data.ImageDataset, network: nn.Module, steps: int, seed: int, mixed_precision: bool) -> str:
+@torch.no_grad()
+def _auroc(network: nn.Module, images: data.ImageDataset, where: torch.device) -> float:
+    """How well the logits tell fakes from photographs, 0 to 1; the network is in evaluation mode meanwhile."""
+    network.eval()
+    scores = []
+    for rows in torch.arange(len(images)).split(100):
+        pictures = torch.stack([image for image, _ in images.__getitems__(rows.tolist())]).to(where)
+        logits = network(pictures).float()
+        scores.append(logits[:, 1] - logits[:, 0])
+    network.train()
+    return binary_auroc(images.labels.numpy() == 1, torch.cat(scores).double().cpu().numpy())
+
+
+def _key(
+    images: data.ImageDataset,
+    validation: data.ImageDataset | None,
+    network: nn.Module,
+    steps: int,
+    seed: int,
+    mixed_precision: bool,
+) -> str:
     """A digest of what the weights depend on: a checkpoint of another training, or version, is told by it."""
-    text = f"{__version__} {images.fingerprint} {steps} {seed} {mixed_precision} {HALF} {LR} {WEIGHT_DECAY} {AVERAGED}"
+    judged = None if validation is None else validation.fingerprint
+    text = f"{__version__} {images.fingerprint} {judged} {steps} {seed} {mixed_precision}"
+    text += f" {HALF} {LR} {WEIGHT_DECAY} {AVERAGED} {VALIDATED}"
     digest = hashlib.sha256(text.encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

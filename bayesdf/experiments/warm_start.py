@@ -39,7 +39,7 @@ Learnt = Literal["blind", "sources"]
 LEARNT: tuple[str, ...] = get_args(Learnt)
 
 WEIGHTS = Path(__file__).parent / "weights"
-EPOCHS = 10
+EPOCHS = 8
 VARIANTS = 9
 """Alignments of each training photograph that generators work on: 240 photographs alone are learnt by heart."""
 LR = 1e-3
@@ -106,6 +106,7 @@ def point_estimate(
         return train_blind(
             build_untrained(name, collection, seed=seed),
             collection.train,
+            collection.val,
             steps=epochs * math.ceil(len(collection.train) / (2 * HALF)),
             seed=seed,
             device=device,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import bayesdf.data as data
@@ -82,11 +83,40 @@ def test_weights_are_averaged_over_the_last_steps(collection: data.Collection, m
     assert not torch.allclose(mean, last)
 
 
+def test_the_average_that_validates_best_is_kept(
+    collection: data.Collection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[torch.Tensor] = []
+    answers = iter([0.6, 0.9, 0.7])
+
+    def judge(given: nn.Module, images: data.ImageDataset, where: torch.device) -> float:
+        assert images is collection.val
+        asked.append(given.state_dict()["0.weight"].clone())
+        return next(answers)
+
+    monkeypatch.setattr(start_training, "_auroc", judge)
+    monkeypatch.setattr(start_training, "VALIDATED", 3)
+    kept = trained(collection.train, validation=collection.val)["0.weight"]
+    assert torch.equal(kept, asked[1]) and not torch.equal(kept, asked[2])
+    assert "kept the weights of step 4 of 6: validation AUROC 0.900" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_auroc_of_validation_is_that_of_the_logits(collection: data.Collection) -> None:
+    given = network().eval()
+    pictures = torch.stack([image for image, _ in collection.val.__getitems__(list(range(len(collection.val))))])
+    with torch.no_grad():
+        logits = given(pictures)
+    expected = roc_auc_score(collection.val.labels.numpy(), (logits[:, 1] - logits[:, 0]).numpy())
+    assert start_training._auroc(given, collection.val, torch.device("cpu")) == pytest.approx(expected)
+    assert given.training
+
+
 def test_a_stopped_training_goes_on_to_the_same_weights(
     collection: data.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start_training, "SAVED_EVERY", 2)
-    whole, checkpoint, batch = trained(collection.train), tmp_path / "start.pt", start_training.Pairs.batch
+    checkpoint, batch, judged = tmp_path / "start.pt", start_training.Pairs.batch, {"validation": collection.val}
+    whole = trained(collection.train, **judged)
     made: list[int] = []
 
     def stop(self: start_training.Pairs, noise: torch.Generator) -> torch.Tensor:
@@ -97,11 +127,11 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(start_training.Pairs, "batch", stop)
-        trained(collection.train, checkpoint=checkpoint)
-    again = trained(collection.train, checkpoint=checkpoint)
+        trained(collection.train, checkpoint=checkpoint, **judged)
+    again = trained(collection.train, checkpoint=checkpoint, **judged)
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
     with pytest.raises(BayesdfError, match="is of other data, settings or weights"):
-        trained(collection.train, steps=7, checkpoint=checkpoint)
+        trained(collection.train, steps=7, checkpoint=checkpoint, **judged)
 
 
 def test_it_learns() -> None:
