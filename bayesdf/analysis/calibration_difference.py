@@ -3,11 +3,13 @@
 Both predictions are resampled together, so what both have in common does not widen the interval.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from bayesdf.analysis.detection import negative_log_likelihood
-from bayesdf.analysis.expected_calibration_error import Array, Labels, expected_calibration_error
+from bayesdf.analysis.expected_calibration_error import binned_error, width_bins
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
 from bayesdf.analysis.people import design
 from bayesdf.analysis.predictions import ruled_out
@@ -49,19 +51,16 @@ def compare_calibration(
         )
     people = design(predictions, len(label))
 
-    def ece(a: Array, b: Array, y: Labels) -> float:
-        return expected_calibration_error(a, y, bins=bins) - expected_calibration_error(b, y, bins=bins)
+    def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
+        return cluster_bootstrap(statistic, arrays, **people, resamples=resamples, seed=seed)
 
-    def nll(a: Array, b: Array, y: Labels) -> float:
-        return negative_log_likelihood(a, y) - negative_log_likelihood(b, y)
-
+    (bin_one, gap_one), (bin_other, gap_other) = (width_bins(np.exp(log_p), label, bins) for log_p in (one, other))
     infinite = any(np.take_along_axis(ruled_out(part), label[:, None], axis=1).any() for part in (predictions, against))
+    excess = np.take_along_axis(other - one, label[:, None], axis=1)[:, 0]
     difference = {
-        "ece_difference": cluster_bootstrap(
-            ece, (np.exp(one), np.exp(other), label), **people, resamples=resamples, seed=seed
+        "ece_difference": bootstrap(
+            lambda a, g, b, h: binned_error(a, g) - binned_error(b, h), bin_one, gap_one, bin_other, gap_other
         ),
-        "nll_difference": Estimate(np.nan, np.nan, np.nan)
-        if infinite
-        else cluster_bootstrap(nll, (one, other, label), **people, resamples=resamples, seed=seed),
+        "nll_difference": Estimate(np.nan, np.nan, np.nan) if infinite else bootstrap(np.mean, excess),
     }
     return to_dataset(difference)

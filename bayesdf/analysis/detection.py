@@ -18,7 +18,9 @@ from bayesdf.analysis.expected_calibration_error import (
     Binning,
     Labels,
     balanced_weights,
+    binned_error,
     expected_calibration_error,
+    width_bins,
 )
 from bayesdf.analysis.false_positives import false_positive_rate
 from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
@@ -98,8 +100,15 @@ def evaluate(
     probability, prediction = np.exp(log_p), log_p.argmax(axis=1)
     people = design(predictions, len(label))
 
-    def ece(p: Array, y: Labels, weigh: Callable[[Labels], Array | None], binning: Binning = binning) -> float:
-        return expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y))
+    def ece(weigh: Callable[[Labels], Array | None], binning: Binning) -> Estimate:
+        if binning == "width":  # edges that do not depend on the resample
+            which, gap = width_bins(probability, label, bins)
+            return bootstrap(lambda w, g, y: binned_error(w, g, weigh(y)), which, gap, label)
+        return bootstrap(
+            lambda p, y: expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y)),
+            probability,
+            label,
+        )
 
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray, share: Array | None = None) -> Estimate:
         return cluster_bootstrap(statistic, arrays, **people, share=share, resamples=resamples, seed=seed)
@@ -107,7 +116,7 @@ def evaluate(
     def nll() -> Estimate:
         if np.take_along_axis(ruled_out(predictions), label[:, None], axis=1).any():
             return Estimate(np.inf, np.nan, np.nan)
-        return bootstrap(negative_log_likelihood, log_p, label)
+        return bootstrap(np.mean, -np.take_along_axis(log_p, label[:, None], axis=1)[:, 0])
 
     figures: dict[str, Callable[[], Estimate]] = {
         "accuracy": lambda: bootstrap(accuracy, label, prediction, share=np.ones(len(label))),
@@ -115,9 +124,9 @@ def evaluate(
         "auroc": lambda: bootstrap(auroc_by_level, label, odds_levels(log_p)),
         "nll": nll,
         "brier": lambda: bootstrap(brier_score, probability, label),
-        "ece": lambda: bootstrap(lambda p, y: ece(p, y, lambda _: None), probability, label),
-        "ece_balanced": lambda: bootstrap(lambda p, y: ece(p, y, balanced_weights), probability, label),
-        "ece_adaptive": lambda: bootstrap(lambda p, y: ece(p, y, lambda _: None, "mass"), probability, label),
+        "ece": lambda: ece(lambda _: None, binning),
+        "ece_balanced": lambda: ece(balanced_weights, binning),
+        "ece_adaptive": lambda: ece(lambda _: None, "mass"),
         "ece_classwise": lambda: bootstrap(partial(classwise_calibration_error, bins=bins), probability, label),
         "ece_smooth": lambda: bootstrap(smooth_calibration_error, probability, label),
     }

@@ -83,13 +83,11 @@ def _reliability(
 ) -> dict[str, NDArray]:
     """The columns of a reliability table. A bootstrap needs thousands; DataFrames take too long."""
     probability, label = checked_probabilities(probability, label)
-    if bins < 1:
-        raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
     confidence = probability.max(axis=1)
     right = (probability.argmax(axis=1) == label).astype(np.float64)
     weight = np.full(len(label), 1.0 / len(label)) if weights is None else weights / weights.sum()
     edges = _edges(confidence, bins, binning)
-    which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+    which = _bin_of(confidence, edges)
     sizes = len(edges) - 1
     count = np.bincount(which, minlength=sizes)
     mass = np.bincount(which, weight, minlength=sizes)
@@ -120,6 +118,19 @@ def expected_calibration_error(
     return float((table["weight"] * np.abs(table["gap"])).sum())
 
 
+def width_bins(probability: Array, label: Labels, bins: int = 15) -> tuple[NDArray[np.int64], Array]:
+    """For each image its bin of equal width, and whether it is right (0 or 1) less its confidence: two (image,)."""
+    probability, label = checked_probabilities(probability, label)
+    confidence = probability.max(axis=1)
+    return _bin_of(confidence, _edges(confidence, bins, "width")), (probability.argmax(axis=1) == label) - confidence
+
+
+def binned_error(which: NDArray[np.int64], gap: Array, weights: Array | None = None) -> float:
+    """`expected_calibration_error` of what `width_bins` returns: a bootstrap needs thousands."""
+    weighted = gap / len(gap) if weights is None else gap * (weights / weights.sum())
+    return float(np.abs(np.bincount(which, weighted)).sum())
+
+
 def reliability(
     predictions: Predictions, *, bins: int = 15, binning: Binning = "width", balanced: bool = False
 ) -> pd.DataFrame:
@@ -139,7 +150,14 @@ def reliability(
     return reliability_table(np.exp(log_p), label, bins=bins, binning=binning, weights=weights)
 
 
+def _bin_of(confidence: Array, edges: Array) -> NDArray[np.int64]:
+    """The bin of each confidence. A bin holds its upper edge."""
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+
+
 def _edges(confidence: Array, bins: int, binning: str) -> Array:
+    if bins < 1:
+        raise BayesdfError(f"bins={bins}: a reliability table needs at least one bin")
     if binning == "width":
         return np.linspace(0.0, 1.0, bins + 1)
     if binning == "mass":

@@ -12,6 +12,7 @@ from bayesdf.analysis import (
     reliability_table,
 )
 from bayesdf.analysis.detection import balanced_accuracy, brier_score, negative_log_likelihood
+from bayesdf.analysis.expected_calibration_error import binned_error, width_bins
 from bayesdf.analysis.roc import auroc
 from bayesdf.errors import BayesdfError
 
@@ -22,6 +23,16 @@ def binary(seed=0, images=500):
     fake = rng.uniform(size=images)
     label = (rng.uniform(size=images) < fake).astype(np.int64)
     return np.stack([1 - fake, fake], axis=1), label
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15])
+@pytest.mark.parametrize("weigh", [lambda label: None, balanced_weights])
+def test_the_error_of_binned_images_is_the_ece(bins, weigh):
+    probability, label = binary()
+    which, gap = width_bins(probability, label, bins)
+    rows = np.random.default_rng(1).integers(len(label), size=300)
+    expected = expected_calibration_error(probability[rows], label[rows], bins=bins, weights=weigh(label[rows]))
+    assert binned_error(which[rows], gap[rows], weigh(label[rows])) == pytest.approx(expected, abs=1e-14)
 
 
 def test_ece_by_hand():
