@@ -24,6 +24,7 @@ import xarray as xr
 
 from bayesdf import files
 from bayesdf.errors import BayesdfError
+from bayesdf.zarr_files import write_files
 
 TREE, METRICS = "run.zarr", "metrics.json"
 """What a finished run holds in its folder: results for xarray, and figures by flat names."""
@@ -58,23 +59,14 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], overwrite: bool 
     BayesdfError
         The path is taken, or the tree holds something that would need pickle.
     """
-    import zarr
-
     target = Path(path).resolve()  # a link stays a link
     files.clear_leftovers(target)
     if target.exists():
         _refuse(target, overwrite)
     plain = xr.DataTree.from_dict({node.path: _plain(node.to_dataset(inherit=False)) for node in tree.subtree})
-    encoding = {
-        node.path: {name: {"compressors": None} for name in node.to_dataset(inherit=False).variables}
-        for node in plain.subtree
-    }
     with files.staging_folder(target) as beside:
         new = beside / files.NEW
-        # Chunks that hold only the fill value are written too, so a missing chunk always means a damaged store.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            plain.to_zarr(new, mode="w", zarr_format=2, consolidated=False, encoding=encoding)
-        zarr.consolidate_metadata(new, zarr_format=2)  # once: xarray would after every group
+        write_files(plain, new)
         try:
             if overwrite:
                 files.replace_folder(beside, target, is_store)

@@ -102,28 +102,28 @@ def names(folder):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_appears_while_a_store_is_written_stays(tmp_path, monkeypatch, system, overwrite):
-    path, write = tmp_path / "a.zarr", xr.DataTree.to_zarr
+    path, write = tmp_path / "a.zarr", store.write_files
 
-    def slow(self, *args, **kwargs):
-        write(self, *args, **kwargs)
+    def slow(*args):
+        write(*args)
         path.mkdir()
         (path / "keep.txt").write_text("precious")
 
-    monkeypatch.setattr(xr.DataTree, "to_zarr", slow)
+    monkeypatch.setattr(store, "write_files", slow)
     with pytest.raises(BayesdfError, match="not a Zarr store" if overwrite else "exists already"):
         write_tree(tree(), path, overwrite)
     assert names(tmp_path) == ["a.zarr"] and (path / "keep.txt").read_text() == "precious"
 
 
 def test_two_writers_at_once_both_write_whole(tmp_path, monkeypatch, system):
-    path, write = tmp_path / "a.zarr", xr.DataTree.to_zarr
+    path, write = tmp_path / "a.zarr", store.write_files
 
-    def slow(self, *args, **kwargs):
-        write(self, *args, **kwargs)
-        monkeypatch.setattr(xr.DataTree, "to_zarr", write)
+    def slow(*args):
+        write(*args)
+        monkeypatch.setattr(store, "write_files", write)
         write_tree(xr.DataTree(xr.Dataset(attrs={"writer": 2})), path, overwrite=True)
 
-    monkeypatch.setattr(xr.DataTree, "to_zarr", slow)
+    monkeypatch.setattr(store, "write_files", slow)
     write_tree(xr.DataTree(xr.Dataset(attrs={"writer": 1})), path, overwrite=True)
     assert names(tmp_path) == ["a.zarr"] and open_tree(path).attrs == {"writer": 1}
 
@@ -224,12 +224,12 @@ def test_a_link_to_a_store_stays_a_link(tmp_path):
 def test_nothing_half_written_stays(tmp_path, monkeypatch, error):
     write_tree(tree(), tmp_path / "old.zarr")
 
-    def broken(self, store, **kwargs):
-        store.mkdir()
-        (store / ".zgroup").write_text("{}")
+    def broken(made, folder):
+        folder.mkdir()
+        (folder / ".zgroup").write_text("{}")
         raise error("disk full")
 
-    monkeypatch.setattr(xr.DataTree, "to_zarr", broken)
+    monkeypatch.setattr(store, "write_files", broken)
     for name in ("new.zarr", "old.zarr"):
         with pytest.raises(error):
             write_tree(tree(), tmp_path / name, overwrite=True)
