@@ -12,7 +12,6 @@ import pytest
 from bayesdf import data
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfWarning
-from bayesdf.experiments.source_attribution.__main__ import main
 
 COMMAND = [sys.executable, "-m", "bayesdf.experiments.source_attribution"]
 # A network of 0.1 million weights. Its 256 features are quickly put to classifiers too: their time grows with the cube.
@@ -26,6 +25,8 @@ def execute(*arguments: str | Path, timeout: float = 600) -> subprocess.Complete
 
 def run_here(*arguments: str | Path) -> str:
     """Run the command line in this process, which has imported all it needs. Returns what it says on standard error."""
+    from bayesdf.experiments.source_attribution.__main__ import main  # slow to import, and few tests need it
+
     said = StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), redirect_stderr(said):
         warnings.simplefilter("ignore", BayesdfWarning)
