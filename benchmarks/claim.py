@@ -30,9 +30,9 @@ from bayesdf.cli import console, run_cli
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.posteriors import draws_per_chain
 from bayesdf.experiments.source_attribution.feature_sets import MEAN, feature_sets
-from bayesdf.experiments.source_attribution.methods import LAST_LAYER, VALIDATED, method
+from bayesdf.experiments.source_attribution.methods import LAST_LAYER, method
 from bayesdf.experiments.source_attribution.study import linked
-from bayesdf.inference import MAP, Posterior, matched_noise
+from bayesdf.inference import MAP, MCDropout, Posterior, matched_noise
 from bayesdf.models import Detector, classifier
 from bayesdf.report.methods import METHODS
 
@@ -79,8 +79,9 @@ def fitted(case: Case, detector: str, collection: data.Collection, seed: int) ->
     network = start if case.task == "binary" else _with_classes(start, untrained)
     priors = warm_start.default_priors(detector, network, "classifier" if case.method in LAST_LAYER else case.sites)
     given = Detector(network, priors)
-    validation = collection.val if case.method in VALIDATED else None
-    posterior = method(case.method, seed=seed, device="auto").fit(given, collection.train, validation)  # type: ignore[attr-defined]
+    fitting = method(case.method, seed=seed, device="auto")
+    validation = collection.val if isinstance(fitting, MCDropout) else None
+    posterior = fitting.fit(given, collection.train, validation)  # type: ignore[attr-defined]
     centre = network
     if case.task != "binary":
         centre = MAP(freeze="prefix", augment=data.augment, views=2, seed=seed).fit(given, collection.train).network

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from tests.experiments.small import SMALL, execute
+from bayesdf.inference import pareto_k
+from tests.experiments.small import SMALL, run_here
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -33,6 +34,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["BAYESDF_CACHE"]
     else:
         os.environ["BAYESDF_CACHE"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws_for_k_hat(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every fit of a small model ends with 500 evaluations for k̂, and these take longer than most fits here.
+
+    k̂ has random numbers of its own, so that nothing else depends on it. `test_convergence` holds its value.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__.rpartition(".")[2] != "test_convergence":
+            patch.setattr(pareto_k, "DRAWS", 25)
+        yield
 
 
 # Matplotlib writes a font cache where it may.
@@ -58,7 +71,5 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "first"
-    done = execute("--data", photos, "--out", out, *SMALL)
-    assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stderr
+    assert "report.html" in run_here("--data", photos, "--out", out, *SMALL)
     return out

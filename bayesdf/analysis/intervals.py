@@ -79,7 +79,7 @@ def cluster_bootstrap(
     Parameters
     ----------
     statistic
-        Called with the arrays, or with the rows of a resample; returns one number.
+        Called with the arrays, or with the rows of a resample; returns one number that depends on nothing else.
     arrays
         Each has one row for each image. Two sets of figures of the *same* images give a paired interval:
         `cluster_bootstrap(lambda a, b: a.mean() - b.mean(), (right_a, right_b), subject)`.
@@ -129,8 +129,10 @@ def cluster_bootstrap(
     if sum(map(len, _pools(own, other, stratum))) == 1:
         return Estimate(value, np.nan, np.nan)
     results = np.full(resamples, np.nan)
-    for index, count in enumerate(_resamples(own, other, stratum, resamples, seed)):
-        if count is not None:
+    for index, (same, count) in enumerate(_resamples(own, other, stratum, resamples, seed)):
+        if same < index:
+            results[index] = results[same]
+        elif count is not None:
             results[index] = statistic(*(np.repeat(array, count, axis=0) for array in rows))
     defined = results[~np.isnan(results)]
     if 2 * len(defined) < resamples:
@@ -145,22 +147,30 @@ def cluster_bootstrap(
 
 def _resamples(
     own: Integers, other: Integers, stratum: Integers, resamples: int, seed: int
-) -> Iterable[Integers | None]:
-    """How often each row is in each resample; None for a resample that is left out.
+) -> Iterable[tuple[int, NDArray[np.integer] | None]]:
+    """The number of the first resample that is the same, and how often each row is in it; None if it is left out.
 
     All figures of one design are resampled alike. So the numbers of a design of moderate size are kept for the next.
+    Few people make few different resamples.
     """
     if resamples * len(own) <= KEPT:
         parts = (np.asarray(part, dtype=np.int64).tobytes() for part in (own, other, stratum))
         return _kept_resamples(*parts, resamples, seed)
-    return _make_resamples(own, other, stratum, resamples, seed)
+    return enumerate(_make_resamples(own, other, stratum, resamples, seed))
 
 
 @lru_cache(maxsize=3)
-def _kept_resamples(own: bytes, other: bytes, stratum: bytes, resamples: int, seed: int) -> list[Integers | None]:
+def _kept_resamples(
+    own: bytes, other: bytes, stratum: bytes, resamples: int, seed: int
+) -> list[tuple[int, NDArray[np.integer] | None]]:
     design = [np.frombuffer(part, dtype=np.int64) for part in (own, other, stratum)]
-    made = _make_resamples(design[0], design[1], design[2], resamples, seed)
-    return [None if count is None else count.astype(np.uint16) for count in made]
+    kept: list[tuple[int, NDArray[np.integer] | None]] = []
+    first: dict[bytes, int] = {}
+    for index, count in enumerate(_make_resamples(design[0], design[1], design[2], resamples, seed)):
+        small = None if count is None else count.astype(np.uint16)
+        same = index if small is None else first.setdefault(small.tobytes(), index)
+        kept.append((same, small if same == index else None))
+    return kept
 
 
 def _make_resamples(

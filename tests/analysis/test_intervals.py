@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bayesdf.analysis import Estimate, cluster_bootstrap, clustered_share, estimate, flatten, wilson
+from bayesdf.analysis import Estimate, cluster_bootstrap, clustered_share, estimate, flatten, intervals, wilson
 from bayesdf.analysis.intervals import to_dataset
 from bayesdf.errors import BayesdfError
 
@@ -207,8 +207,25 @@ def test_a_swapped_face_is_drawn_with_both_its_people() -> None:
     assert found.value == 4 and found.high <= 3  # three of four are drawn
 
 
-def test_the_variance_is_that_of_a_mean_of_few_people() -> None:
+def test_equal_resamples_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four people make few different resamples. The interval is that of all of them, one by one."""
+    values, people = np.random.default_rng(0).normal(size=40), np.repeat(np.arange(4), 10)
+    calls: list[float] = []
+
+    def mean(given: np.ndarray) -> float:
+        calls.append(float(given.mean()))
+        return calls[-1]
+
+    once = cluster_bootstrap(mean, [values], people)
+    assert len(set(calls)) <= len(calls) < 400
+    monkeypatch.setattr(intervals, "KEPT", 0)
+    calls.clear()
+    assert cluster_bootstrap(mean, [values], people) == once and len(calls) == 1001
+
+
+def test_the_variance_is_that_of_a_mean_of_few_people(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing n of n people makes the variance too small by (n - 1) / n, drawing n - 1 does not."""
+    monkeypatch.setattr(intervals, "KEPT", 0)  # equal resamples are counted as often as they are drawn
     value = np.random.default_rng(0).normal(size=5)
     drawn: list[float] = []
 

@@ -22,7 +22,10 @@ from bayesdf.experiments.quick import CUTS
 from bayesdf.inference.training import Training
 from bayesdf.report.methods import METHODS
 
-TINY = ["--size", "32", "--warm-epochs", "0", "--left-out", "blur", "--quick", "--draws", "4", "--device", "cpu"]
+TINY = [
+    *("--detector", "test_efficientnet", "--size", "32", "--warm-epochs", "0", "--left-out", "blur", "--quick"),
+    *("--draws", "4", "--device", "cpu"),
+]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:

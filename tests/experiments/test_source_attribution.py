@@ -1,34 +1,26 @@
-"""The main job, small: what it writes, that it repeats, that it resumes, and what it says to bad input."""
+"""The main job, small: what it writes, what it finds, and what it says to bad input."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import time
-from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 import bayesdf as bdf
 import bayesdf.analysis as analysis
 from bayesdf.cli import run_cli
 from bayesdf.errors import BayesdfError, BayesdfWarning
-from bayesdf.experiments import experiment
 from bayesdf.experiments.quick import CUTS
-from bayesdf.experiments.source_attribution import figures
 from bayesdf.experiments.source_attribution.__main__ import main
-from bayesdf.experiments.source_attribution.methods import FACTORIES, VALIDATED_EPOCHS, method
+from bayesdf.experiments.source_attribution.methods import FACTORIES, method
 from bayesdf.experiments.source_attribution.study import linked
 from bayesdf.inference import sgmcmc
 from bayesdf.store import METRICS, TREE
-from tests.experiments.small import COMMAND, SMALL, execute, thin
+from tests.experiments.small import SMALL, execute, thin
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -72,33 +64,6 @@ def test_arviz_opens_the_run(finished: Path) -> None:
     assert {"posterior", "posterior_predictive", "observed_data"} <= set(data.groups())
     summary = arviz.summary(data, var_names=["classifier.bias"], kind="stats")
     assert len(summary) == 2 and (summary["sd"] > 0).all()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:intervals over 3 people")
-def test_same_seed_same_run_and_it_resumes_after_a_kill(
-    finished: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Killed once the first posterior is there, then run again: the figures of the run that was never stopped."""
-    out = finished.parent / "second"
-    partial = out.parent / "second.partial"
-    arguments = [*COMMAND, "--data", str(photos), "--out", str(out), *SMALL]
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as job:
-        deadline = time.monotonic() + 200
-        while not (partial / "posteriors" / "svi.zarr").exists() and time.monotonic() < deadline:
-            assert job.poll() is None
-            time.sleep(0.2)
-        job.send_signal(signal.SIGKILL)
-    assert not out.exists()
-    with pytest.raises(BayesdfError, match="started but not finished"):
-        bdf.open_run(out)
-    # Only numbers are compared: figures are not drawn again.
-    monkeypatch.setattr(figures, "figures", lambda *_: {})
-    monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(Figure))
-    status, said = call(monkeypatch, capsys, ["--data", str(photos), "--out", str(out), *SMALL])
-    assert status == 0 and "found finished in the stopped run" in said
-    for file in ("metrics.json", "tables/svi_uncertainty.csv", "tables/mc_dropout_uncertainty.csv"):
-        assert (out / file).read_text() == (finished / file).read_text(), file
 
 
 @pytest.mark.slow
@@ -180,12 +145,9 @@ def call(
     return left.value.code, capsys.readouterr().err
 
 
-def test_epochs_go_on_until_flat_but_where_validation_stops_them() -> None:
+def test_epochs_go_on_until_flat_unless_they_are_given() -> None:
     given = {name: method(name, seed=0, device="cpu").epochs for name in FACTORIES}
-    assert "map" not in given
-    assert {name: epochs for name, epochs in given.items() if epochs is not None} == dict.fromkeys(
-        ("mc_dropout", "concrete_dropout"), VALIDATED_EPOCHS
-    )
+    assert "map" not in given and set(given.values()) == {None}
     assert method("mc_dropout", epochs=2, seed=0, device="cpu").epochs == 2
 
 

@@ -70,8 +70,8 @@ def spike(name, parameter):
 @pytest.fixture(scope="module")
 def detector():
     torch.manual_seed(0)
-    network = build("mobilenet", 2, high_pass=True)
-    return Detector(network, {"classifier": spike, "blocks.5": priors.normal(0.05)})
+    network = build("test_efficientnet", 2, high_pass=True)
+    return Detector(network, {"classifier": spike, "blocks.4": priors.normal(0.05)})
 
 
 METHODS = {
@@ -119,8 +119,8 @@ def test_schema_of_predictions(posteriors):
 def test_root_attributes(posteriors):
     attrs = posteriors["normal"].predict(Faces(), draws=1, seed=5).attrs
     assert attrs["method"] == "SVI" and attrs["seed"] == 3 and attrs["draws_seed"] == 5
-    assert attrs["detector"] == "mobilenet" and attrs["data_fingerprint"] == "abc123"
-    assert json.loads(attrs["priors"]) == {"classifier": "spike", "blocks.5": "normal(scale=0.05, loc=0.0)"}
+    assert attrs["detector"] == "test_efficientnet" and attrs["data_fingerprint"] == "abc123"
+    assert json.loads(attrs["priors"]) == {"classifier": "spike", "blocks.4": "normal(scale=0.05, loc=0.0)"}
     assert json.loads(attrs["settings"])["batch_size"] == 5
     assert attrs["torch"] == torch.__version__ and attrs["fit_seconds"] > 0
     assert {"bayesdf", "pyro", "xarray"} <= set(attrs)

@@ -41,7 +41,7 @@ def main(
         int | None,
         typer.Option(
             help="Passes over the training images for each posterior. By default "
-            f"{UNTIL_FLAT}, which keep the epoch that validates best.",
+            f"{UNTIL_FLAT}. Dropout then keeps the epoch that validates best.",
             show_default=False,
         ),
     ] = None,

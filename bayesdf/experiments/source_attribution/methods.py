@@ -13,8 +13,8 @@ FACTORIES: dict[str, Callable[..., Training]] = {
     # Scales start wide and move fast, so that they arrive at the optimum of the ELBO within a few epochs.
     "svi": lambda **common: SVI(guide="normal", init_scale=1.0, scale_lr=0.05, **common),
     "svi_lowrank": lambda **common: SVI(guide="lowrank", init_scale=1.0, scale_lr=0.05, **common),
-    "mc_dropout": lambda **common: MCDropout(rate=0.2, lr=2e-4, **common),
-    "concrete_dropout": lambda **common: MCDropout(rate=0.2, lr=2e-4, concrete=True, **common),
+    "mc_dropout": lambda **common: MCDropout(rate=0.2, **common),
+    "concrete_dropout": lambda **common: MCDropout(rate=0.2, concrete=True, **common),
     "deep_ensemble": DeepEnsemble,
     "swag": SWAG,
     "laplace_full": lambda **common: Laplace(structure="full", **common),
@@ -24,11 +24,7 @@ FACTORIES: dict[str, Callable[..., Training]] = {
     "nuts": NUTS,
 }
 """A method by its name on the command line, as this study uses it. MAP is none: a single draw has no uncertainty."""
-VALIDATED = ("mc_dropout", "concrete_dropout")
-"""Methods that train the whole last stage: they stop at the best validated epoch, not when the objective is flat."""
-VALIDATED_EPOCHS = 5
-"""Epochs of these unless --epochs says otherwise."""
-UNTIL_FLAT = f"until the objective is flat; {VALIDATED_EPOCHS} for {' and '.join(VALIDATED)}"
+UNTIL_FLAT = "until the objective is flat"
 """What --epochs is by default, in words."""
 DEFAULT = ("svi", "mc_dropout")
 LAST_LAYER = ("laplace_full", "laplace_kron", "nuts")
@@ -49,13 +45,10 @@ def method(
     Parameters
     ----------
     epochs
-        Passes over the training images. None: until the objective is flat, or `VALIDATED_EPOCHS` where the method is
-        one of `VALIDATED`.
+        Passes over the training images. None: until the objective is flat.
     quick
         Cut as a quick look cuts it (`bayesdf.experiments.quick`).
     """
-    if epochs is None and name in VALIDATED:
-        epochs = VALIDATED_EPOCHS
     common: dict[str, Any] = {
         "epochs": epochs,
         "freeze": "prefix",
