@@ -14,9 +14,9 @@ SENTENCE = (
     r"(.*?)\."
 )
 VERDICTS = {
-    "the posterior adds to what names the source": lambda low, high: low > 0,
+    "the posterior names more": lambda low, high: low > 0,
     "the control names more": lambda low, high: high < 0,
-    "the interval holds zero, so the posterior is not shown to add anything": lambda low, high: low <= 0 <= high,
+    "the interval holds zero, so the posterior is not shown to name more": lambda low, high: low <= 0 <= high,
 }
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import bayesdf as bdf
-import bayesdf.analysis as analysis
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments.source_attribution import score_page, score_study
 from bayesdf.experiments.source_attribution.score_file import read_scores
@@ -90,27 +89,33 @@ def test_the_profile_names_what_the_mean_cannot_and_shuffled_scores_name_nothing
 
 @pytest.mark.slow
 def test_the_first_sentence_says_what_the_table_says(run: Path) -> None:
-    table = pd.read_csv(run / "tables" / "source.csv", index_col=0)
+    tree = bdf.open_run(run)["scores"]
     page = re.sub(r"\s+", " ", (run / "report.html").read_text()).replace("&#39;", "'")
-    assert score_page.first_sentence(by_feature_set(bdf.open_run(run)["scores"])) in page
-    for row in ("uncertainty", "uncertainty_scalars"):
-        value, low, high = (100 * table[f"accuracy_difference{end}"][row] for end in ("", ".low", ".high"))
-        if low > 0:
-            assert f"{value:.1f} percentage points more" in page and f"{low:.1f} to {high:.1f}" in page
-    assert f"names the source of {table['accuracy']['mean_probability']:.1%}" in page
+    said = score_page.first_sentence(tree)
+    assert said in page and "the disagreement names more" in said
+    table = pd.read_csv(run / "tables" / "gain.csv", index_col=0)
+    for features, own in table.groupby("features"):
+        best = own[own["best"] == 1].iloc[0]
+        assert best["difference"] == own["difference"].min()
+        value, low, high = (100 * best[f"difference{end}"] for end in ("", ".low", ".high"))
+        assert f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})" in said, features
 
 
-@pytest.mark.parametrize(
-    ("interval", "words"),
-    [
-        ((0.2, 0.1, 0.3), "20.0 percentage points more by scalars .95 % interval 10.0 to 30.0."),
-        ((-0.2, -0.3, -0.1), "20.0 percentage points less by scalars .95 % interval 10.0 to 30.0."),
-        ((0.02, -0.01, 0.05), r"no more by scalars, as far .* -1.0 to \+5.0 holds zero"),
-        ((0.02, np.nan, np.nan), "too few people"),
-    ],
-)
-def test_a_difference_is_said_with_its_interval(interval: tuple[float, ...], words: str) -> None:
-    assert re.search(words, score_page._added(analysis.Estimate(*interval), "scalars"))
+@pytest.mark.slow
+def test_one_sharp_detector_is_not_taken_for_disagreement(tmp_path: Path) -> None:
+    """Its score alone names the sources. The others only tell real from fake, so disagreement holds nothing more."""
+    rng = np.random.default_rng(0)
+    images, sources = 480, ("real", "one", "two", "three")
+    number = np.arange(images) % 4
+    sharp = np.array([-2.0, 1.0, 3.0, 5.0])[number] + rng.normal(0.0, 0.3, images)
+    others = np.where(number > 0, 1.5, -1.5)[:, None] + rng.normal(0.0, 1.0, (images, 4))
+    scores = pd.DataFrame(np.column_stack([sharp, others]), columns=[f"d{one}" for one in range(5)])
+    known = {"label": (number > 0).astype(int), "source": np.array(sources)[number]}
+    known["subject"] = [f"p{one}" for one in rng.integers(0, 40, images)]
+    file = read_scores(write(scores.assign(**known), tmp_path / "scores.csv"), "log-odds")
+    tree = score_study.judge_scores(file)
+    assert "best detector's score alone" in score_page.first_sentence(tree)
+    assert "the disagreement names more" not in score_page.first_sentence(tree)
 
 
 @pytest.mark.slow

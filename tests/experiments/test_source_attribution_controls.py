@@ -31,7 +31,7 @@ def attributions(**shares: float) -> dict[str, xr.Dataset]:
 
 
 def test_the_difference_is_to_the_best_control_and_its_interval_is_paired() -> None:
-    table = gains(attributions(uncertainty=0.9, noise=0.7, untrained=0.4), seed=0)
+    table = gains(attributions(uncertainty=0.9, noise=0.7, untrained=0.4), sets.RIVALS, seed=0)
     control, difference = best(table, sets.MAIN)
     assert control == "noise" and difference.value == pytest.approx(0.2)
     # Of each person the same two images decide: a paired interval is as narrow as rounding lets it be.
@@ -39,17 +39,24 @@ def test_the_difference_is_to_the_best_control_and_its_interval_is_paired() -> N
     assert set(table["control"][table["features"] == sets.MAIN]) == {*sets.RIVALS[sets.MAIN]}
 
 
+def test_no_interval_is_no_verdict() -> None:
+    found = {name: one.assign_coords(subject=("image", ["one"] * 100)) for name, one in attributions().items()}
+    table = gains(found, sets.RIVALS, seed=0)
+    said = claim(table, dict.fromkeys(sets.SETS, 0.5))
+    assert said.count("(too few people for an interval).") == 2 and "nan" not in said and "zero" not in said
+
+
 @pytest.mark.parametrize(
     ("shares", "verdict"),
     [
         ({"noise_scalars": 0.8}, "the control names more"),
-        ({"uncertainty_scalars": 0.8}, "the posterior adds"),
+        ({"uncertainty_scalars": 0.8}, "the posterior names more"),
         ({}, "holds zero"),
     ],
 )
 def test_sentence_and_table_agree(shares: dict[str, float], verdict: str) -> None:
     found = attributions(**shares)
-    table = gains(found, seed=0)
+    table = gains(found, sets.RIVALS, seed=0)
     accuracy = {name: float((one["truth"] == one["prediction"]).mean()) for name, one in found.items()}
     scalars, profile = re.findall(r"From .*?\.(?= From|$)", claim(table, accuracy))
     assert verdict in scalars and "holds zero" in profile

@@ -24,12 +24,13 @@ SETS = {
     SCALARS: "uncertainty: scalars alone",
     "noise_scalars": "control: scalars of the noise, not fitted",
     "untrained_scalars": "control: scalars of the untrained network",
+    "random_projection_scalars": "control: random projection, as many numbers as scalars",
     MEAN: "control: mean probability alone",
     "penultimate_features": "ceiling: the network's features",
 }
 """The feature sets from which the source is told, and how they are called in tables and figures."""
 RIVALS = {
-    SCALARS: ("noise_scalars", "untrained_scalars", MEAN),
+    SCALARS: ("noise_scalars", "untrained_scalars", "random_projection_scalars", MEAN),
     MAIN: ("noise", "untrained", "random_projection", MEAN),
 }
 """The controls of each set of the posterior: they have its form, or fewer numbers. The ceiling has more."""
@@ -60,8 +61,11 @@ def feature_sets(own: Trees, noise: Trees, untrained: Trees, seed: int) -> dict[
     made["penultimate_features"] = _of_fakes(
         [of_images(tree["features"].to_dataset()["penultimate"].values, tree) for tree in own]
     )
-    draws = analysis.profile(own[0]).sizes["feature"]
-    made["random_projection"] = random_projection(made["penultimate_features"], draws, seed)
+    for name, numbers in (
+        ("random_projection", analysis.profile(own[0]).sizes["feature"]),
+        ("random_projection_scalars", made[SCALARS].sizes["feature"]),
+    ):
+        made[name] = random_projection(made["penultimate_features"], numbers, seed)
     return {name: made[name] for name in SETS}
 
 

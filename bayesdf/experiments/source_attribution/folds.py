@@ -23,7 +23,7 @@ import bayesdf.analysis as analysis
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfWarning
 from bayesdf.experiments.seeds import seed_of
-from bayesdf.experiments.source_attribution.feature_sets import MEAN
+from bayesdf.experiments.source_attribution.feature_sets import MEAN, RIVALS
 from bayesdf.experiments.source_attribution.gain import gains
 from bayesdf.experiments.source_attribution.tables import CONTROLS, OF_CONTROLS, RAW
 from bayesdf.report.methods import converged, verdict
@@ -71,7 +71,7 @@ def summarise(tree: xr.DataTree, *, seed: int) -> xr.DataTree:
         "/metrics": analysis.evaluate(tree, seed=seed),
         "/attribution": xr.Dataset.from_dataframe(summary),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
-        "/gain": xr.Dataset.from_dataframe(gains(attributions, seed)),
+        "/gain": xr.Dataset.from_dataframe(gains(attributions, RIVALS, seed)),
         "/metrics/raw": analysis.evaluate(_with_logits(tree, "raw"), only=RAW, seed=seed),
         **{
             f"/control/{name}/metrics": analysis.evaluate(

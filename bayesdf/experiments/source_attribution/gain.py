@@ -2,21 +2,29 @@
 
 Each set of the posterior is compared with the controls of its form, image by image, and the interval of the difference
 resamples people. The best control is the one that names most of the judged fakes. It is chosen by the same fakes, so
-the difference errs to the side of the control.
+the difference errs to the side of the control. What is compared are two sets of features, each by itself: the control
+stays as it is, and is not added to the set. Intervals resample people. They hold for the draws that were made: other
+draws of the same posterior name some other fakes (docs/claim.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
-from bayesdf.experiments.source_attribution.feature_sets import FORMS, RIVALS, SETS
+from bayesdf.experiments.source_attribution.feature_sets import FORMS, SETS
 
 
-def gains(attributions: Mapping[str, xr.Dataset], seed: int) -> pd.DataFrame:
-    """The accuracy of each set of the posterior less that of each of its controls.
+def gains(attributions: Mapping[str, xr.Dataset], rivals: Mapping[str, Sequence[str]], seed: int) -> pd.DataFrame:
+    """The accuracy of each set less that of each of its controls.
+
+    Parameters
+    ----------
+    rivals
+        The controls of each set.
 
     Returns
     -------
@@ -26,10 +34,10 @@ def gains(attributions: Mapping[str, xr.Dataset], seed: int) -> pd.DataFrame:
         `best`, 1 for the best control of the set and 0 for the others.
     """
     rows = {}
-    for own, rivals in RIVALS.items():
-        right = {name: _share_right(attributions[name]) for name in rivals}
+    for own, controls in rivals.items():
+        right = {name: _share_right(attributions[name]) for name in controls}
         best = max(right, key=right.__getitem__)
-        for name in rivals:
+        for name in controls:
             found = analysis.compare(attributions[own], attributions[name], seed=seed)
             value, low, high = analysis.estimate(found, "accuracy_difference")
             rows[f"{own}.{name}"] = {
@@ -48,13 +56,20 @@ def _share_right(attribution: xr.Dataset) -> float:
 
 
 def best(table: pd.DataFrame, features: str) -> tuple[str, Estimate]:
-    """The best control of a set of the posterior, and the difference to it."""
+    """The best control of a set, and the difference to it."""
     row = table[(table["features"] == features) & (table["best"] == 1)].iloc[0]
     return str(row["control"]), Estimate(*(float(row[f"difference{end}"]) for end in ("", ".low", ".high")))
 
 
-def claim(table: pd.DataFrame, accuracy: Mapping[str, float]) -> str:
-    """What the posterior's uncertainty adds, scalars and profile apart, in two sentences that the table decides.
+def claim(
+    table: pd.DataFrame,
+    accuracy: Mapping[str, float],
+    *,
+    sets: Mapping[str, str] = SETS,
+    of: str = "the posterior's uncertainty",
+    who: str = "the posterior",
+) -> str:
+    """Whether each set names more than the best of its controls, in a sentence for each that the table decides.
 
     Parameters
     ----------
@@ -62,21 +77,27 @@ def claim(table: pd.DataFrame, accuracy: Mapping[str, float]) -> str:
         From `gains`.
     accuracy
         The share of fakes whose source each feature set names.
+    sets
+        What the feature sets are called.
+    of, who
+        What the sets are of, and whom the verdict is about.
     """
-    return " ".join(_one(table, accuracy, features) for features in RIVALS)
-
-
-def _one(table: pd.DataFrame, accuracy: Mapping[str, float], features: str) -> str:
-    control, difference = best(table, features)
-    if difference.low > 0:
-        verdict = "the posterior adds to what names the source"
-    elif difference.high < 0:
-        verdict = "the control names more"
-    else:
-        verdict = "the interval holds zero, so the posterior is not shown to add anything"
-    return (
-        f"From {FORMS[features]} of the posterior's uncertainty the source of {accuracy[features]:.1%} of the fakes is "
-        f"named, and of {accuracy[control]:.1%} from its best control ({SETS[control].removeprefix('control: ')}): a "
-        f"difference of {100 * difference.value:+.1f} points (95 % interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f}); {verdict}."
-    )
+    sentences = []
+    for features, form in FORMS.items():
+        control, (value, low, high) = best(table, features)
+        text = (
+            f"From {form} of {of} the source of {accuracy[features]:.1%} of the fakes is named, and of "
+            f"{accuracy[control]:.1%} from its best control ({sets[control].removeprefix('control: ')}): a difference "
+            f"of {100 * value:+.1f} points"
+        )
+        if low > 0:
+            verdict = f"{who} names more"
+        elif high < 0:
+            verdict = "the control names more"
+        else:
+            verdict = f"the interval holds zero, so {who} is not shown to name more"
+        if np.isnan(low):
+            sentences.append(f"{text} (too few people for an interval).")
+        else:
+            sentences.append(f"{text} (95 % interval {100 * low:+.1f} to {100 * high:+.1f}); {verdict}.")
+    return " ".join(sentences)

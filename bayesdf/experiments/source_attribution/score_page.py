@@ -8,9 +8,9 @@ import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
-from bayesdf.analysis import Estimate
 from bayesdf.experiments.experiment import Presentation, Summary
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN, SCALARS
+from bayesdf.experiments.source_attribution.gain import best, claim
 from bayesdf.experiments.source_attribution.page import DETECTION, DRAWN, FEW
 from bayesdf.experiments.source_attribution.score_file import certainty
 from bayesdf.experiments.source_attribution.score_tables import (
@@ -23,7 +23,7 @@ from bayesdf.experiments.source_attribution.score_tables import (
     metrics,
     tables,
 )
-from bayesdf.experiments.source_attribution.tables import chance, estimate
+from bayesdf.experiments.source_attribution.tables import chance, estimate, gain
 from bayesdf.report.page import GLOSSARY, Drawing, Picture, Section, Table, sentence, write_page
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def present(tree: xr.DataTree, settings: Mapping[str, Any]) -> Presentation:
             title=f"Scores of {result.attrs['detectors']} detectors (95 % intervals over {count} people)",
             columns=("", "figure"),
             rows=list(headline(result).items()),
-            answer=first_sentence(by_feature_set(result)),
+            answer=first_sentence(result),
             warnings=[few(count)] if count < FEW else [],
         ),
     )
@@ -113,32 +113,10 @@ def few(people: int) -> str:
     return f"intervals over {people} people are too short: add people"
 
 
-def first_sentence(sources: pd.DataFrame) -> str:
-    """What the disagreement of detectors names beside their mean probability, as paired differences."""
-    alone = estimate(sources, MEAN, "accuracy").value
-    added = [
-        _added(estimate(sources, key, "accuracy_difference"), what)
-        for key, what in ((SCALARS, "its scalars"), (MAIN, "scalars and profile"))
-    ]
-    return (
-        f"Beside their mean probability, which names the source of {alone:.1%} of the fakes, the detectors' "
-        f"disagreement names {added[0]}, and {added[1]}."
-    )
-
-
-def _added(difference: Estimate, what: str) -> str:
-    """A difference of accuracies in words. It says so where the interval holds zero."""
-    value, low, high = (100 * part for part in difference)
-    if low > 0:
-        return f"{value:.1f} percentage points more by {what} (95 % interval {low:.1f} to {high:.1f})"
-    if high < 0:
-        return f"{-value:.1f} percentage points less by {what} (95 % interval {-high:.1f} to {-low:.1f})"
-    if low <= 0 <= high:
-        return (
-            f"no more by {what}, as far as these people show (a difference of {value:+.1f} percentage points, whose "
-            f"95 % interval {low:+.1f} to {high:+.1f} holds zero)"
-        )
-    return f"{value:+.1f} percentage points by {what} (too few people for an interval)"
+def first_sentence(tree: xr.DataTree) -> str:
+    """Whether the disagreement of detectors names more than the best control that has none of it."""
+    accuracy = {str(name): float(value) for name, value in by_feature_set(tree)["accuracy"].items()}
+    return claim(gain(tree), accuracy, sets=SETS, of="the detectors' disagreement", who="the disagreement")
 
 
 def headline(tree: xr.DataTree) -> dict[str, str]:
@@ -152,7 +130,9 @@ def headline(tree: xr.DataTree) -> dict[str, str]:
         cells[f"source from {label}"] = str(estimate(sources, key, "accuracy"))
     for key in (SCALARS, MAIN):
         label = SETS[key].removeprefix("uncertainty: ")
-        cells[f"{label}, less the mean probability"] = str(estimate(sources, key, "accuracy_difference"))
+        control, difference = best(gain(tree), key)
+        cells[f"{label}, less the best control"] = str(difference)
+        cells[f"    the best control of {label}"] = SETS[control].removeprefix("control: ")
     cells["chance"] = f"{chance(sources):.3f}"
     return cells
 
@@ -220,7 +200,7 @@ def page(
         "Who made this fake? Attribution from the disagreement of detectors",
         sections,
         question="Several detectors answer real or fake. Do they betray, by how they disagree, who made a fake?",
-        answer=f"{first_sentence(sources)} {_rest(sources, calibration(tree))}",
+        answer=f"{first_sentence(tree)} {_rest(sources, calibration(tree))}",
         cautions=cautions(tree),
         highlights={SETS[key]: estimate(sources, key, "accuracy") for key in (SCALARS, MAIN, MEAN)},
         settings=settings,
@@ -230,13 +210,13 @@ def page(
 
 def _rest(sources: pd.DataFrame, table: pd.DataFrame) -> str:
     """What stands after the first sentence of the answer."""
-    shuffled, best, ceiling = (
+    shuffled, sharpest, ceiling = (
         estimate(sources, key, "accuracy").value for key in ("shuffled_scores", "best_detector", "detector_scores")
     )
     difference = estimate(table, RECALIBRATED, "ece_difference")
     moved = "lowers" if difference.high < 0 else "raises" if difference.low > 0 else "does not measurably change"
     return (
-        f"Guessing would name {chance(sources):.1%}, the best detector alone names {best:.1%}, shuffled scores "
+        f"Guessing would name {chance(sources):.1%}, the best detector alone names {sharpest:.1%}, shuffled scores "
         f"{shuffled:.1%}, and all scores themselves {ceiling:.1%}. Recalibrating the mean prediction on other people "
         f"{moved} its calibration error: {estimate(table, GIVEN, 'ece').value:.3f} as given, "
         f"{estimate(table, RECALIBRATED, 'ece').value:.3f} afterwards (a difference of {difference.value:+.3f}, "

@@ -23,9 +23,10 @@ from bayesdf.cli import console
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.seeds import rng_of
 from bayesdf.experiments.source_attribution.feature_sets import MEAN, of_images, of_uncertainty
+from bayesdf.experiments.source_attribution.gain import gains
 from bayesdf.experiments.source_attribution.score_file import ScoreFile, read_scores
 from bayesdf.experiments.source_attribution.score_page import present
-from bayesdf.experiments.source_attribution.score_tables import CELL, GIVEN, RECALIBRATED, SCALED
+from bayesdf.experiments.source_attribution.score_tables import CELL, GIVEN, RECALIBRATED, RIVALS, SCALED
 
 FIGURES = ("ece", "ece_balanced", "ece_smooth", "nll")
 """What is compared before and after recalibration."""
@@ -109,6 +110,7 @@ def judge_scores(file: ScoreFile, *, seed: int = 0) -> xr.DataTree:
         "/uncertainty": analysis.decompose(spread),
         "/metrics": metrics,
         "/calibration": xr.Dataset.from_dataframe(calibration_table(versions, metrics[list(FIGURES)], seed)),
+        "/gain": xr.Dataset.from_dataframe(gains(attributions, RIVALS, seed)),
         "/attribution": xr.Dataset.from_dataframe(analysis.summarise(attributions, against=MEAN, seed=seed)),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }

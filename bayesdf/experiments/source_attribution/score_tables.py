@@ -5,7 +5,7 @@ import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN, SCALARS
-from bayesdf.experiments.source_attribution.tables import detection_by_source, per_image
+from bayesdf.experiments.source_attribution.tables import detection_by_source, gain, per_image
 
 CELL = "scores"
 """The name of the results in a run."""
@@ -18,6 +18,8 @@ SETS = {
     "detector_scores": "ceiling: the scores of all detectors",
 }
 """The feature sets from which the source is told, and how they are called in tables and figures."""
+RIVALS = {SCALARS: (MEAN, "best_detector"), MAIN: (MEAN, "best_detector", "shuffled_scores")}
+"""The controls of each set of the disagreement."""
 GIVEN, SCALED, RECALIBRATED = "as given", "draws scaled", "mean recalibrated"
 """Versions of the predictions, of which the last goes on."""
 
@@ -43,6 +45,8 @@ def metrics(tree: xr.DataTree) -> dict[str, float | int | str]:
     for table, place in ((calibration(tree).rename(index=versions), "detection"), (by_feature_set(tree), "source")):
         for row, values in table.iterrows():
             flat |= {f"{CELL}.{place}.{row}.{key}": float(value) for key, value in values.items()}
+    for pair, difference in gain(tree).drop(columns=["features", "control"]).iterrows():
+        flat |= {f"{CELL}.gain.{pair}.{key}": float(value) for key, value in difference.items()}
     for source, share in detection_by_source(tree).iterrows():
         flat |= {f"{CELL}.detection.{source}.{key}": float(value) for key, value in share.items()}
     return flat
@@ -56,6 +60,7 @@ def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
         "calibration": calibration(tree),
         "detection_by_source": detection_by_source(tree),
         "source": by_feature_set(tree),
+        "gain": gain(tree),
         "confusion": analysis.confusion(tree[f"attribution/{MAIN}"].to_dataset()),
         "uncertainty": per_image(tree),
     }
