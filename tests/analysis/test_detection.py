@@ -5,6 +5,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss,
 
 from bayesdf.analysis import (
     balanced_weights,
+    classwise_calibration_error,
     estimate,
     evaluate,
     expected_calibration_error,
@@ -33,6 +34,16 @@ def test_the_error_of_binned_images_is_the_ece(bins, weigh):
     rows = np.random.default_rng(1).integers(len(label), size=300)
     expected = expected_calibration_error(probability[rows], label[rows], bins=bins, weights=weigh(label[rows]))
     assert binned_error(which[rows], gap[rows], weigh(label[rows])) == pytest.approx(expected, abs=1e-14)
+
+
+def test_a_shift_hides_from_the_top_label():
+    """P(fake) too high by 0.1: images of either predicted class err in opposite directions."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.0, 0.9, 40_000)
+    label = (rng.uniform(size=len(truth)) < truth).astype(np.int64)
+    claimed = np.stack([0.9 - truth, truth + 0.1], axis=1)
+    assert expected_calibration_error(claimed, label) < 0.03
+    assert classwise_calibration_error(claimed, label) > 0.08
 
 
 def test_ece_by_hand():
