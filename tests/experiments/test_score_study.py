@@ -205,6 +205,7 @@ BAD_TABLES: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], list[str], str]] 
         [],
         r"1 of 1080 scores are not between 0 and 1.*1.2.*percentages by 100.*--kind log-odds",
     ),
+    (lambda table: put("vit", 4, 1.2)(table).drop(columns="path"), [], "first: 1.2 of line 6, column 'vit'"),
     (put("vit", 4, "high"), [], r"column 'vit' holds 'high' on line 6, which is no number.*--detectors a,b"),
     (drop("label"), [], "there is no column 'label' .the columns are cnn, vit"),
     (drop("source"), [], "there is no column 'source'"),

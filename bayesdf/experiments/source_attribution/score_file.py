@@ -280,8 +280,9 @@ def _refuse_unlearnable(tree: xr.DataTree, groups: pd.Series) -> None:
 
 
 def _as_options(message: str) -> str:
-    """A message of `from_scores` in the words of the command line."""
+    """A message of `from_scores` in the words of the command line: options, and lines of the file."""
     message = re.sub(r"kind='([\w-]+)'", r"--kind \1", message)
+    message = re.sub(r"\bimage (\d+)\b", lambda found: _line(int(found[1])), message)
     message = re.sub(r"detectors=\[[^]]*\]", "--detectors a,b", message)
     return message.replace("missing='leave out'", '--missing "leave out"')
 
