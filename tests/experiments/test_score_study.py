@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bayesdf as bdf
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments.source_attribution import score_page, score_study
 from bayesdf.experiments.source_attribution.score_file import read_scores
 from bayesdf.experiments.source_attribution.score_tables import GIVEN, RECALIBRATED, SCALED, SETS, by_feature_set
@@ -99,6 +99,11 @@ def test_the_first_sentence_says_what_the_table_says(run: Path) -> None:
         assert best["difference"] == own["difference"].min()
         value, low, high = (100 * best[f"difference{end}"] for end in ("", ".low", ".high"))
         assert f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})" in said, features
+
+
+def test_a_column_that_is_no_detector_is_told(tmp_path: Path) -> None:
+    with pytest.warns(BayesdfWarning, match="column 'quality' says the same of all images"):
+        read_scores(write(made().assign(quality=0.9), tmp_path / "scores.csv"), "probability")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ SETS = {
     SCALARS: "uncertainty: scalars alone",
     "noise_scalars": "control: scalars of the noise, not fitted",
     "untrained_scalars": "control: scalars of the untrained network",
-    "random_projection_scalars": "control: random projection, as many numbers as scalars",
+    "random_projection_scalars": "control: small random projection",
     MEAN: "control: mean probability alone",
     "penultimate_features": "ceiling: the network's features",
 }

@@ -290,7 +290,8 @@ def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.D
             "log-odds lie from their mean. None of them is a function of the mean probability.",
             "Controls go through the same steps. The noise has the size of this posterior's spread, around the weights "
             "that the fit began with: nothing was fitted. The untrained network has the same noise. The random "
-            "projection has as many numbers of the network's features as the profile has. The mean probability is all "
+            "projection has as many numbers of the network's features as the profile has, and the small one as many as "
+            "there are scalars: features seen along random directions, with no draws. The mean probability is all "
             "that a detector without uncertainty would report. The ceiling is a classifier on all of the features.",
             Table(
                 tables[f"{name}_gain"],

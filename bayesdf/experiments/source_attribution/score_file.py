@@ -6,6 +6,7 @@ Each mistake is one line. It says what is wrong, in which row or column, and wha
 import csv
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import bayesdf.data as data
 from bayesdf.analysis.scores import Kind
 from bayesdf.analysis.tree import IMAGE_COORDS
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 
 KINDS: tuple[str, ...] = get_args(Kind)
 MISSING = ("refuse", "leave out")
@@ -87,6 +88,7 @@ def read_scores(path: Path, kind: str, detectors: Sequence[str] = (), missing: s
         tree.attrs |= {"moved": moved, "detectors": len(chosen)}
         groups = _groups(tree)
         _refuse_unlearnable(tree, groups)
+        _warn_of_constant(tree)
     except BayesdfError as error:
         raise BayesdfError(f"{path}: {_as_options(str(error))}") from None
     return ScoreFile(tree, groups, hashlib.sha256(path.read_bytes()).hexdigest())
@@ -277,6 +279,20 @@ def _refuse_unlearnable(tree: xr.DataTree, groups: pd.Series) -> None:
                 f"source {str(name)!r} shows a single subject or group of linked ones, and judging takes two or more: "
                 "add images of other subjects, or leave the source out"
             )
+
+
+def _warn_of_constant(tree: xr.DataTree) -> None:
+    """Warn of a column that says the same of every image, as a column about the table does."""
+    scores = tree["posterior_predictive"].to_dataset()
+    logits = scores["logits"].values  # (chain, draw, image, class)
+    constant = (logits == logits[:, :, :1]).all(axis=(0, 2, 3))
+    if constant.any():
+        name = str(scores["detector"].values[int(np.argmax(constant))])
+        warnings.warn(
+            f"column {name!r} says the same of all images: if it is no detector, name those that are with --detectors",
+            BayesdfWarning,
+            stacklevel=3,
+        )
 
 
 def _as_options(message: str) -> str:

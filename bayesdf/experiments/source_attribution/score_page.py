@@ -257,9 +257,10 @@ def cautions(tree: xr.DataTree) -> list[str]:
 def _of_scores(tree: xr.DataTree) -> str:
     """How many images, detectors and people there are, and how the people were kept apart."""
     images, count = tree["constant_data"].sizes["image"], int(tree.attrs["detectors"])
+    names = ", ".join(map(str, tree["posterior_predictive"].to_dataset()["detector"].values))
     return (
-        f"{count} detectors scored {images} images ({tree.attrs['scores']}); {people(tree)} people are in them. Each "
-        "detector counts as a draw. Nobody in a judged image, as subject or donor, was in the images on which its "
-        "recalibration and its classifier were fitted. Images of one video, or of one group of the table, stayed "
+        f"{count} detectors ({names}) scored {images} images ({tree.attrs['scores']}); {people(tree)} people are in "
+        "them. Each detector counts as a draw. Nobody in a judged image, as subject or donor, was in the images on which "
+        "its recalibration and its classifier were fitted. Images of one video, or of one group of the table, stayed "
         "together."
     )

@@ -56,9 +56,10 @@ def score_study(*, predictions: Path, kind: str, detectors: Sequence[str], missi
     }
     console.print(f"scores: {predictions}", markup=False, highlight=False)
     file = read_scores(predictions, kind, detectors, missing)
-    sizes = file.predictions["posterior_predictive"].sizes
-    told = f"    {sizes['image']} images by {sizes['draw']} detectors, {file.subject_groups.nunique()} groups of people"
-    console.print(told, markup=False, highlight=False)
+    scores = file.predictions["posterior_predictive"].to_dataset()
+    told = f"    {scores.sizes['image']} images, {file.subject_groups.nunique()} groups of people; "
+    told += f"{scores.sizes['draw']} detectors: {', '.join(scores['detector'].values)}"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
     return Study(
         name="source_attribution",
         settings=settings,
