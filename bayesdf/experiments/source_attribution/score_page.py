@@ -261,6 +261,6 @@ def _of_scores(tree: xr.DataTree) -> str:
     return (
         f"{count} detectors ({names}) scored {images} images ({tree.attrs['scores']}); {people(tree)} people are in "
         "them. Each detector counts as a draw. Nobody in a judged image, as subject or donor, was in the images on "
-        "which its recalibration and its classifier were fitted. Images of one video, or of one group of the table, stayed "
-        "together."
+        "which its recalibration and its classifier were fitted. Images of one video, or of one group of the table, "
+        "stayed together."
     )
