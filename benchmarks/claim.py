@@ -29,6 +29,7 @@ from torch import nn
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.cli import console, run_cli
+from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.posteriors import draws_per_chain
 from bayesdf.experiments.source_attribution.feature_sets import MEAN, feature_sets
@@ -174,7 +175,11 @@ def main(
         if only not in case.name or case.name in {one["case"] for one in rows}:
             continue
         console.print(f"[bold]{case.name}[/]", highlight=False)
-        rows.append(row(case, collection, draws, sets_of_draws, seed))
+        try:
+            rows.append(row(case, collection, draws, sets_of_draws, seed))
+        except BayesdfError as error:  # one case may diverge: the others go on
+            console.print(f"no row: {error}", markup=False)
+            continue
         pd.DataFrame(rows).to_csv(path, index=False)
     with pd.option_context("display.width", 250, "display.max_columns", None, "display.float_format", "{:.3f}".format):
         print(pd.DataFrame(rows).to_string(index=False))
