@@ -124,7 +124,8 @@ def source_accuracy(
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
-    head(figure, title, f"Bars and numbers: feature sets, each with the same procedure. Lines: 95 % intervals over people.{note}")
+    caption = "Bars and their numbers: feature sets, each with the same procedure. Lines: 95 % intervals over people."
+    head(figure, title, f"{caption}{note}")
     return figure
 
 
