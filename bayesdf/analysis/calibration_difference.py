@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdf.analysis.expected_calibration_error import binned_error, width_bins
+from bayesdf.analysis.expected_calibration_error import binned, binned_error
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
 from bayesdf.analysis.people import design
 from bayesdf.analysis.predictions import ruled_out
@@ -54,7 +54,7 @@ def compare_calibration(
     def bootstrap(statistic: Callable[..., float], *arrays: NDArray) -> Estimate:
         return cluster_bootstrap(statistic, arrays, **people, resamples=resamples, seed=seed)
 
-    (bin_one, gap_one), (bin_other, gap_other) = (width_bins(np.exp(log_p), label, bins) for log_p in (one, other))
+    (bin_one, gap_one), (bin_other, gap_other) = (binned(np.exp(log_p), label, bins) for log_p in (one, other))
     infinite = any(np.take_along_axis(ruled_out(part), label[:, None], axis=1).any() for part in (predictions, against))
     excess = np.take_along_axis(other - one, label[:, None], axis=1)[:, 0]
     difference = {

@@ -18,9 +18,9 @@ from bayesdf.analysis.expected_calibration_error import (
     Binning,
     Labels,
     balanced_weights,
+    binned,
     binned_error,
     expected_calibration_error,
-    width_bins,
 )
 from bayesdf.analysis.false_positives import false_positive_rate
 from bayesdf.analysis.intervals import Estimate, accuracy_by_kind, cluster_bootstrap, to_dataset
@@ -102,7 +102,7 @@ def evaluate(
 
     def ece(weigh: Callable[[Labels], Array | None], binning: Binning) -> Estimate:
         if binning == "width":  # edges that do not depend on the resample
-            which, gap = width_bins(probability, label, bins)
+            which, gap = binned(probability, label, bins)
             return bootstrap(lambda w, g, y: binned_error(w, g, weigh(y)), which, gap, label)
         return bootstrap(
             lambda p, y: expected_calibration_error(p, y, bins=bins, binning=binning, weights=weigh(y)),

@@ -75,13 +75,6 @@ def reliability_table(
     BayesdfError
         Fewer than one bin, an unknown binning, arrays that do not fit each other, or rows that are not probabilities.
     """
-    return pd.DataFrame(_reliability(probability, label, bins, binning, weights))
-
-
-def _reliability(
-    probability: Array, label: Labels, bins: int, binning: Binning, weights: Array | None
-) -> dict[str, NDArray]:
-    """The columns of a reliability table. A bootstrap needs thousands; DataFrames take too long."""
     probability, label = checked_probabilities(probability, label)
     confidence = probability.max(axis=1)
     right = (probability.argmax(axis=1) == label).astype(np.float64)
@@ -94,7 +87,7 @@ def _reliability(
     filled = (count > 0) & (mass > 0)
     claimed = np.bincount(which, weight * confidence, minlength=sizes)[filled] / mass[filled]
     observed = np.bincount(which, weight * right, minlength=sizes)[filled] / mass[filled]
-    return {
+    columns = {
         "low": edges[:-1][filled],
         "high": edges[1:][filled],
         "count": count[filled],
@@ -103,6 +96,7 @@ def _reliability(
         "accuracy": observed,
         "gap": observed - claimed,
     }
+    return pd.DataFrame(columns)
 
 
 def expected_calibration_error(
@@ -114,19 +108,20 @@ def expected_calibration_error(
     weights: Array | None = None,
 ) -> float:
     """ECE of the top label, 0 (calibrated) … 1; the arguments are those of `reliability_table`."""
-    table = _reliability(probability, label, bins, binning, weights)
-    return float((table["weight"] * np.abs(table["gap"])).sum())
+    return binned_error(*binned(probability, label, bins, binning), weights)
 
 
-def width_bins(probability: Array, label: Labels, bins: int = 15) -> tuple[NDArray[np.int64], Array]:
-    """For each image its bin of equal width, and whether it is right (0 or 1) less its confidence: two (image,)."""
+def binned(
+    probability: Array, label: Labels, bins: int = 15, binning: Binning = "width"
+) -> tuple[NDArray[np.int64], Array]:
+    """For each image its bin, and whether it is right (0 or 1) less its confidence: two (image,)."""
     probability, label = checked_probabilities(probability, label)
     confidence = probability.max(axis=1)
-    return _bin_of(confidence, _edges(confidence, bins, "width")), (probability.argmax(axis=1) == label) - confidence
+    return _bin_of(confidence, _edges(confidence, bins, binning)), (probability.argmax(axis=1) == label) - confidence
 
 
 def binned_error(which: NDArray[np.int64], gap: Array, weights: Array | None = None) -> float:
-    """`expected_calibration_error` of what `width_bins` returns: a bootstrap needs thousands."""
+    """`expected_calibration_error` of what `binned` returns: a bootstrap needs thousands."""
     weighted = gap / len(gap) if weights is None else gap * (weights / weights.sum())
     return float(np.abs(np.bincount(which, weighted)).sum())
 

@@ -13,7 +13,7 @@ from bayesdf.analysis import (
     reliability_table,
 )
 from bayesdf.analysis.detection import balanced_accuracy, brier_score, negative_log_likelihood
-from bayesdf.analysis.expected_calibration_error import binned_error, width_bins
+from bayesdf.analysis.expected_calibration_error import binned, binned_error
 from bayesdf.analysis.roc import auroc
 from bayesdf.errors import BayesdfError
 
@@ -30,7 +30,7 @@ def binary(seed=0, images=500):
 @pytest.mark.parametrize("weigh", [lambda label: None, balanced_weights])
 def test_the_error_of_binned_images_is_the_ece(bins, weigh):
     probability, label = binary()
-    which, gap = width_bins(probability, label, bins)
+    which, gap = binned(probability, label, bins)
     rows = np.random.default_rng(1).integers(len(label), size=300)
     expected = expected_calibration_error(probability[rows], label[rows], bins=bins, weights=weigh(label[rows]))
     assert binned_error(which[rows], gap[rows], weigh(label[rows])) == pytest.approx(expected, abs=1e-14)

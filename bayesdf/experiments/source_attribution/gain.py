@@ -90,14 +90,14 @@ def claim(
             f"{accuracy[control]:.1%} from its best control ({sets[control].removeprefix('control: ')}): a difference "
             f"of {100 * value:+.1f} points"
         )
+        if np.isnan(low):
+            sentences.append(f"{text} (too few people for an interval).")
+            continue
         if low > 0:
             verdict = f"{who} names more"
         elif high < 0:
             verdict = "the control names more"
         else:
             verdict = f"the interval holds zero, so {who} is not shown to name more"
-        if np.isnan(low):
-            sentences.append(f"{text} (too few people for an interval).")
-        else:
-            sentences.append(f"{text} (95 % interval {100 * low:+.1f} to {100 * high:+.1f}); {verdict}.")
+        sentences.append(f"{text} (95 % interval {100 * low:+.1f} to {100 * high:+.1f}); {verdict}.")
     return " ".join(sentences)

@@ -5,7 +5,7 @@ import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, MEAN, SCALARS
-from bayesdf.experiments.source_attribution.tables import detection_by_source, gain, per_image
+from bayesdf.experiments.source_attribution.tables import detection_by_source, flat_gain, gain, per_image
 
 CELL = "scores"
 """The name of the results in a run."""
@@ -45,8 +45,7 @@ def metrics(tree: xr.DataTree) -> dict[str, float | int | str]:
     for table, place in ((calibration(tree).rename(index=versions), "detection"), (by_feature_set(tree), "source")):
         for row, values in table.iterrows():
             flat |= {f"{CELL}.{place}.{row}.{key}": float(value) for key, value in values.items()}
-    for pair, difference in gain(tree).drop(columns=["features", "control"]).iterrows():
-        flat |= {f"{CELL}.gain.{pair}.{key}": float(value) for key, value in difference.items()}
+    flat |= flat_gain(tree, f"{CELL}.gain.")
     for source, share in detection_by_source(tree).iterrows():
         flat |= {f"{CELL}.detection.{source}.{key}": float(value) for key, value in share.items()}
     return flat

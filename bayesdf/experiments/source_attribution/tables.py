@@ -38,8 +38,7 @@ def metrics(results: Results) -> dict[str, float | int | str]:
         flat |= {f"{name}.fit.converged": int(converged(tree)), f"{name}.fit.verdict": verdict(tree)}
         for row, values in by_feature_set(tree).iterrows():
             flat |= {f"{name}.source.{row}.{key}": float(value) for key, value in values.items()}
-        for pair, difference in gain(tree).drop(columns=["features", "control"]).iterrows():
-            flat |= {f"{name}.gain.{pair}.{key}": float(value) for key, value in difference.items()}
+        flat |= flat_gain(tree, f"{name}.gain.")
         for control in CONTROLS:
             found = tree[f"control/{control}/metrics"].to_dataset()
             flat |= analysis.flatten(found, f"{name}.control.{control}.detection.")
@@ -135,6 +134,12 @@ def by_feature_set(tree: xr.DataTree) -> pd.DataFrame:
 def gain(tree: xr.DataTree) -> pd.DataFrame:
     """A row for each control of each set of the posterior, as `gain.gains` made it."""
     return tree["gain"].to_dataset().to_dataframe()
+
+
+def flat_gain(tree: xr.DataTree, prefix: str) -> dict[str, float]:
+    """The numbers of `gain` under flat names: ``<prefix><set>.<control>.difference.low``, …"""
+    numbers = gain(tree).drop(columns=["features", "control"])
+    return {f"{prefix}{pair}.{key}": float(value) for pair, row in numbers.iterrows() for key, value in row.items()}
 
 
 def raw_metrics(tree: xr.DataTree) -> xr.Dataset:
