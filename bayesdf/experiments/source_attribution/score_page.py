@@ -217,8 +217,9 @@ def _rest(sources: pd.DataFrame, table: pd.DataFrame) -> str:
     moved = "lowers" if difference.high < 0 else "raises" if difference.low > 0 else "does not measurably change"
     return (
         f"Guessing would name {chance(sources):.1%}, the best detector alone names {sharpest:.1%}, shuffled scores "
-        f"{shuffled:.1%}, and all scores themselves {ceiling:.1%}. Recalibrating the mean prediction on other people "
-        f"{moved} its calibration error: {estimate(table, GIVEN, 'ece').value:.3f} as given, "
+        f"{shuffled:.1%}, and all scores themselves {ceiling:.1%}. The mean probability and the best detector are one "
+        "number each: a set of more numbers may name more by that alone. Recalibrating the mean prediction on other "
+        f"people {moved} its calibration error: {estimate(table, GIVEN, 'ece').value:.3f} as given, "
         f"{estimate(table, RECALIBRATED, 'ece').value:.3f} afterwards (a difference of {difference.value:+.3f}, "
         f"95 % interval {difference.low:+.3f} to {difference.high:+.3f})."
     )
