@@ -1,0 +1,121 @@
+"""From settings to DataTrees: each question about the maps is a cell."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+import bayesdf.data as data
+from bayesdf._version import __version__
+from bayesdf.cli import console
+from bayesdf.errors import BayesdfError
+from bayesdf.experiments import warm_start
+from bayesdf.experiments.experiment import Cell, Study
+from bayesdf.experiments.quick import thin
+from bayesdf.experiments.uncertainty_maps import conveyance, dense, faithfulness, localisation, sanity, source
+from bayesdf.experiments.uncertainty_maps.page import present
+from bayesdf.experiments.uncertainty_maps.setting import Setting
+from bayesdf.report.methods import METHODS
+
+CELLS: Mapping[str, tuple[str, Callable[[Setting], xr.DataTree]]] = {
+    "localisation": ("maps by all methods, and the pixels that were changed", localisation.work),
+    "faithfulness": ("what becomes of the uncertainty when marked pixels go", faithfulness.work),
+    "sanity": ("maps of networks with random weights", sanity.work),
+    "conveyance": ("patches of a kind that was never seen", conveyance.work),
+    "dense": ("a detector of changed pixels", dense.work),
+    "source": ("regions, and the source from maps and regions", source.work),
+}
+"""The questions, each with what is said on the screen and the function that answers it."""
+
+
+def study(
+    *,
+    data_: str,
+    detector: str,
+    method: str,
+    posteriors: Path | None,
+    images: int,
+    draws: int,
+    epochs: int | None,
+    warm_epochs: int,
+    size: int,
+    seed: int,
+    device: str,
+    skip_unreadable: float,
+    split: str,
+    fractions: tuple[float, float, float] | None,
+    regions: str,
+    quick: bool,
+) -> Study:
+    """Declare the study: load the images, and a cell for each question.
+
+    Raises
+    ------
+    BayesdfError
+        The images cannot be read, or no test image has a known mask of changed pixels.
+    """
+    settings = {
+        "bayesdf": __version__,
+        "data": data_,
+        "detector": detector,
+        "method": method,
+        "images": images,
+        "draws": draws,
+        "epochs": epochs,
+        "warm_epochs": warm_epochs,
+        "size": size,
+        "seed": seed,
+        "skip_unreadable": skip_unreadable,
+        "split": split,
+        "regions": regions,
+        "quick": quick,
+    }
+    console.print(f"images: {data_}", markup=False, highlight=False)
+    collection = data.load(
+        data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable
+    )
+    if quick:
+        (collection,) = thin(collection)
+    console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
+    _refuse_without_masks(collection)
+    setting = Setting(
+        collection=collection,
+        detector=detector,
+        method=method,
+        posteriors=posteriors,
+        images=images,
+        draws=draws,
+        epochs=epochs,
+        warm_epochs=warm_epochs,
+        seed=seed,
+        device=device,
+        template=regions == "template",
+        quick=quick,
+    )
+    setting.region_masks(collection.test)  # finds missing landmarks before the work
+
+    def cell(name: str) -> Cell:
+        title, work = CELLS[name]
+        return Cell(name, title, lambda folder: work(setting.within(folder)))
+
+    return Study(
+        name="uncertainty_maps",
+        settings=settings,
+        follows={"fingerprint": collection.fingerprint, "weights": warm_start.digest(detector, collection)},
+        cells=[cell(name) for name in CELLS],
+        present=partial(present, collection=collection, settings={**settings, "method": METHODS[method]}),
+        attrs={"device": device, "data_fingerprint": collection.fingerprint},
+    )
+
+
+def _refuse_without_masks(collection: data.Collection) -> None:
+    """Refuse data of which it is not known which pixels were changed."""
+    for split in data.SPLITS:
+        known = (getattr(collection, split).manifest["mask"] == "part").sum()
+        if known < 2:
+            raise BayesdfError(
+                f"{known} {split} images have a mask of changed pixels, and this study needs them: put <name>_mask.png "
+                "beside fakes of which a part was changed, or a folder `masks` (docs/data.md)"
+            )
