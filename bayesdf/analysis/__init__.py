@@ -25,11 +25,13 @@ from bayesdf.analysis.features import (
     scalars,
 )
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis.localisation import localisation
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
+from bayesdf.analysis.rival_maps import centred_gaussian, random_order
 from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective_prediction import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
@@ -45,6 +47,7 @@ __all__ = [
     "aurc",
     "balanced_weights",
     "beyond_mean_probability",
+    "centred_gaussian",
     "classwise_calibration_error",
     "cluster_bootstrap",
     "clustered_share",
@@ -66,9 +69,11 @@ __all__ = [
     "flatten",
     "from_probability",
     "from_scores",
+    "localisation",
     "mean_probability",
     "ood_auroc",
     "profile",
+    "random_order",
     "recalibrate",
     "reliability",
     "reliability_table",
