@@ -37,6 +37,7 @@ from bayesdf.analysis.selective_prediction import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
 from bayesdf.analysis.source_accuracy import compare, confusion, score, summarise
 from bayesdf.analysis.source_attribution import attribute, from_probability
+from bayesdf.analysis.sparsification import sparsification
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "score",
     "simultaneous",
     "smooth_calibration_error",
+    "sparsification",
     "summarise",
     "wilson",
 ]

@@ -15,8 +15,8 @@ a paired difference is a subtraction, and `mean_over_images` gives its interval:
 
 References
 ----------
-1. Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-Down Neural Attention by Excitation Backprop", IJCV 2018, section
-   4.2 (the pointing game; hits within 15 pixels of the object count there).
+1. Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-Down Neural Attention by Excitation Backprop", IJCV 2018 (the
+   pointing game; a point within 15 pixels of the object is a hit there).
 """
 
 import numpy as np

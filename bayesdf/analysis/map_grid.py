@@ -71,21 +71,7 @@ def find_masks(masks: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.bool_]]:
     BayesdfError
         Other dimensions, values outside 0 … 1, a mask that is NaN in a part only, or no mask that is known.
     """
-    if not isinstance(masks, xr.DataArray):
-        raise BayesdfError(
-            f"{wrong_input(masks, 'a set of masks (image, y, x)')}; give xr.DataArray(array, dims=('image', 'y', 'x'))"
-        )
-    masks = _checked(masks.rename("mask"), "mask", finite=False)
-    missing = np.isnan(masks.values)
-    known = ~missing.any(axis=(1, 2))
-    torn = np.flatnonzero(~known & ~missing.all(axis=(1, 2)))
-    if len(torn):
-        raise BayesdfError(
-            f"the mask of image {name_of_image(masks, torn[0])} is NaN at {int(missing[torn[0]].sum())} of its pixels; "
-            "a mask is known at every pixel, or NaN throughout"
-        )
-    if not known.any():
-        raise BayesdfError("the mask of every image is unknown (NaN); give images whose changed pixels are known")
+    masks, known = find_known(masks, "mask")
     inside = masks.values[known]
     if inside.min() < 0.0 or inside.max() > 1.0:
         raise BayesdfError(
@@ -93,6 +79,34 @@ def find_masks(masks: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.bool_]]:
             "pixel, 0 … 1 (divide 8-bit masks by 255)"
         )
     return masks.copy(data=masks.values > CHANGED), known
+
+
+def find_known(array: xr.DataArray, name: str) -> tuple[xr.DataArray, NDArray[np.bool_]]:
+    """An array as (image, y, x), and which of its images are known: bool (image,). The others are NaN throughout.
+
+    Raises
+    ------
+    BayesdfError
+        Other dimensions, infinite values, an image that is NaN in a part only, or no image that is known.
+    """
+    if not isinstance(array, xr.DataArray):
+        raise BayesdfError(
+            f"{wrong_input(array, f'the {name} of images')}; give xr.DataArray(array, dims=('image', 'y', 'x'))"
+        )
+    array = _checked(array, name, finite=False)
+    if array.dtype.kind != "f":
+        return array, np.ones(array.sizes["image"], dtype=bool)
+    finite = np.isfinite(array.values)
+    known = finite.all(axis=(1, 2))
+    torn = np.flatnonzero(~known & ~np.isnan(array.values).all(axis=(1, 2)))
+    if len(torn):
+        raise BayesdfError(
+            f"the {name} of image {name_of_image(array, torn[0])} is not finite at {int((~finite[torn[0]]).sum())} of "
+            f"its pixels; give a {name} at every pixel, or NaN throughout where none is known"
+        )
+    if not known.any():
+        raise BayesdfError(f"the {name} of every image is unknown (NaN); give images of which it is known")
+    return array, known
 
 
 def refuse_other_images(maps: xr.DataArray, other: xr.DataArray, what: str = "masks") -> None:

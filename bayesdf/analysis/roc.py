@@ -76,7 +76,7 @@ def binary_auroc(positive: NDArray[np.bool_], score: Array) -> float:
 
 
 def row_ranks(score: Array) -> Array:
-    """Ranks 1 … n within each row (row, item). Scores that are equal, or differ only by rounding, share their mean rank.
+    """Ranks 1 … n within each row (row, item). Scores that are equal, or differ by rounding, share their mean rank.
 
     It equals `scipy.stats.rankdata` along the rows, where no scores differ only by rounding.
     """

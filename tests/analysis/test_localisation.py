@@ -153,7 +153,7 @@ def test_bad_input_gets_one_line(maps, masks):
     refused("masks have values from 0 to 255", maps, masks * 255)
     torn = masks.copy()
     torn[0, 0, 7] = np.nan
-    refused("mask of image 0 is NaN at 1 of its pixels", maps, torn)
+    refused("mask of image 0 is not finite at 1 of its pixels", maps, torn)
     refused(
         "'epistemic' of 1 images is not finite, first image 2",
         maps.where(maps["source"].copy(data=range(6)) != 2),
