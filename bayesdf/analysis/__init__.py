@@ -7,6 +7,8 @@ makes of other detectors' scores, and finds the group it needs.
 from bayesdf.analysis.calibration_difference import compare_calibration
 from bayesdf.analysis.calibration_errors import classwise_calibration_error, smooth_calibration_error
 from bayesdf.analysis.chain_diagnostics import convergence
+from bayesdf.analysis.conveyance import conveyance
+from bayesdf.analysis.curve_area import area_under
 from bayesdf.analysis.detection import evaluate
 from bayesdf.analysis.expected_calibration_error import (
     balanced_weights,
@@ -24,27 +26,37 @@ from bayesdf.analysis.features import (
     profile,
     scalars,
 )
+from bayesdf.analysis.image_means import mean_over_images
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
+from bayesdf.analysis.localisation import localisation
+from bayesdf.analysis.map_agreement import agreement
+from bayesdf.analysis.map_windows import windows
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
+from bayesdf.analysis.region_shares import region_shares
+from bayesdf.analysis.rival_maps import centred_gaussian, random_order
 from bayesdf.analysis.scores import from_scores
 from bayesdf.analysis.selective_prediction import aurc, risk_coverage
 from bayesdf.analysis.simultaneous import Simultaneous, simultaneous
 from bayesdf.analysis.source_accuracy import compare, confusion, score, summarise
 from bayesdf.analysis.source_attribution import attribute, from_probability
+from bayesdf.analysis.sparsification import sparsification
 from bayesdf.analysis.uncertainty import decompose
 
 __all__ = [
     "FEATURES",
     "Estimate",
     "Simultaneous",
+    "agreement",
+    "area_under",
     "attribute",
     "aurc",
     "balanced_weights",
     "beyond_mean_probability",
+    "centred_gaussian",
     "classwise_calibration_error",
     "cluster_bootstrap",
     "clustered_share",
@@ -53,6 +65,7 @@ __all__ = [
     "compare_calibration",
     "confusion",
     "convergence",
+    "conveyance",
     "cross_fit_recalibration",
     "decompose",
     "describe_feature",
@@ -66,10 +79,14 @@ __all__ = [
     "flatten",
     "from_probability",
     "from_scores",
+    "localisation",
+    "mean_over_images",
     "mean_probability",
     "ood_auroc",
     "profile",
+    "random_order",
     "recalibrate",
+    "region_shares",
     "reliability",
     "reliability_table",
     "rescale",
@@ -78,6 +95,8 @@ __all__ = [
     "score",
     "simultaneous",
     "smooth_calibration_error",
+    "sparsification",
     "summarise",
     "wilson",
+    "windows",
 ]

@@ -73,3 +73,29 @@ def binary_auroc(positive: NDArray[np.bool_], score: Array) -> float:
     if not count or not others:
         return float("nan")
     return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def row_ranks(score: Array) -> Array:
+    """Ranks 1 … n within each row (row, item). Scores that are equal, or differ by rounding, share their mean rank.
+
+    It equals `scipy.stats.rankdata` along the rows, where no scores differ only by rounding.
+    """
+    order = np.argsort(score, axis=1)
+    ordered = np.take_along_axis(score, order, axis=1)
+    higher = np.diff(ordered, axis=1) > ROUNDING * np.abs(ordered[:, 1:])
+    place = np.broadcast_to(np.arange(score.shape[1]), score.shape)
+    edge = np.ones((len(score), 1), dtype=bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, higher]), place, 0), axis=1)
+    last = np.where(np.hstack([higher, edge]), place, score.shape[1])
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(score.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=1)
+    return ranks
+
+
+def auroc_by_rank(positive: NDArray[np.bool_], ranks: Array) -> Array:
+    """`binary_auroc` of each row, from `row_ranks`: two (row, item) -> (row,)."""
+    count = positive.sum(axis=1)
+    pairs = count * (positive.shape[1] - count)
+    above = (ranks * positive).sum(axis=1) - count * (count + 1) / 2
+    return np.divide(above, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
