@@ -123,15 +123,15 @@ def load(
             raise BayesdfError(
                 f"folds is {folds}: the embedded data has {FOLDS} folds, which are fixed: give 1 to {FOLDS}"
             )
-        images, manifest = embedded.read(size, quality, fold=fold)
+        images, manifest, masks = embedded.read(size, quality, fold=fold)
         manifest.attrs["common_path"] = {"size": size, "quality": quality}
-        return collect(images, manifest, task, "embedded", CREDIT, fold)
+        return collect(images, manifest, task, "embedded", CREDIT, fold, masks)
     root = Path(name_or_path)
     if not 0 <= fold < folds:
         raise BayesdfError(f"fold is {fold}: with folds={folds} there are the folds 0 to {folds - 1}")
-    images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable, fold, folds)
+    images, manifest, masks = folder.read(root, size, quality, fractions, seed, skip_unreadable, fold, folds)
     manifest.attrs["common_path"] = {"size": size, "quality": quality}
     if task != "source" and REAL not in set(manifest["source"]):
         found = ", ".join(sorted(manifest["source"].unique()))
         raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")
-    return collect(images, manifest, task, str(root.resolve()), "", fold)
+    return collect(images, manifest, task, str(root.resolve()), "", fold, masks)

@@ -20,8 +20,9 @@ from rich.progress import track
 
 from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
-from bayesdf.data.image_cache import Images, cached_images
-from bayesdf.data.manifest import SPLITS
+from bayesdf.data.image_cache import Content, cached_images
+from bayesdf.data.manifest import REAL, SPLITS
+from bayesdf.data.masks import NONE, UNKNOWN, no_masks
 from bayesdf.data.preprocessing import common_path
 from bayesdf.data.splits import assign_splits
 from bayesdf.errors import BayesdfError, BayesdfWarning
@@ -50,7 +51,7 @@ def read(
     skip_unreadable: float,
     fold: int = 0,
     folds: int = 1,
-) -> tuple[Images, pd.DataFrame]:
+) -> Content:
     """The images (N, size, size, 3) uint8 below a folder and their manifest.
 
     The manifest has more columns than the required ones. `rule` says how the subject was found. `format`, `mode`,
@@ -67,7 +68,7 @@ def read(
     state = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     settings = f"{root.resolve()} {size} {quality} {skip_unreadable}"
     key = hashlib.sha256("\n".join([settings, *state]).encode()).hexdigest()[:16]
-    images, manifest = cached_images(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
+    images, manifest, masks = cached_images(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
     manifest[people.columns] = people.loc[manifest["path"]].to_numpy()
     manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
     for finding in [*subjects.people_cautions(manifest), *audit(manifest)]:
@@ -80,7 +81,7 @@ def read(
             f"{root} says itself which images are {', '.join(SPLITS)} (by "
             f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave {asked} out"
         )
-    return images, manifest
+    return images, manifest, masks
 
 
 def image_files(root: Path) -> list[Path]:
@@ -112,9 +113,7 @@ def image_files(root: Path) -> list[Path]:
     return files
 
 
-def _make(
-    root: Path, files: list[Path], size: int, quality: int | None, skip_unreadable: float
-) -> tuple[Images, pd.DataFrame]:
+def _make(root: Path, files: list[Path], size: int, quality: int | None, skip_unreadable: float) -> Content:
     images, rows, unreadable = [], [], []
     for file in track(files, description="reading images", transient=True):
         relative = file.relative_to(root)
@@ -130,6 +129,7 @@ def _make(
                 "source": relative.parts[0],
                 **dict.fromkeys(("subject", "donor", "video", "split"), ""),
                 **facts,
+                "mask": NONE if relative.parts[0] == REAL else UNKNOWN,
             }
         )
     if len(unreadable) > skip_unreadable * len(files) or not images:
@@ -141,7 +141,8 @@ def _make(
         )
     for item in unreadable:
         warnings.warn(f"skipped {item.path}: {item.reason}", BayesdfWarning, stacklevel=4)
-    return np.stack(images), pd.DataFrame(rows)
+    together = np.stack(images)
+    return together, pd.DataFrame(rows), no_masks(together)
 
 
 def read_image(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
