@@ -3,13 +3,14 @@
 from bayesdf.inference.ensemble import DeepEnsemble
 from bayesdf.inference.laplace import Laplace
 from bayesdf.inference.map import MAP
+from bayesdf.inference.maps.gradient import input_gradients
+from bayesdf.inference.maps.uncertainty_maps import uncertainty_maps
 from bayesdf.inference.mc_dropout import MCDropout
 from bayesdf.inference.noise import matched_noise
 from bayesdf.inference.nuts import NUTS
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.posterior_loading import load_posterior
 from bayesdf.inference.prediction.analytic import logit_moments
-from bayesdf.inference.prediction.gradients import input_gradients
 from bayesdf.inference.prior import prior_predictive
 from bayesdf.inference.sgmcmc import SGMCMC
 from bayesdf.inference.svi import SVI
@@ -32,4 +33,5 @@ __all__ = [
     "logit_moments",
     "matched_noise",
     "prior_predictive",
+    "uncertainty_maps",
 ]

@@ -14,7 +14,7 @@ TEMPERATURE = 0.1
 """Temperature of the relaxed masks of concrete dropout, as in the paper's code."""
 
 
-class ChannelDropout(nn.Module):
+class ChannelDropout(nn.modules.dropout._DropoutNd):
     """Dropout of whole channels. These are dimension 1 of (B, C, H, W), and the last dimension of anything else.
 
     In train mode each image has a fresh mask, which is relaxed if its rate is being learnt (`logit`). In eval mode the
@@ -24,7 +24,7 @@ class ChannelDropout(nn.Module):
     mask: Tensor
 
     def __init__(self, channels: int, rate: float) -> None:
-        super().__init__()
+        super().__init__(rate)
         self.rate = rate
         self.logit: Tensor | None = None
         self.register_buffer("mask", torch.ones(channels))
@@ -118,7 +118,7 @@ def _count_channels(network: nn.Module, paths: list[str], image: Tensor) -> dict
         counts[path] = value.shape[1] if value.dim() == 4 else value.shape[-1]
 
     def before(path: str) -> Any:
-        return lambda module, inputs: record(path, inputs[0])
+        return lambda module, inputs: record(path, _of_linear(module, inputs[0]))
 
     def after(path: str) -> Any:
         return lambda module, inputs, output: record(path, output)
@@ -206,4 +206,12 @@ def _after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 
 
 def _before(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (module.input_dropout(inputs[0]), *inputs[1:])  # type: ignore[operator]
+    value = inputs[0]
+    dropped = module.input_dropout(_of_linear(module, value))  # type: ignore[operator]
+    return (dropped.reshape(value.shape), *inputs[1:])
+
+
+def _of_linear(module: nn.Module, value: Any) -> Any:
+    """The input of a module. That of a linear layer has its channels last: (B, H, W, C) becomes (B, H W, C)."""
+    many = isinstance(module, nn.Linear) and isinstance(value, Tensor) and value.dim() == 4
+    return value.flatten(1, 2) if many else value

@@ -371,6 +371,13 @@ def _log_likelihood(piece: Piece) -> np.ndarray:
     return log_p[:, np.arange(len(piece.labels)), piece.labels]
 
 
+def coordinates(dataset: Dataset[Any], labels: np.ndarray) -> dict[str, Any]:
+    """Coordinates of ``image``: its number, the columns of the manifest, and the label if the data has labels."""
+    known = _constant_data(dataset, np.arange(len(labels)))
+    coords = {"image": known["image"].values, **{str(name): ("image", known[name].values) for name in known.data_vars}}
+    return {**coords, "label": ("image", labels)} if is_labelled(dataset) else coords
+
+
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:
     """The manifest's columns, one value for each image."""
     manifest = getattr(dataset, "manifest", None)

@@ -3,6 +3,7 @@
 from bayesdf.models import priors
 from bayesdf.models.detector import Detector
 from bayesdf.models.features import classifier, penultimate
+from bayesdf.models.located import located
 from bayesdf.models.networks import build
 
-__all__ = ["Detector", "build", "classifier", "penultimate", "priors"]
+__all__ = ["Detector", "build", "classifier", "located", "penultimate", "priors"]

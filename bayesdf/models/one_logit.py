@@ -10,15 +10,24 @@ import torch
 from torch import Tensor, nn
 
 
+def two_classes(output: Tensor) -> Tensor:
+    """Logits (B, C) or (B, C, H, W). One logit, (B,), (B, 1) or (B, 1, H, W), becomes (0, z). Others stay as they are.
+
+    >>> two_classes(torch.tensor([[1.5], [-2.0]])).tolist()
+    [[0.0, 1.5], [0.0, -2.0]]
+    """
+    if output.dim() == 1:
+        output = output[:, None]
+    return torch.cat([torch.zeros_like(output), output], 1) if output.shape[1] == 1 else output
+
+
 def class_logits(output: Tensor) -> Tensor:
     """Logits (B, C). (B, 1) and (B,) become (0, z), (B, 2). Others stay as they are.
 
     >>> class_logits(torch.tensor([[1.5], [-2.0]])).tolist()
     [[0.0, 1.5], [0.0, -2.0]]
     """
-    if output.dim() == 1:
-        output = output[:, None]
-    return torch.cat([torch.zeros_like(output), output], 1) if output.dim() == 2 and output.shape[1] == 1 else output
+    return two_classes(output) if output.dim() <= 2 else output
 
 
 class TwoClasses:

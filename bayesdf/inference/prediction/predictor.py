@@ -154,7 +154,7 @@ class Predictor:
         assert self._parts is not None
         vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
         if vectors and self.names and self._parts.traced:
-            sized = _Sized(self._parts.suffix)
+            sized = Sized(self._parts.suffix)
             with _precision(self.device, mixed):
                 classes = sized.run(*features[0]).shape[-1]
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
@@ -164,7 +164,7 @@ class Predictor:
             yield slice(begin, min(begin + size, draws))
 
 
-class _Sized(fx.Interpreter):
+class Sized(fx.Interpreter):
     """Runs a traced module, and records the largest tensor on the way."""
 
     largest = 0

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from bayesdf.models.eval_mode import evaluating
 from bayesdf.models.networks import Preprocess, preprocess
 from bayesdf.models.one_logit import class_logits, has_one_logit
+from bayesdf.models.tracing import Tracer
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
@@ -82,7 +83,7 @@ def depends_on_mode(network: nn.Module) -> bool:
         forms = []
         for mode in (False, True):
             network.train(mode)
-            nodes = _Tracer().trace(network).nodes
+            nodes = Tracer().trace(network).nodes
             forms.append([(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in nodes])
     return forms[0] != forms[1]
 
@@ -94,16 +95,8 @@ class PassOn(nn.Module):
         return (images,)
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        # Norms stay modules although timm builds them of parts, and linear layers although dropout may sit in one. So
-        # do all modules without parts. Their training mode is then read when they run, not when they are traced.
-        one = isinstance(module, nn.modules.batchnorm._NormBase | nn.Linear)
-        return one or super().is_leaf_module(module, path) or not any(True for _ in module.children())
-
-
 def _split(network: nn.Module, names: set[str]) -> Split:
-    graph = _Tracer().trace(network)
+    graph = Tracer().trace(network)
     bare = _preprocessing_apart(graph, network)
     if has_one_logit(network):
         _append_class_logits(graph)

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference import Posterior
-from bayesdf.inference.prediction.gradients import input_gradients
+from bayesdf.inference.maps.gradient import input_gradients
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.models import build
 from tests.inference.prediction.test_prediction import images, samplers
