@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -64,6 +65,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         anew at each access.
         """
         return torch.from_numpy(unpack(self._partial, self.manifest["mask"]))
+
+    def take(self, chosen: NDArray[np.bool_]) -> "ImageDataset":
+        """The images for which `chosen` (N,) is true, in their order."""
+        masks = rows_of(self._partial, self.manifest, chosen)
+        return ImageDataset(self.images, self._rows[chosen], self.manifest[chosen], self.task, self.classes, masks)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = np.array(self.images[self._rows[index]])
@@ -178,12 +184,10 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
         raise BayesdfError(f"no generator {source!r} to leave out: choose one of {', '.join(generators)}")
     if len(generators) < 2:
         raise BayesdfError(f"{source!r} is the only generator of {collection.name}: add another to leave it out")
-    images, test = collection.train.images, collection.test
+    test = collection.test
     own = (test.manifest["source"] == source).to_numpy()
-    masks = rows_of(test._partial, test.manifest, own)
-    unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes, masks)
     without = tuple(sorted({*collection.without, source}))
-    return _of_rows(collection, collection.manifest["source"] != source, without), unseen
+    return _of_rows(collection, collection.manifest["source"] != source, without), test.take(own)
 
 
 def thin(collection: Collection, every: int) -> Collection:

@@ -1,12 +1,57 @@
-"""The posteriors of a study: how many draws each chain gives, and what a stopped run left."""
+"""The posteriors of a study: how they are fitted, how many draws each chain gives, and what a stopped run left."""
 
 import shutil
 from pathlib import Path
 
+from torch import nn
+
+import bayesdf.data as data
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import Posterior, load_posterior
+from bayesdf.experiments import warm_start
+from bayesdf.experiments.source_attribution.methods import LAST_LAYER, method
+from bayesdf.inference import MCDropout, Posterior, load_posterior
 from bayesdf.inference.samplers import DeltaSampler
+from bayesdf.models import Detector
+
+
+def fit_or_find(
+    name: str,
+    network: nn.Module,
+    detector: str,
+    collection: data.Collection,
+    path: Path,
+    *,
+    sites: warm_start.Sites = "normalisation",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    quick: bool = False,
+) -> Posterior:
+    """The posterior by one method, as the main job fits it; from `path` where a stopped run left it.
+
+    Parameters
+    ----------
+    name
+        Of the method, on the command line.
+    network
+        The start.
+    path
+        Where it is saved when it is fitted.
+    """
+    posterior = load_finished(path)
+    if posterior is not None:
+        return posterior
+    checkpoint = path.with_suffix(".pt")
+    fitting = method(name, epochs=epochs, seed=seed, device=device, checkpoint=checkpoint, quick=quick)
+    # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
+    # height, a posterior is as wide as it happened to start.
+    validation = collection.val if isinstance(fitting, MCDropout) else None
+    priors = warm_start.default_priors(detector, network, "classifier" if name in LAST_LAYER else sites)
+    posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
+    posterior.save(path)
+    fitting.forget()
+    return posterior
 
 
 def draws_per_chain(posterior: Posterior, draws: int) -> int:

@@ -18,14 +18,13 @@ from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
-from bayesdf.experiments.posteriors import draws_per_chain, load_finished
+from bayesdf.experiments.posteriors import draws_per_chain, fit_or_find
 from bayesdf.experiments.quick import thin
 from bayesdf.experiments.source_attribution.feature_sets import feature_sets
 from bayesdf.experiments.source_attribution.folds import cell_name, collect, fold_seed
-from bayesdf.experiments.source_attribution.methods import FACTORIES, LAST_LAYER, UNTIL_FLAT, method
+from bayesdf.experiments.source_attribution.methods import FACTORIES, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
-from bayesdf.inference import MCDropout, Posterior, matched_noise
-from bayesdf.models import Detector
+from bayesdf.inference import Posterior, matched_noise
 from bayesdf.report.methods import METHODS
 
 
@@ -104,7 +103,18 @@ def study(
             seed=own_seed,
             device=device,
         )
-        posterior = _posterior(name, network, detector, collection, folder, {**settings, "seed": own_seed}, device)
+        posterior = fit_or_find(
+            name,
+            network,
+            detector,
+            collection,
+            folder / "posteriors" / f"{cell_name(name, fold, folds)}.zarr",
+            sites=sites,
+            epochs=epochs,
+            seed=own_seed,
+            device=device,
+            quick=quick,
+        )
         untrained = warm_start.build_untrained(detector, collection, seed=own_seed)
         return judge(posterior, control_posteriors(posterior, network, untrained), collection, draws, own_seed, device)
 
@@ -208,40 +218,6 @@ def linked(manifests: Sequence[pd.DataFrame]) -> pd.Series:
     """Who must not be parted among the fakes, in all parts together: names by part would meet by chance."""
     manifest = pd.concat(manifests, ignore_index=True)
     return data.subject_groups(manifest)[manifest["source"] != data.REAL]
-
-
-def _posterior(
-    name: str,
-    network: nn.Module,
-    detector: str,
-    collection: data.Collection,
-    folder: Path,
-    settings: Mapping[str, Any],
-    device: str,
-) -> Posterior:
-    """The posterior by one method on one fold; from the folder where a stopped run left it."""
-    cell = cell_name(name, collection.fold, settings["folds"])
-    path = folder / "posteriors" / f"{cell}.zarr"
-    posterior = load_finished(path)
-    if posterior is not None:
-        return posterior
-    checkpoint = folder / "posteriors" / f"{cell}.pt"
-    fitting = method(
-        name,
-        epochs=settings["epochs"],
-        seed=settings["seed"],
-        device=device,
-        checkpoint=checkpoint,
-        quick=settings["quick"],
-    )
-    # Dropout goes on training weights, so it stops at its best epoch. SVI does not: stopped before the ELBO is at its
-    # height, a posterior is as wide as it happened to start.
-    validation = collection.val if isinstance(fitting, MCDropout) else None
-    priors = warm_start.default_priors(detector, network, "classifier" if name in LAST_LAYER else settings["sites"])
-    posterior = fitting.fit(Detector(network, priors), collection.train, validation)  # type: ignore[attr-defined]
-    posterior.save(path)
-    fitting.forget()
-    return posterior
 
 
 def _load(data_: str, folds: int, quick: bool, given: Mapping[str, Any]) -> list[data.Collection]:

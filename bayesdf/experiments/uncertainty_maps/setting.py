@@ -1,17 +1,172 @@
-"""What do all questions share: the images, the posterior and its controls?"""
+"""What do all questions share: the images, the posterior and its controls, and maps of both?"""
 
+import warnings
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import nn
 
 import bayesdf.data as data
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
-from bayesdf.experiments.posteriors import fit_or_find, load_finished
-from bayesdf.inference import Posterior, matched_noise
-from bayesdf.inference.maps import uncertainty_maps
+from bayesdf.experiments.posteriors import draws_per_chain, fit_or_find
+from bayesdf.inference import Posterior, load_posterior, matched_noise, uncertainty_maps
+from bayesdf.inference.samplers import DeltaSampler
+
+KNOWN = ("path", "source", "subject", "donor")
+"""Columns of the manifest that maps and masks carry as coordinates."""
+QUANTITIES = ("p_fake", "total", "aleatoric", "epistemic")
+"""What maps are made of, in the order of tables."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The settings of a study and what follows from them. Attributes are those of the command line.
+
+    Attributes
+    ----------
+    collection
+        The images.
+    template
+        Whether faces are taken to lie as those of the embedded data.
+    folder
+        Of the run; None before it is known.
+    """
+
+    collection: data.Collection
+    detector: str
+    method: str
+    posteriors: Path | None
+    images: int
+    draws: int
+    epochs: int | None
+    warm_epochs: int
+    seed: int
+    device: str
+    template: bool
+    quick: bool
+    folder: Path | None = None
+
+    def within(self, folder: Path) -> "Setting":
+        """The same in the folder of the run, where posteriors are kept."""
+        return replace(self, folder=folder)
+
+    def start(self) -> nn.Module:
+        """The network that posteriors start from."""
+        assert self.folder is not None
+        return warm_start.start(
+            self.detector,
+            self.collection,
+            keep=self.folder / "warm_start.safetensors",
+            epochs=self.warm_epochs,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    def posterior(self) -> Posterior:
+        """The posterior: that of the main job's run, of the stopped run, or a new fit."""
+        assert self.folder is not None
+        found = self._of_main_job()
+        if found is not None:
+            return found
+        return fit_or_find(
+            self.method,
+            self.start(),
+            self.detector,
+            self.collection,
+            self.folder / "posteriors" / f"{self.method}.zarr",
+            epochs=self.epochs,
+            seed=self.seed,
+            device=self.device,
+            quick=self.quick,
+        )
+
+    def _of_main_job(self) -> Posterior | None:
+        """The posterior of the run that was named; None without one."""
+        if self.posteriors is None:
+            return None
+        path = self.posteriors / "posteriors" / f"{self.method}.zarr"
+        if not path.exists():
+            if not (self.posteriors / "posteriors").is_dir():
+                raise BayesdfError(f"--posteriors {self.posteriors}: it is no run of source_attribution")
+            console.print(f"    {self.posteriors} has no posterior by {self.method}: fitting one")
+            return None
+        found = load_posterior(path)
+        if found.attrs.get("data_fingerprint") != self.collection.train.fingerprint:
+            raise BayesdfError(
+                f"--posteriors {self.posteriors}: its {self.method} was fitted on other images than these; leave the "
+                "option out, or give the same data"
+            )
+        return found
+
+    def noise(self, posterior: Posterior) -> Posterior:
+        """The control without inference: noise of the posterior's size around the start."""
+        return matched_noise(posterior, self.start())
+
+    def untrained(self, posterior: Posterior) -> Posterior:
+        """The control without training: the same noise around an untrained network."""
+        return matched_noise(posterior, warm_start.build_untrained(self.detector, self.collection, seed=self.seed))
+
+    def deterministic(self) -> Posterior:
+        """The network that the posterior starts from, as a posterior of a single point."""
+        network = self.start()
+        name, value = next(iter(network.named_parameters()))
+        return Posterior(network, DeltaSampler({name: value.detach()}), xr.Dataset(), {})
+
+    def some(self, images: data.ImageDataset, number: int | None = None) -> data.ImageDataset:
+        """So many images of each source (default: `images`), spread evenly over the rows."""
+        source = images.manifest["source"].to_numpy()
+        chosen = np.zeros(len(images), bool)
+        for name in np.unique(source):
+            rows = np.flatnonzero(source == name)
+            count = min(self.images if number is None else number, len(rows))
+            chosen[rows[np.arange(count) * len(rows) // count]] = True
+        return images.take(chosen)
+
+    def maps(self, posterior: Posterior, images: data.ImageDataset, method: Any, **options: Any) -> xr.Dataset:
+        """Maps of some images under the posterior's draws, with coordinates that name the images."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BayesdfWarning)  # of images that are damaged on purpose
+            tree = uncertainty_maps(
+                posterior,
+                images,
+                method,
+                draws_per_chain(posterior, self.draws),
+                self.seed,
+                device=self.device,
+                quantities=QUANTITIES,
+                **options,
+            )
+        found = tree["maps"].to_dataset()
+        return found.drop_vars([name for name in found.coords if name not in (*KNOWN, "image", "y", "x")])
+
+    def region_masks(self, images: data.ImageDataset) -> xr.DataArray:
+        """The regions of the face in each image: bool (image, region, y, x).
+
+        Raises
+        ------
+        BayesdfError
+            The manifest has no landmarks, and the template was not asked for.
+        """
+        return data.region_masks(images, template=self.template)
+
+
+def masks_of(images: data.ImageDataset) -> xr.DataArray:
+    """Which pixels were changed: float (image, y, x), with coordinates that name the images."""
+    return with_names(images.masks.numpy(), images)
+
+
+def with_names(values: np.ndarray, images: data.ImageDataset) -> xr.DataArray:
+    """Numbers (image, y, x) with what is known of the images."""
+    coords = {name: ("image", images.manifest[name].to_numpy(str)) for name in KNOWN}
+    return xr.DataArray(values, {"image": np.arange(len(images)), **coords}, ("image", "y", "x"))
+
+
+def pixels(images: data.ImageDataset) -> torch.Tensor:
+    """All images, (N, 3, H, W) in [0, 1]."""
+    return torch.stack([image for image, _ in images.__getitems__(list(range(len(images))))])
