@@ -56,9 +56,9 @@ def feature_sets(own: Trees, noise: Trees, untrained: Trees, seed: int) -> dict[
     made = {}
     for name, trees in {"uncertainty": own, "noise": noise, "untrained": untrained}.items():
         scalars, both = zip(*map(of_uncertainty, trees), strict=True)
-        made[f"{name}_scalars"], made[name] = _of_fakes(scalars), _of_fakes(both)
-    made[MEAN] = _of_fakes([analysis.mean_probability(tree) for tree in own])
-    made["penultimate_features"] = _of_fakes(
+        made[f"{name}_scalars"], made[name] = fakes_of(scalars), fakes_of(both)
+    made[MEAN] = fakes_of([analysis.mean_probability(tree) for tree in own])
+    made["penultimate_features"] = fakes_of(
         [of_images(tree["features"].to_dataset()["penultimate"].values, tree) for tree in own]
     )
     for name, numbers in (
@@ -90,7 +90,8 @@ def of_images(values: NDArray[np.floating], tree: xr.DataTree) -> xr.DataArray:
     return xr.DataArray(values, coords, ("image", "feature"))
 
 
-def _of_fakes(parts: Sequence[xr.DataArray]) -> xr.DataArray:
+def fakes_of(parts: Sequence[xr.DataArray]) -> xr.DataArray:
+    """The fakes of several parts together, with what attribution needs to know of them."""
     known = {"image", "feature", "source", "path", "subject", "donor", "split"}
     slim = [part.drop_vars([name for name in part.coords if name not in known]) for part in parts]
     return xr.concat([part[(part["source"] != data.REAL).values] for part in slim], "image")

@@ -3,12 +3,11 @@
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 import bayesdf.data as data
 from bayesdf.cli import console
@@ -71,17 +70,22 @@ class Setting:
     def posterior(self) -> Posterior:
         """The posterior: that of the main job's run, of the stopped run, or a new fit."""
         assert self.folder is not None
-        found = self._of_main_job()
-        if found is not None:
-            return found
+        return self._of_main_job() or self._fit(self.seed, self.method)
+
+    def another_fit(self) -> Posterior:
+        """The same posterior, fitted with another seed."""
+        return self._fit(self.seed + 1, f"{self.method}-again")
+
+    def _fit(self, seed: int, name: str) -> Posterior:
+        assert self.folder is not None
         return fit_or_find(
             self.method,
             self.start(),
             self.detector,
             self.collection,
-            self.folder / "posteriors" / f"{self.method}.zarr",
+            self.folder / "posteriors" / f"{name}.zarr",
             epochs=self.epochs,
-            seed=self.seed,
+            seed=seed,
             device=self.device,
             quick=self.quick,
         )
@@ -128,7 +132,9 @@ class Setting:
             chosen[rows[np.arange(count) * len(rows) // count]] = True
         return images.take(chosen)
 
-    def maps(self, posterior: Posterior, images: data.ImageDataset, method: Any, **options: Any) -> xr.Dataset:
+    def maps(
+        self, posterior: Posterior, images: data.ImageDataset | Tensor, method: str, draws_seed: int | None = None
+    ) -> xr.Dataset:
         """Maps of some images under the posterior's draws, with coordinates that name the images."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BayesdfWarning)  # of images that are damaged on purpose
@@ -137,10 +143,9 @@ class Setting:
                 images,
                 method,
                 draws_per_chain(posterior, self.draws),
-                self.seed,
+                self.seed if draws_seed is None else draws_seed,
                 device=self.device,
                 quantities=QUANTITIES,
-                **options,
             )
         found = tree["maps"].to_dataset()
         return found.drop_vars([name for name in found.coords if name not in (*KNOWN, "image", "y", "x")])
@@ -167,6 +172,6 @@ def with_names(values: np.ndarray, images: data.ImageDataset) -> xr.DataArray:
     return xr.DataArray(values, {"image": np.arange(len(images)), **coords}, ("image", "y", "x"))
 
 
-def pixels(images: data.ImageDataset) -> torch.Tensor:
+def pixels(images: data.ImageDataset) -> Tensor:
     """All images, (N, 3, H, W) in [0, 1]."""
     return torch.stack([image for image, _ in images.__getitems__(list(range(len(images))))])

@@ -4,19 +4,20 @@ The rivals see the same pictures and have no uncertainty, or none that was infer
 an untrained network, of P(fake) in one network, and as many random directions of the network's features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import xarray as xr
+from rich.progress import track
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.experiments.posteriors import draws_per_chain
-from bayesdf.experiments.source_attribution.feature_sets import of_images, of_uncertainty, random_projection
+from bayesdf.experiments.source_attribution.feature_sets import fakes_of, of_images, of_uncertainty, random_projection
 from bayesdf.experiments.source_attribution.gain import gains
 from bayesdf.experiments.source_attribution.study import linked
-from bayesdf.experiments.uncertainty_maps.setting import Setting, pixels
+from bayesdf.experiments.uncertainty_maps.setting import Setting
 from bayesdf.inference import Posterior
 from bayesdf.inference.maps.regions import region_uncertainty
 
@@ -38,6 +39,8 @@ SETS = {
     "penultimate_features": "ceiling: the network's features",
 }
 """The feature sets, and how they are called in tables and figures."""
+SMALLEST = 1e-12
+"""Uncertainties below this, in nats, count as this."""
 RIVALS = {
     "maps_regions": (
         "maps_regions_noise",
@@ -51,36 +54,49 @@ RIVALS = {
 """What each set of the posterior is compared with."""
 
 
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a posterior says of some images."""
+
+    predictions: xr.DataTree
+    maps: Mapping[str, xr.Dataset]
+    regions: xr.Dataset
+    """Uncertainty with each region alone, and without it (image, region)."""
+    masks: xr.DataArray
+    """The regions (image, region, y, x)."""
+
+
 def work(setting: Setting) -> xr.DataTree:
     """Uncertainty by region, and the source from maps and regions.
 
     Returns
     -------
     xr.DataTree
-        `regions`: what `region_uncertainty` says of the test people, and `share`, how much of the gradient map lies in
-        each region. `average`: `<method>:<quantity>` (source, y, x), mean maps of the test people. `attribution`: a
-        row for each feature set, and below it what `analysis.attribute` says. `gain`: paired differences.
+        `regions`: what `region_uncertainty` says of the test people, and `share`, how much of each map lies in each
+        region. `average/<method>`: mean maps of each source (source, y, x). `attribution`: a row for each feature set,
+        and below it what `analysis.attribute` says. `gain`: paired differences.
     """
     posterior = setting.posterior()
-    parts = (setting.collection.val, setting.collection.test)
-    if setting.quick:
-        parts = tuple(setting.some(part) for part in parts)
-    own = [_of_part(setting, posterior, part) for part in parts]
-    noise = [_of_part(setting, setting.noise(posterior), part) for part in parts]
-    untrained = [_of_part(setting, setting.untrained(posterior), part) for part in parts]
-    single = [_of_part(setting, setting.deterministic(), part, regions=False) for part in parts]
-    features = _feature_sets(own, noise, untrained, single, setting.seed)
+    parts = [setting.some(part) if setting.quick else part for part in (setting.collection.val, setting.collection.test)]
+    own, noise, untrained, single = (
+        [see(setting, one, part) for part in parts]
+        for one in (posterior, setting.noise(posterior), setting.untrained(posterior), setting.deterministic())
+    )
+    features = feature_sets(own, noise, untrained, single, setting.seed)
     together = linked([part.manifest for part in parts])
     attributions = {
-        name: analysis.attribute(part, subject_groups=together, fit_only=part["split"].values != "test", seed=setting.seed)
-        for name, part in features.items()
+        name: analysis.attribute(
+            features[name], subject_groups=together, fit_only=features[name]["split"].values != "test", seed=setting.seed
+        )
+        for name in track(SETS, "naming sources", transient=True)
     }
     summary = analysis.summarise(attributions, against="mean_probability", seed=setting.seed)
-    last = own[-1]
     return xr.DataTree.from_dict(
         {
-            "/regions": last["regions"],
-            "/average": _averages(last["maps"]),
+            "/regions": regions_of(own[-1]),
+            **{f"/average/{name}": analysis.average_map(maps) for name, maps in own[-1].maps.items()},
             "/attribution": xr.Dataset.from_dataframe(summary),
             **{f"/attribution/{name}": part for name, part in attributions.items()},
             "/gain": xr.Dataset.from_dataframe(gains(attributions, RIVALS, setting.seed)),
@@ -88,14 +104,74 @@ def work(setting: Setting) -> xr.DataTree:
     )
 
 
-def _of_part(
-    setting: Setting, posterior: Posterior, images: data.ImageDataset, *, regions: bool = True
-) -> dict[str, xr.Dataset | xr.DataArray | xr.DataTree]:
-    """What a posterior says of some images: as a whole, by maps and by regions."""
-    own: dict[str, xr.Dataset | xr.DataArray | xr.DataTree] = {}
-    made = {name: setting.maps(posterior, images, name) for name in MAP_METHODS}
+def see(setting: Setting, posterior: Posterior, images: data.ImageDataset) -> Seen:
+    """Predictions, maps by the fast methods, and uncertainty by region."""
+    draws = draws_per_chain(posterior, setting.draws)
     masks = setting.region_masks(images)
-    own["maps"] = xr.merge(
-        [maps.rename({key: f"{name}:{key}" for key in maps.data_vars}) for name, maps in made.items() if name == "x"]
+    return Seen(
+        posterior.predict(images, draws, setting.seed, device=setting.device, penultimate=True),
+        {name: setting.maps(posterior, images, name) for name in MAP_METHODS},
+        region_uncertainty(posterior, images, masks, draws, setting.seed, device=setting.device)["uncertainty"].to_dataset(),
+        masks,
     )
-    return own
+
+
+def regions_of(seen: Seen) -> xr.Dataset:
+    """Uncertainty by region, and the share of each map inside: `share` (method, quantity, image, region)."""
+    shares = [analysis.region_shares(maps, seen.masks) for maps in seen.maps.values()]
+    names = xr.DataArray(list(seen.maps), dims="method", name="method")
+    joined = xr.concat(shares, names, coords="minimal", compat="override")
+    return seen.regions.assign(share=joined["share"], area=shares[0]["area"])
+
+
+def feature_sets(
+    own: Sequence[Seen], noise: Sequence[Seen], untrained: Sequence[Seen], single: Sequence[Seen], seed: int
+) -> dict[str, xr.DataArray]:
+    """The features of the fakes of all parts by the names in `SETS`, each (image, feature)."""
+
+    def of(parts: Sequence[Seen], *families: Callable[[Seen], xr.DataArray]) -> xr.DataArray:
+        return fakes_of([analysis.combine(*(family(part) for family in families)) for part in parts])
+
+    made = {
+        "maps": of(own, of_maps),
+        "regions": of(own, of_regions),
+        "maps_regions": of(own, of_maps, of_regions),
+        "maps_regions_noise": of(noise, of_maps, of_regions),
+        "maps_regions_untrained": of(untrained, of_maps, of_regions),
+        "maps_single": of(single, of_single),
+        "mean_probability": of(own, lambda part: analysis.mean_probability(part.predictions)),
+        "image": of(own, of_image),
+        "image_maps_regions": of(own, of_image, of_maps, of_regions),
+        "image_noise": of(noise, of_image, of_maps, of_regions),
+        "penultimate_features": of(own, lambda part: of_images(part.predictions["features/penultimate"].values, part.predictions)),
+    }
+    made["image_single"] = analysis.combine(made["image"], made["maps_single"])
+    made["random_projection"] = random_projection(made["penultimate_features"], made["maps_regions"].sizes["feature"], seed)
+    return {name: made[name] for name in SETS}
+
+
+def of_maps(seen: Seen) -> xr.DataArray:
+    """Maps of uncertainty as features: P(fake) is none."""
+    families = [
+        analysis.map_features(maps.drop_vars("p_fake"), seen.masks) for maps in seen.maps.values()
+    ]
+    return of_images(np.concatenate([family.values for family in families], 1), seen.predictions)
+
+
+def of_single(seen: Seen) -> xr.DataArray:
+    """Maps of P(fake) as features, in a network without uncertainty."""
+    families = [analysis.map_features(maps[["p_fake"]], seen.masks) for maps in seen.maps.values()]
+    return of_images(np.concatenate([family.values for family in families], 1), seen.predictions)
+
+
+def of_regions(seen: Seen) -> xr.DataArray:
+    """Uncertainty by region as features: logarithms, since uncertainties span orders of magnitude."""
+    names = [name for name in seen.regions.data_vars if not str(name).endswith("p_fake")]
+    values = np.concatenate([seen.regions[name].transpose("image", "region").values for name in names], 1)
+    return of_images(np.log(np.maximum(values, SMALLEST)), seen.predictions)
+
+
+def of_image(seen: Seen) -> xr.DataArray:
+    """Scalars and profile of the whole image."""
+    return of_uncertainty(seen.predictions)[1]
+
