@@ -34,6 +34,7 @@ from bayesdf.analysis.map_windows import windows
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
+from bayesdf.analysis.pixel_calibration import pixel_calibration, pixel_reliability, pixel_scores
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.region_shares import region_shares
@@ -83,6 +84,9 @@ __all__ = [
     "mean_over_images",
     "mean_probability",
     "ood_auroc",
+    "pixel_calibration",
+    "pixel_reliability",
+    "pixel_scores",
     "profile",
     "random_order",
     "recalibrate",
