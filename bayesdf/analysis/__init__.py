@@ -30,10 +30,12 @@ from bayesdf.analysis.image_means import mean_over_images
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, estimate, flatten, wilson
 from bayesdf.analysis.localisation import localisation
 from bayesdf.analysis.map_agreement import agreement
+from bayesdf.analysis.map_features import average_map, map_features
 from bayesdf.analysis.map_windows import windows
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
 from bayesdf.analysis.people import design
+from bayesdf.analysis.pixel_calibration import pixel_calibration, pixel_reliability, pixel_scores
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
 from bayesdf.analysis.region_shares import region_shares
@@ -54,6 +56,7 @@ __all__ = [
     "area_under",
     "attribute",
     "aurc",
+    "average_map",
     "balanced_weights",
     "beyond_mean_probability",
     "centred_gaussian",
@@ -80,9 +83,13 @@ __all__ = [
     "from_probability",
     "from_scores",
     "localisation",
+    "map_features",
     "mean_over_images",
     "mean_probability",
     "ood_auroc",
+    "pixel_calibration",
+    "pixel_reliability",
+    "pixel_scores",
     "profile",
     "random_order",
     "recalibrate",

@@ -62,6 +62,8 @@ FEATURES: dict[str, Feature] = {
     "disagreement": Feature("share of draws whose most probable class is not the majority's", False),
     "profile": Feature("margin in one draw less the mean margin over draws", False),
     "mean_log_odds": Feature("log-odds of the mean probability of a class", True),
+    "map_cell": Feature("log of the mean magnitude of a map in a cell of a coarse grid", False),
+    "map_share": Feature("share of a map's magnitude in a region of the face", False),
 }
 
 

@@ -1,4 +1,4 @@
-"""Windows: position says nothing in them, a true map still finds what was changed, and what cannot be cut is refused."""
+"""Windows: position says nothing in them, a true map still finds the changed pixels, and bad bounds are refused."""
 
 import numpy as np
 import pytest
@@ -60,11 +60,15 @@ def test_a_true_map_still_finds_what_was_changed():
     maps = xr.Dataset({"epistemic": masks + 0.1 * random_order(masks), "random": random_order(masks, seed=1)})
     cut, cut_masks = windows(maps, masks, 16)
     found = localisation(cut, cut_masks)["auroc"]
-    assert (found.sel(quantity="epistemic") == 1.0).all() and abs(float(found.sel(quantity="random").mean()) - 0.5) < 0.05
+    assert (found.sel(quantity="epistemic") == 1.0).all() and abs(
+        float(found.sel(quantity="random").mean()) - 0.5
+    ) < 0.05
 
 
 def test_a_window_is_a_part_of_its_picture():
-    place = array((ROW * 64 + COLUMN)[None] + 10_000 * np.arange(40)[:, None, None], subject=("image", np.arange(40).astype(str)))
+    place = array(
+        (ROW * 64 + COLUMN)[None] + 10_000 * np.arange(40)[:, None, None], subject=("image", np.arange(40).astype(str))
+    )
     masks = array(np.random.default_rng(1).random((40, 64, 64)) < 0.5)
     masks[3], masks[4] = np.nan, 0.0
     cut, cut_masks = windows(place, masks, 8, low=0.4, high=0.6)
