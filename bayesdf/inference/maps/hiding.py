@@ -18,6 +18,12 @@ colour and light and loses detail. ``grey``: the mean colour of the image at eve
 BLUR = 0.1
 
 
+def check_fill(fill: str) -> None:
+    """Raise an error if there is no such fill."""
+    if fill not in FILLS:
+        raise BayesdfError(f"there is no fill {fill!r}: choose from {', '.join(FILLS)}")
+
+
 def filled(images: Tensor, fill: str) -> Tensor:
     """What stands in the place of hidden pixels of images (B, C, H, W): a tensor of the same shape.
 
@@ -26,11 +32,10 @@ def filled(images: Tensor, fill: str) -> Tensor:
     BayesdfError
         There is no such fill.
     """
+    check_fill(fill)
     if fill == "grey":
         return images.mean((2, 3), keepdim=True).expand_as(images)
-    if fill == "blurred":
-        return blurred(images, BLUR * min(images.shape[2:]))
-    raise BayesdfError(f"there is no fill {fill!r}: choose from {', '.join(FILLS)}")
+    return blurred(images, BLUR * min(images.shape[2:]))
 
 
 def blurred(images: Tensor, deviation: float) -> Tensor:

@@ -27,8 +27,13 @@ class MapMethod:
     per: ClassVar[str] = ""
     signed: ClassVar[bool] = False
 
-    def asked(self, posterior: Posterior) -> Posterior:
+    def asked(self, posterior: Posterior, images: Tensor) -> Posterior:
         """The posterior that is asked about the images: this one, or the same with another form of its network.
+
+        Parameters
+        ----------
+        images : Tensor (B, 3, H, W)
+            One or two of them, on the CPU.
 
         Raises
         ------

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference.maps.hiding import FILLS, falls
+from bayesdf.inference.maps.hiding import check_fill, falls
 from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.maps.predictive import Predictive, Values
 
@@ -48,8 +48,7 @@ class Occlusion(MapMethod):
                 raise BayesdfError(f"{name} is {value}, but must be at least 1 pixel")
         if self.patch is not None and self.stride is not None and self.stride > self.patch:
             raise BayesdfError(f"stride {self.stride} is more than patch {self.patch}, so pixels would be left out")
-        if self.fill not in FILLS:
-            raise BayesdfError(f"there is no fill {self.fill!r}: choose from {', '.join(FILLS)}")
+        check_fill(self.fill)
 
     def maps(self, predictive: Predictive, images: Tensor, indices: range) -> Values:
         height, width = images.shape[2:]

@@ -5,20 +5,27 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.batches import batches
+from bayesdf.inference.maps.evidence import Evidence
 from bayesdf.inference.maps.gradient import Gradient
+from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
 from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.maps.occlusion import Occlusion
 from bayesdf.inference.maps.predictive import QUANTITIES, Predictive
+from bayesdf.inference.maps.smooth_gradient import SmoothGradient
+from bayesdf.inference.maps.superpixels import Superpixels
 from bayesdf.inference.posterior import Posterior, coordinates
 from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset
 from bayesdf.inference.prediction.predictor import empty_logits
 from bayesdf.models.eval_mode import check_precision
 
-METHODS: dict[str, type[MapMethod]] = {method.name: method for method in (Gradient, Occlusion)}
+METHODS: dict[str, type[MapMethod]] = {
+    method.name: method for method in (Evidence, Gradient, SmoothGradient, IntegratedGradient, Occlusion, Superpixels)
+}
 """The methods by name."""
 
 
@@ -44,8 +51,13 @@ def uncertainty_maps(
     method : str or MapMethod
         A name of `METHODS`, or settings such as ``Occlusion(patch=8)``.
 
+        - ``evidence``: the quantity at each location of the last feature map. For networks whose classifier is linear
+          after global average pooling, and for dense networks.
         - ``gradient``: sum over channels of the absolute gradient of the quantity in the pixels.
+        - ``smooth_gradient``: the same of the mean gradient of noisy copies.
+        - ``integrated_gradient``: what each pixel adds to the difference of the quantity from a blurred copy.
         - ``occlusion``: fall of the quantity when a square is hidden.
+        - ``superpixels``: fall of the quantity when a region of like pixels is hidden.
     draws, seed, device
         As for `Posterior.predict`. The seed also decides what is random in a method.
     quantities : sequence of str
@@ -78,18 +90,19 @@ def uncertainty_maps(
         raise BayesdfError(f"batch_size is {batch_size}, but must be at least 1")
     check_precision(posterior.network)
     dataset = as_dataset(images, posterior.attrs)
-    predictive = Predictive(chosen.asked(posterior), draws, seed, quantities, device, batch_size)
-    check = ImageCheck(posterior.attrs)
     number = len(dataset)  # type: ignore[arg-type]
     if not number:
         raise BayesdfError("there are no images to map")
+    first, _ = next(batches(dataset, 2, torch.device("cpu"), torch.arange(min(2, number))))
+    if first.dim() != 4:
+        raise BayesdfError(f"images have shape {tuple(first.shape[1:])}, but maps are of images (3, H, W)")
+    predictive = Predictive(chosen.asked(posterior, first), draws, seed, quantities, device, batch_size)
+    check = ImageCheck(posterior.attrs)
     maps: dict[str, np.ndarray] = {}
     labels = np.empty(number, np.int64)
     sides = (0, 0)
     begin = 0
     for pixels, label in batches(dataset, batch_size, predictive.device):
-        if pixels.dim() != 4:
-            raise BayesdfError(f"images have shape {tuple(pixels.shape[1:])}, but maps are of images (3, H, W)")
         check.observe(pixels)
         indices = range(begin, begin + len(pixels))
         for name, value in chosen.maps(predictive, pixels, indices).items():
