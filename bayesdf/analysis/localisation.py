@@ -45,7 +45,8 @@ def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> 
     ----------
     maps
         What `bayesdf.inference.uncertainty_maps` returns, a Dataset of its quantities, or one map (image, y, x). Maps
-        on a coarser grid are interpolated to the pixels of the masks (`bayesdf.analysis.map_grid`).
+        on a coarser grid are interpolated to the pixels of the masks (`bayesdf.analysis.map_grid`). Values below zero
+        are lower than zero: where only magnitude should count, give `abs(maps)`.
     masks
         (image, y, x) in [0, 1]. Pixels above 0.5 are changed. NaN throughout an image: its mask is not known.
     tolerance

@@ -134,10 +134,10 @@ def on_grid(maps: xr.DataArray, like: xr.DataArray) -> Array:
     Raises
     ------
     BayesdfError
-        Cells outside the image, or of another order than rising: the map is that of an image of another size.
+        Cells that lie outside the image, leave a part of it out or do not rise: the map is that of another image.
     """
     values = np.asarray(maps.values, dtype=np.float64)
-    if maps.shape[1:] == like.shape[1:]:
+    if all(maps.sizes[dim] == like.sizes[dim] for dim in ("y", "x")):
         return values
     rows, columns = (_weights(maps, like, dim) for dim in ("y", "x"))
     return np.asarray(rows @ values @ columns.T)
@@ -170,9 +170,11 @@ def _weights(maps: xr.DataArray, like: xr.DataArray, dim: str) -> Array:
     if dim in maps.coords:
         centre = np.asarray(maps[dim].values, dtype=np.float64)
     else:
-        step = (at[-1] - at[0] + 1.0) / cells
-        centre = at[0] - 0.5 + step * (np.arange(cells) + 0.5)
-    if np.any(np.diff(centre) <= 0) or centre[0] < at[0] - 1.0 or centre[-1] > at[-1] + 1.0:
+        centre = at[0] - 0.5 + (at[-1] - at[0] + 1.0) / cells * (np.arange(cells) + 0.5)
+    step = np.diff(centre)
+    reach = step.max(initial=1.0) if cells > 1 else float(pixels)  # the outermost cells end at the edge of the image
+    ends = np.array([centre[0] - at[0], at[-1] - centre[-1]])
+    if (step <= 0).any() or (ends < -1.0).any() or (ends > reach).any():
         raise BayesdfError(
             f"the cells of the maps lie at {dim} = {centre[0]:.4g} … {centre[-1]:.4g}, the pixels of the masks at "
             f"{at[0]:.4g} … {at[-1]:.4g}; give maps and masks of the same image, {dim} in pixels and rising"

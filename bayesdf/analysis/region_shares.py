@@ -56,12 +56,8 @@ def region_shares(maps: Maps, regions: xr.DataArray) -> xr.Dataset:
 
 def checked_regions(regions: xr.DataArray) -> xr.DataArray:
     """Regions as bool (region, y, x) or (image, region, y, x), with names, that are disjoint and cover every pixel."""
-    if not isinstance(regions, xr.DataArray) or not {"region", "y", "x"} <= set(regions.dims) <= {
-        "image",
-        "region",
-        "y",
-        "x",
-    }:
+    needed = {"region", "y", "x"}
+    if not isinstance(regions, xr.DataArray) or not needed <= set(regions.dims) <= needed | {"image"}:
         raise BayesdfError(f"{wrong_input(regions, 'a set of regions (region, y, x)')}; {GIVE}")
     if regions.dtype != bool:
         raise BayesdfError(f"regions have dtype {regions.dtype}; a pixel is in a region or not: give bool")

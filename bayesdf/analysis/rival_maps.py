@@ -5,6 +5,9 @@
 - `random_order`: chance.
 
 Both are maps, and go wherever a map goes: into `localisation`, into deletion curves, into `agreement`.
+
+The strongest rival of position alone needs no function of its own. It is the mean mask that the same generator has on
+other people: `average_map(training_masks)["mask"].sel(source=masks["source"])`.
 """
 
 import numpy as np

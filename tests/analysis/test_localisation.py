@@ -166,5 +166,9 @@ def test_bad_input_gets_one_line(maps, masks):
     refused("tolerance=-1", maps, masks, tolerance=-1)
     named = maps.assign_coords(image=list("abcdef"))
     refused("different images: at row 0 the image is a", named, masks.assign_coords(image=list("fbcdea")))
+    whole = maps.assign_coords(y=np.arange(16.0), x=np.arange(16.0))
+    larger = array(np.zeros((6, 32, 32))).copy()
+    larger[:, :8] = 1.0
+    refused("cells of the maps lie at y = 0 … 15, the pixels of the masks at 0 … 31", whole, larger)
     shifted = array(np.zeros((6, 4, 4)), y=np.arange(4) * 16.0, x=np.arange(4) * 16.0)
     refused("cells of the maps lie at y = 0 … 48", shifted, masks)

@@ -10,6 +10,7 @@ from bayesdf.analysis import (
     beyond_mean_probability,
     combine,
     describe_feature,
+    localisation,
     map_features,
     region_shares,
     scalars,
@@ -95,6 +96,14 @@ def test_the_average_map_is_the_mean_of_each_generator(maps):
         assert row <= top[0] < row + 3 and column <= top[1] < column + 4
     people = average_map(maps["epistemic"], by="subject")
     assert people["epistemic"].sizes["subject"] == 8
+
+
+def test_the_mean_mask_of_other_people_is_a_rival():
+    masks = xr.DataArray(np.zeros((6, 8, 8)), dims=DIMS, coords={"source": ("image", list("ababab"))}, name="mask")
+    masks[::2, :4, 2:6], masks[1::2, 5:, :3] = 1.0, 1.0
+    rival = average_map(masks[:4])["mask"].sel(source=masks["source"])
+    assert rival.dims == DIMS
+    np.testing.assert_array_equal(localisation(rival[4:], masks[4:])["auroc"], 1.0)
 
 
 def test_bad_input_gets_one_line(maps, regions):

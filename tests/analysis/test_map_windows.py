@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from bayesdf.analysis import centred_gaussian, localisation, random_order, windows
-from bayesdf.analysis.map_windows import _shares
+from bayesdf.analysis.map_windows import _centred_aurocs, _mirrored, _shares
 from bayesdf.errors import BayesdfError
 
 DIMS = ("image", "y", "x")
@@ -22,37 +22,54 @@ def discs(radius, images=600):
     return found[found.any(("y", "x")).values]
 
 
-def half_planes(images=600):
-    rng = np.random.default_rng(0)
-    angle, offset = rng.uniform(0, 2 * np.pi, (images, 1, 1)), rng.uniform(-20, 20, (images, 1, 1))
-    return array(np.cos(angle) * (ROW - 31.5) + np.sin(angle) * (COLUMN - 31.5) > offset)
+def position_alone(masks, side):
+    """Mean AUROCs of maps that know nothing but the position in the window, each with four standard errors."""
+    _, cut = windows(masks, masks, side)
+    place = np.arange(side) - (side - 1) / 2
+    rivals = {"down": place[:, None], "right": place}
+    scores = {"centre": localisation(centred_gaussian(cut), cut)["auroc"].values}
+    for name, values in rivals.items():
+        scores[name] = localisation(array(np.broadcast_to(values, cut.shape)), cut)["auroc"].values
+    return {name: (values.mean(), 4 * values.std() / np.sqrt(len(values))) for name, values in scores.items()}
 
 
-def centred(side):
-    """The mean AUROC of the centred Gaussian in windows, and four of its standard errors."""
-
-    def of(masks):
-        _, cut = windows(masks, masks, side)
-        scores = localisation(centred_gaussian(cut), cut)["auroc"].values
-        return scores.mean(), 4 * scores.std() / np.sqrt(len(scores))
-
-    return of
-
-
-def test_position_says_nothing_in_a_window():
-    mean, error = centred(16)(half_planes())
-    assert abs(mean - 0.5) < error
-    for masks in (discs(8), discs(16)):  # round masks leave a little (the table of the module)
-        mean, error = centred(16)(masks)
-        assert abs(mean - 0.5) < 0.02 + error
+@pytest.mark.parametrize("side", [16, 24])
+@pytest.mark.parametrize("masks", [discs(8), discs(16)], ids=["small discs", "discs"])
+def test_position_says_nothing_in_a_window(masks, side):
+    for name, (mean, error) in position_alone(masks, side).items():
+        assert abs(mean - 0.5) < error, name
 
 
 def test_centred_masks_lose_the_advantage_of_the_middle():
     ellipse = ((ROW - 31.5) / 22) ** 2 + ((COLUMN - 31.5) / 16) ** 2 <= 1
-    masks = array(np.broadcast_to(ellipse, (400, 64, 64)))
-    assert localisation(centred_gaussian(masks), masks)["auroc"].mean() > 0.95
-    mean, error = centred(16)(masks)
-    assert abs(mean - 0.5) < 0.03 + error
+    mouth = ((ROW - 46.0) / 6) ** 2 + ((COLUMN - 31.5) / 12) ** 2 <= 1
+    for mask in (ellipse, mouth):
+        masks = array(np.broadcast_to(mask, (400, 64, 64)))
+        assert localisation(centred_gaussian(masks), masks)["auroc"].mean() > 0.75
+        for name, (mean, error) in position_alone(masks, 16).items():
+            assert abs(mean - 0.5) < error, name
+
+
+def test_a_map_of_the_whole_picture_still_knows_where_it_is():
+    """Which is why pictures are to be cut before they are mapped."""
+    ellipse = ((ROW - 31.5) / 22) ** 2 + ((COLUMN - 31.5) / 16) ** 2 <= 1
+    masks = array(np.broadcast_to(ellipse, (100, 64, 64)))
+    cut, cut_masks = windows(centred_gaussian(masks), masks, 16)
+    assert localisation(cut, cut_masks)["auroc"].mean() > 0.95
+
+
+def test_pictures_are_cut_as_their_maps_are():
+    masks = discs(10, 20)
+    pictures = xr.DataArray(
+        np.random.default_rng(0).random((len(masks), 3, 64, 64)), dims=("image", "channel", "y", "x")
+    )
+    cut, cut_masks = windows(pictures, masks, 12)
+    assert cut["pictures"].dims == ("image", "channel", "y", "x") and cut["pictures"].shape[1:] == (3, 12, 12)
+    alone, same = windows(pictures[:, 2].rename("blue"), masks, 12)
+    np.testing.assert_array_equal(cut["pictures"][:, 2], alone["blue"])
+    xr.testing.assert_identical(cut_masks, same)
+    with pytest.raises(BayesdfError, match="pictures of 32 by 64 pixels and masks of 64 by 64"):
+        windows(pictures[:, :, :32], masks, 12)
 
 
 def test_a_true_map_still_finds_what_was_changed():
@@ -85,13 +102,29 @@ def test_a_window_is_a_part_of_its_picture():
     assert (other["top"].values != cut["top"].values).any()
 
 
-def test_every_allowed_position_is_as_likely():
-    mask = np.zeros((6, 6))
-    mask[:, :3] = 1.0
-    masks = array(np.broadcast_to(mask, (3000, 6, 6)))
-    cut, _ = windows(masks, masks, 4, low=0.25, high=0.75)  # three columns of windows, shares 3/4, 1/2, 1/4
-    count = np.bincount(cut["top"].values * 3 + cut["left"].values, minlength=9)
-    assert count.sum() == 3000 and (abs(count - 3000 / 9) < 5 * np.sqrt(3000 / 9)).all()
+def test_mirror_images_of_a_window_are_possible_too():
+    changed = np.zeros((1, 12, 12), dtype=bool)
+    changed[0, 6:10, 5] = True  # its middle row is 7.5
+    allowed = np.ones((1, 9, 9), dtype=bool)
+    # Windows of 4 rows from `top` have their middle at top + 1.5, so that top and 12 - top are mirror images.
+    assert np.flatnonzero(_mirrored(allowed, changed, 4, axis=1)[0, :, 0]).tolist() == [4, 5, 6, 7, 8]
+    allowed[0, 7] = False
+    assert np.flatnonzero(_mirrored(allowed, changed, 4, axis=1)[0, :, 0]).tolist() == [4, 6, 7, 8]
+    turned = _mirrored(allowed.transpose(0, 2, 1), changed.transpose(0, 2, 1), 4, axis=2)
+    np.testing.assert_array_equal(turned, _mirrored(allowed, changed, 4, axis=1).transpose(0, 2, 1))
+
+
+def test_the_scores_of_all_positions_are_those_of_localisation():
+    changed = np.random.default_rng(3).random((2, 7, 9)) < 0.4
+    changed[1, :4, :4] = True
+    found = _centred_aurocs(changed, 4, _shares(changed, 4))
+    for image in range(2):
+        for top in range(4):
+            for left in range(6):
+                cut = array(changed[image : image + 1, top : top + 4, left : left + 4])
+                if 0 < cut.sum() < 16:
+                    expected = float(localisation(centred_gaussian(cut), cut)["auroc"][0])
+                    assert found[image, top, left] == pytest.approx(expected, abs=1e-12)
 
 
 def test_shares_are_means_over_windows():
@@ -105,7 +138,8 @@ def test_bad_input_gets_one_line():
     for message, arguments, settings in [
         ("side=65", (masks, masks, 65), {}),
         ("low=0.8, high=0.2", (masks, masks, 8), {"low": 0.8, "high": 0.2}),
-        ("no window of 60 by 60 pixels", (masks, masks, 60), {"low": 0.9}),
+        ("no image has windows of 60 by 60 pixels", (masks, masks, 60), {"low": 0.9}),
+        ("says nothing; give a smaller side", (masks, array(np.broadcast_to(COLUMN > 40, masks.shape)), 16), {}),
         ("maps of 2 images", (masks[:2], masks, 8), {}),
     ]:
         with pytest.raises(BayesdfError, match=message) as caught:
