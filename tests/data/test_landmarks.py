@@ -36,12 +36,12 @@ def everywhere(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_the_embedded_data_says_itself_that_it_is_aligned() -> None:
-    collection = data.load("embedded", task="multiclass", size=32)
+    collection = data.load("embedded", task="multiclass")
     parts = [collection.val, data.relabel(collection, "binary").val, data.thin(collection, 3).val]
     for part in [*parts, *data.leave_out(collection, "vae")[::-1][:1]]:
         regions = data.face_regions(part)
-        assert regions.shape == (len(part), 7, 32, 32)
-        np.testing.assert_array_equal(regions[-1], region_masks(32))
+        assert regions.shape == (len(part), 7, 64, 64)
+        np.testing.assert_array_equal(regions[-1], region_masks(64))
 
 
 def test_landmarks_of_a_table_go_through_crop_and_resize(tmp_path: Path) -> None:
