@@ -8,6 +8,7 @@ from typing import Literal
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
+from bayesdf.data.landmarks import face_regions
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.splits import MOST_FOLDS
@@ -32,6 +33,7 @@ __all__ = [
     "common_path",
     "common_path_grey",
     "describe_people",
+    "face_regions",
     "leave_out",
     "load",
     "people_cautions",

@@ -43,7 +43,8 @@ def donor_groups(fold: int = 0) -> dict[str, list[list[str]]]:
 def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fold: int = 0) -> Content:
     """The images (N, size, size, 3) uint8 of a fold, their manifest, and the masks of the manipulated photographs.
 
-    A new or redrawn face is changed as a whole.
+    A new or redrawn face is changed as a whole. The manifest has the attribute `aligned`, since the faces lie at the
+    template.
 
     Parameters
     ----------
@@ -57,7 +58,9 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fol
         0 … 3. The manifest does not name it: new faces of two folds may have one path, but are different images.
     """
     key = _key(size, quality, variants, fold)
-    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
+    images, manifest, masks = cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
+    manifest.attrs["aligned"] = True
+    return images, manifest, masks
 
 
 def _key(size: int, quality: int | None, variants: int, fold: int) -> str:

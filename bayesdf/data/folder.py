@@ -22,6 +22,7 @@ from rich.progress import track
 from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
 from bayesdf.data.image_cache import Content, cached_images
+from bayesdf.data.landmarks import COLUMNS, after_common_path
 from bayesdf.data.manifest import REAL, SPLITS
 from bayesdf.data.mask_files import PIXEL_LIMIT, find_masks, read_mask
 from bayesdf.data.masks import NONE, PART, UNKNOWN, no_masks
@@ -78,6 +79,10 @@ def read(
         f"folder-{key}", lambda: _make(root, files, mask_of, size, quality, skip_unreadable)
     )
     manifest[people.columns] = people.loc[manifest["path"]].to_numpy()
+    shown = manifest[["shown_width", "shown_height"]].to_numpy()
+    manifest = manifest.drop(columns=["shown_width", "shown_height"])
+    if COLUMNS[0] in manifest:
+        manifest = after_common_path(manifest, shown, size)
     manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
     for finding in [*subjects.people_cautions(manifest), *audit(manifest)]:
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
@@ -144,6 +149,8 @@ def _make(
                 **dict.fromkeys(("subject", "donor", "video", "split"), ""),
                 **facts,
                 "mask": kind,
+                "shown_width": shown[0],
+                "shown_height": shown[1],
             }
         )
     if len(unreadable) > skip_unreadable * len(files) or not images:

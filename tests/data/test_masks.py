@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import bayesdf.data as data
@@ -67,9 +68,9 @@ def test_without_masks_photographs_are_unchanged_and_fakes_unknown() -> None:
     images, manifest, masks = made()
     bare = data.collect(images, manifest.drop(columns="mask"), "multiclass", "made up", "")
     for part in splits(bare):
-        real = (part.manifest["source"] == "real").to_numpy()
+        real = torch.from_numpy((part.manifest["source"] == "real").to_numpy(copy=True))
         assert (part.masks[real] == 0.0).all() and part.masks[~real].isnan().all()
-        assert (part.manifest["mask"] == np.where(real, "none", "unknown")).all()
+        assert (part.manifest["mask"] == np.where(real.numpy(), "none", "unknown")).all()
     # Masks have no part in what identifies images and labels.
     assert bare.fingerprint == data.collect(images, manifest, "multiclass", "made up", "", masks=masks).fingerprint
 
