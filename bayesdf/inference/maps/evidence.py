@@ -21,7 +21,8 @@ from bayesdf.inference.maps.predictive import Predictive, Values
 from bayesdf.inference.posterior import Posterior
 from bayesdf.models.located import located
 
-_LOCATED: WeakKeyDictionary[Posterior, Posterior] = WeakKeyDictionary()
+_LOCATED: WeakKeyDictionary[Posterior, Posterior | None] = WeakKeyDictionary()
+"""The posterior by location of each posterior that was asked; None for one whose network is dense itself."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,14 @@ class Evidence(MapMethod):
     name: ClassVar[str] = "evidence"
 
     def asked(self, posterior: Posterior, images: Tensor) -> Posterior:
-        with torch.no_grad():
-            dense = posterior.network(images).dim() == 4
-        return posterior if dense else by_location(posterior, images)
+        return by_location(posterior, images)
 
     def maps(self, predictive: Predictive, images: Tensor, indices: range) -> Values:
         return predictive(images)
 
 
 def by_location(posterior: Posterior, images: Tensor) -> Posterior:
-    """The same posterior over the network that has logits at each location (B, h, w, C). It is made once.
+    """The same posterior over the network with logits at each location (B, h, w, C). It is made once.
 
     Raises
     ------
@@ -48,11 +47,17 @@ def by_location(posterior: Posterior, images: Tensor) -> Posterior:
         The network has no linear classifier after global average pooling. The line names the methods that will do.
     """
     if posterior not in _LOCATED:
-        network = located(posterior.network, images)
-        assert isinstance(network, fx.GraphModule)
-        (end,) = (node for node in network.graph.nodes if node.op == "output")
-        with network.graph.inserting_before(end):
-            end.args = (network.graph.call_method("permute", (end.args[0], 0, 2, 3, 1)),)
-        network.recompile()
-        _LOCATED[posterior] = Posterior(network, posterior.sampler, posterior.sample_stats, posterior.attrs)
-    return _LOCATED[posterior]
+        with torch.no_grad():
+            dense = posterior.network(images).dim() == 4
+        _LOCATED[posterior] = None if dense else _located(posterior, images)
+    return _LOCATED[posterior] or posterior
+
+
+def _located(posterior: Posterior, images: Tensor) -> Posterior:
+    network = located(posterior.network, images)
+    assert isinstance(network, fx.GraphModule)
+    (end,) = (node for node in network.graph.nodes if node.op == "output")
+    with network.graph.inserting_before(end):
+        end.args = (network.graph.call_method("permute", (end.args[0], 0, 2, 3, 1)),)
+    network.recompile()
+    return Posterior(network, posterior.sampler, posterior.sample_stats, posterior.attrs)

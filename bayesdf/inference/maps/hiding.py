@@ -1,7 +1,5 @@
 """What becomes of the uncertainty when parts of an image are hidden, and what stands in their place?"""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,49 +47,47 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
     return planes.view(images.shape)
 
 
-def hidden(predictive: Predictive, images: Tensor, parts: Sequence[Tensor], fills: Tensor) -> Values:
+def hidden(predictive: Predictive, images: Tensor, parts: Tensor, fills: Tensor) -> Values:
     """Each quantity of whole images with a part hidden.
 
     Parameters
     ----------
     images, fills : Tensor (B, 3, H, W)
-    parts : sequence of Tensor (P, H, W)
-        The parts of each image, as many for each. What is hidden is 1, or between 0 and 1 where it is half hidden.
+    parts : Tensor (B, P, H, W)
+        The parts of each image. What is hidden is 1, or between 0 and 1 where it is half hidden.
 
     Returns
     -------
     dict of Tensor (B, P)
         float64. Pairs of an image and a part run in chunks of `Predictive.batch_size`.
     """
-    count = len(parts[0])
-    pairs = [(image, part) for image in range(len(images)) for part in range(count)]
+    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(parts.shape[1])).to(images.device)
     found: dict[str, list[Tensor]] = {name: [] for name in predictive.quantities}
-    for begin in range(0, len(pairs), predictive.batch_size):
-        chunk = pairs[begin : begin + predictive.batch_size]
-        rows = [image for image, _ in chunk]
-        hide = torch.stack([parts[image][part] for image, part in chunk])[:, None].to(images)
+    for chunk in pairs.split(predictive.batch_size):
+        rows, which = chunk.unbind(1)
+        hide = parts[rows, which][:, None].to(images)
         seen = torch.lerp(images[rows], fills[rows], hide).contiguous(memory_format=torch.channels_last)
         for name, value in predictive.of_images(seen).items():
             found[name].append(value)
-    return {name: torch.cat(values).view(len(images), count) for name, values in found.items()}
+    return {name: torch.cat(values).view(parts.shape[:2]) for name, values in found.items()}
 
 
-def falls(predictive: Predictive, images: Tensor, parts: Sequence[Tensor], fill: str) -> Values:
+def falls(predictive: Predictive, images: Tensor, parts: Tensor, fill: str) -> Values:
     """By how much each quantity falls when a part is hidden, at the pixels of the part: float64 (B, H, W).
 
     Parameters
     ----------
     images : Tensor (B, 3, H, W)
-    parts : sequence of Tensor (P, H, W) bool
-        Those of each image. A pixel in several parts gets the mean of their falls, and a pixel in none gets 0.
+    parts : Tensor (B, P, H, W) bool
+        The parts of each image. A pixel in several parts gets the mean of their falls, and a pixel in none gets 0.
     fill : str
         One of `FILLS`.
     """
     whole = predictive.of_images(images)
     without = hidden(predictive, images, parts, filled(images, fill))
-    cover = [of_image.double() / of_image.sum(0).clamp_min(1) for of_image in parts]
-    maps = {}
-    for name, value in whole.items():
-        fall = value[:, None] - without[name]
-        maps[name] = torch.stack([torch.tensordot(one, share, 1) for one, share in zip(fall, cover, strict=True)])
+    maps = {name: torch.zeros(parts[:, 0].shape, dtype=torch.float64, device=images.device) for name in whole}
+    for row, of_image in enumerate(parts):
+        share = of_image.double() / of_image.sum(0).clamp_min(1)
+        for name, value in whole.items():
+            maps[name][row] = torch.tensordot(value[row] - without[name][row], share, 1)
     return maps

@@ -54,7 +54,7 @@ class Occlusion(MapMethod):
         height, width = images.shape[2:]
         patch = self.patch or max(1, min(height, width) // 8)
         parts = squares(height, width, patch, min(self.stride or patch, patch)).to(images.device)
-        return falls(predictive, images, [parts] * len(images), self.fill)
+        return falls(predictive, images, parts.expand(len(images), -1, -1, -1), self.fill)
 
 
 def squares(height: int, width: int, patch: int, stride: int) -> Tensor:

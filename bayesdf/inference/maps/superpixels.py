@@ -61,7 +61,7 @@ class Superpixels(MapMethod):
         for grey in images.mean(1).double().cpu().numpy():
             labels = torch.from_numpy(superpixels(grey, self.segments, self.compactness)).to(images.device)
             parts.append(labels == torch.arange(_side(self.segments) ** 2, device=images.device)[:, None, None])
-        return falls(predictive, images, parts, self.fill)
+        return falls(predictive, images, torch.stack(parts), self.fill)
 
 
 def superpixels(grey: NDArray[np.float64], segments: int, compactness: float) -> NDArray[np.int64]:
