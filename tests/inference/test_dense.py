@@ -169,7 +169,7 @@ def test_the_posterior_of_locations_by_a_sum_over_a_grid():
     images = features.reshape(10, 2, 4, 2).movedim(-1, 1)
     data = TensorDataset(images, vectors.tensors[1].reshape(10, 2, 4))
     network = nn.Sequential(nn.Conv2d(2, 1, 1, bias=False))
-    method = NUTS(epochs=50, warmup=100, samples=700, chains=1, class_balanced=False, progress=False)
+    method = NUTS(epochs=50, warmup=100, samples=500, chains=2, class_balanced=False, progress=False)
     posterior = method.fit(Detector(network, {"0.weight": priors.normal(PRIOR_SCALE)}), data)
     check_chains(posterior.draws()["posterior/0.weight"].values.reshape(1, -1, 2), mean, covariance)
 

@@ -21,7 +21,7 @@ from bayesdf.inference.prediction.batchnorm_folding import fold_batch_norm
 from bayesdf.inference.prediction.split import Split, split
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import in_memory_format
-from bayesdf.models.features import classifier_inputs
+from bayesdf.models.features import classifier_inputs, is_pointwise
 
 FEATURE_BYTES = 1 << 29
 """Bytes of features kept at once. More images make a second round, in which every draw is made again."""
@@ -150,23 +150,35 @@ class Predictor:
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
     def _draw_chunks(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
-        """The draws that run at once: one, or as many as fit where all features are vectors.
+        """The draws that run at once: one, or as many as fit where the suffix is linear at each location.
 
         Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
         convolutions do not.
         """
         size = 1
         assert self._parts is not None
-        vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
-        if vectors and self.names and self._parts.traced:
+        tensors = all(isinstance(part, Tensor) for part in features[0])
+        if tensors and self.names and self._parts.traced and _linear_at_locations(self._parts.suffix, features[0]):
             sized = _Sized(self._parts.suffix)
             with _precision(self.device, mixed):
-                classes = sized.run(*features[0]).shape[-1]
+                of_image = sized.run(*features[0])[0].numel()
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
-            numbers += 2 * sized.largest + classes * sum(len(batch[0]) for batch in features)
+            numbers += 2 * sized.largest + of_image * sum(len(batch[0]) for batch in features)
             size = max(1, DRAW_BYTES // (4 * numbers))
         for begin in range(0, draws, size):
             yield slice(begin, min(begin + size, draws))
+
+
+def _linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
+    """Whether features are vectors, or maps that at most one 1 x 1 convolution sees."""
+    if all(part.dim() <= 2 for part in features):
+        return True
+    assert isinstance(suffix, fx.GraphModule)
+    functions = [node.target for node in suffix.graph.nodes if node.op == "call_function"]
+    if any("conv" in getattr(function, "__name__", "") for function in functions):  # such as a folded one
+        return False
+    convolutions = [module for module in suffix.modules() if isinstance(module, nn.modules.conv._ConvNd)]
+    return len(convolutions) <= 1 and all(is_pointwise(module) for module in convolutions)
 
 
 class _Sized(fx.Interpreter):
