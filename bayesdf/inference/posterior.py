@@ -370,18 +370,6 @@ class Posterior:
         )
 
 
-<<<<<<< HEAD
-def _log_likelihood(piece: Piece) -> np.ndarray:
-    """(draws, images): of each image's label, in nats."""
-    classes = piece.logits.shape[-1]
-    if piece.labels.min() < 0 or piece.labels.max() >= classes:
-        raise BayesdfError(
-            f"labels run from {piece.labels.min()} to {piece.labels.max()}, but the posterior tells {classes} apart"
-        )
-    log_p = torch.from_numpy(piece.logits).log_softmax(-1).numpy()
-    return log_p[:, np.arange(len(piece.labels)), piece.labels]
-
-
 def coordinates(dataset: Dataset[Any], labels: np.ndarray) -> dict[str, Any]:
     """Coordinates of ``image``: its number, the columns of the manifest, and the label if the data has labels."""
     known = _constant_data(dataset, np.arange(len(labels)))
@@ -389,8 +377,6 @@ def coordinates(dataset: Dataset[Any], labels: np.ndarray) -> dict[str, Any]:
     return {**coords, "label": ("image", labels)} if is_labelled(dataset) else coords
 
 
-=======
->>>>>>> dense
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:
     """The manifest's columns, one value for each image."""
     manifest = getattr(dataset, "manifest", None)

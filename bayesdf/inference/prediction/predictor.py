@@ -157,15 +157,9 @@ class Predictor:
         """
         size = 1
         assert self._parts is not None
-<<<<<<< HEAD
-        vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
-        if vectors and self.names and self._parts.traced:
-            sized = Sized(self._parts.suffix)
-=======
         tensors = all(isinstance(part, Tensor) for part in features[0])
         if tensors and self.names and self._parts.traced and _linear_at_locations(self._parts.suffix, features[0]):
-            sized = _Sized(self._parts.suffix)
->>>>>>> dense
+            sized = Sized(self._parts.suffix)
             with _precision(self.device, mixed):
                 of_image = sized.run(*features[0])[0].numel()
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
@@ -175,9 +169,6 @@ class Predictor:
             yield slice(begin, min(begin + size, draws))
 
 
-<<<<<<< HEAD
-class Sized(fx.Interpreter):
-=======
 def _linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
     """Whether features are vectors, or maps that at most one 1 x 1 convolution sees."""
     if all(part.dim() <= 2 for part in features):
@@ -190,8 +181,7 @@ def _linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
     return len(convolutions) <= 1 and all(is_pointwise(module) for module in convolutions)
 
 
-class _Sized(fx.Interpreter):
->>>>>>> dense
+class Sized(fx.Interpreter):
     """Runs a traced module, and records the largest tensor on the way."""
 
     largest = 0
