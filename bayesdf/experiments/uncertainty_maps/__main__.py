@@ -35,7 +35,9 @@ def main(
     draws: options.Draws = 50,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the training images. By default until the objective is flat.", show_default=False),
+        typer.Option(
+            help="Passes over the training images. By default until the objective is flat.", show_default=False
+        ),
     ] = None,
     warm_epochs: options.WarmEpochs = 30,
     size: options.Size = 64,
@@ -79,7 +81,9 @@ def main(
         raise BayesdfError(f"--regions {regions}: choose auto or template")
     if quick:
         epochs, warm_epochs, draws, images = 1, min(warm_epochs, 2), min(draws, 10), min(images, 4)
-        console.print(f"a quick look: one epoch, {draws} draws, {images} images of each source; its figures mean little")
+        console.print(
+            f"a quick look: one epoch, {draws} draws, {images} images of each source; its figures mean little"
+        )
     declare = partial(
         study,
         data_=data_,

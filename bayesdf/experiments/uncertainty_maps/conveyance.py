@@ -12,7 +12,7 @@ from torch import Tensor
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.experiments.seeds import rng_of
-from bayesdf.experiments.uncertainty_maps.localisation import METHODS
+from bayesdf.experiments.uncertainty_maps.localisation import MADE, METHODS
 from bayesdf.experiments.uncertainty_maps.setting import Setting, pixels, with_names
 
 PATCHES = {
@@ -37,7 +37,7 @@ def work(setting: Setting) -> xr.DataTree:
     test = setting.collection.test
     photographs = setting.some(test.take(test.labels.numpy() == 0))
     posterior = setting.posterior()
-    plain = {name: setting.maps(posterior, photographs, name) for name in METHODS}
+    plain = {name: setting.maps(posterior, photographs, MADE[name]) for name in METHODS}
     groups, rows = {}, []
     for kind in PATCHES:
         patched, place = paste(pixels(photographs), kind, setting.seed)
@@ -47,11 +47,17 @@ def work(setting: Setting) -> xr.DataTree:
         )
         found = []
         for name, before in plain.items():
-            after = setting.maps(posterior, patched, name)
+            after = setting.maps(posterior, patched, MADE[name])
             rise = before.copy(data={key: after[key].values - before[key].values for key in before.data_vars})
             found.append(analysis.conveyance(rise, where))
-        rows.append(xr.concat(found, xr.DataArray(list(METHODS), dims="method", name="method"), coords="minimal", compat="override"))
-    joined = xr.concat(rows, xr.DataArray(list(PATCHES), dims="patch", name="patch"), coords="minimal", compat="override")
+        rows.append(
+            xr.concat(
+                found, xr.DataArray(list(METHODS), dims="method", name="method"), coords="minimal", compat="override"
+            )
+        )
+    joined = xr.concat(
+        rows, xr.DataArray(list(PATCHES), dims="patch", name="patch"), coords="minimal", compat="override"
+    )
     return xr.DataTree.from_dict({"/": joined, **groups})
 
 

@@ -5,17 +5,60 @@ learns from the masks of the training people. Beside it stands the mean mask of 
 masks usually lie, and does not look at the picture.
 """
 
+from pathlib import Path
+
 import numpy as np
+import torch
 import xarray as xr
+from torch import Tensor, nn
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.experiments.posteriors import draws_per_chain, load_finished
-from bayesdf.experiments.source_attribution.methods import FACTORIES
 from bayesdf.experiments.quick import cut
-from bayesdf.experiments.uncertainty_maps.setting import QUANTITIES, Setting, masks_of, with_names
+from bayesdf.experiments.source_attribution.methods import FACTORIES
+from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, with_names
 from bayesdf.inference import Posterior
 from bayesdf.models import Detector, dense_head, priors
 
-PRIOR = "mean mask of the training images"
-"""The rival: it knows where masks usually lie."""
+DENSE, PRIOR = "dense", "mean_mask"
+DETECTORS = {DENSE: "dense detector", PRIOR: "rival: mean mask of the training images"}
+"""What says which pixels were changed. The rival knows where masks usually lie."""
+FIGURES = ("auroc", "ece", "ece_balanced", "f1", "iou", "brier")
+QUANTITIES = ("total", "aleatoric", "epistemic")
+
+
+def work(setting: Setting) -> xr.DataTree:
+    """Fit the dense detector and judge it on the test people.
+
+    Returns
+    -------
+    xr.DataTree
+        `figures`: figures of pixels (detector, estimate), over photographs and partly changed fakes of the test people.
+        `masked`: the same over partly changed fakes alone. `sparsification`: `ause`, `aurg` (image, quantity), `kept`
+        (image, quantity, share), `oracle` (image, share) of the squared error. `reliability`: a row a bin of the dense
+        detector. `maps`: `p_fake` and uncertainties (image, y, x) of the test images that are drawn.
+    """
+    posterior, grid = fit(setting)
+    judged = _with_known_part(setting.collection.test)
+    maps = predicted(setting, posterior, judged)
+    masks = masks_of(judged)
+    mean = setting.collection.train.masks[torch.from_numpy(_partly(setting.collection.train))].mean(0).numpy()
+    rival = with_names(np.broadcast_to(mean, masks.shape), judged)
+    both = {DENSE: maps["p_fake"], PRIOR: rival}
+    names = xr.DataArray(list(both), dims="detector", name="detector")
+    groups = {}
+    partly = np.flatnonzero(_partly(judged))
+    for name, rows in {"figures": np.arange(len(judged)), "masked": partly}.items():
+        found = [
+            analysis.pixel_calibration(one.isel(image=rows), masks.isel(image=rows), seed=setting.seed)
+            for one in both.values()
+        ]
+        groups[f"/{name}"] = xr.concat(found, names, coords="minimal", compat="override", combine_attrs="override")
+    pixel = maps.interp(y=masks_grid(judged), x=masks_grid(judged), kwargs={"fill_value": None})
+    error = ((pixel["p_fake"] - (masks > 0.5)) ** 2).transpose("image", "y", "x")
+    groups["/sparsification"] = analysis.sparsification(pixel[list(QUANTITIES)], error)
+    groups["/reliability"] = xr.Dataset.from_dataframe(analysis.pixel_reliability(maps["p_fake"], masks))
+    groups["/maps"] = maps
+    groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
+    return xr.DataTree.from_dict(groups)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import bayesdf.analysis as analysis
-from bayesdf.experiments.uncertainty_maps.localisation import METHODS
+from bayesdf.experiments.uncertainty_maps.localisation import MADE, METHODS
 from bayesdf.experiments.uncertainty_maps.setting import Setting
 from bayesdf.inference.maps.sanity import layers, randomised
 
@@ -30,7 +30,7 @@ def work(setting: Setting) -> xr.DataTree:
     """
     images = setting.some(setting.collection.test, min(IMAGES, setting.images))
     posterior = setting.posterior()
-    made = {name: setting.maps(posterior, images, name) for name in METHODS}
+    made = {name: setting.maps(posterior, images, MADE[name]) for name in METHODS}
     count = len(layers(posterior))
     numbers = sorted({max(round(share * count), 1) for share in np.linspace(0, 1, STEPS)})
     randoms = [randomised(posterior, number, setting.seed) for number in numbers]
@@ -40,7 +40,7 @@ def work(setting: Setting) -> xr.DataTree:
             {
                 name: _joined(
                     {
-                        number: analysis.agreement(maps, setting.maps(one, images, name))
+                        number: analysis.agreement(maps, setting.maps(one, images, MADE[name]))
                         for number, one in zip(numbers, randoms, strict=True)
                     },
                     "layers",
@@ -60,8 +60,10 @@ def work(setting: Setting) -> xr.DataTree:
             {
                 name: _joined(
                     {
-                        "other draws": analysis.agreement(maps, setting.maps(posterior, images, name, setting.seed + 1)),
-                        "another fit": analysis.agreement(maps, setting.maps(again, images, name)),
+                        "other draws": analysis.agreement(
+                            maps, setting.maps(posterior, images, MADE[name], setting.seed + 1)
+                        ),
+                        "another fit": analysis.agreement(maps, setting.maps(again, images, MADE[name])),
                     },
                     "what",
                 )
@@ -75,4 +77,6 @@ def work(setting: Setting) -> xr.DataTree:
 
 def _joined(parts: dict, dim: str) -> xr.DataArray:
     """DataArrays along a new dimension, by the keys."""
-    return xr.concat(list(parts.values()), xr.DataArray(list(parts), dims=dim, name=dim), coords="minimal", compat="override")
+    return xr.concat(
+        list(parts.values()), xr.DataArray(list(parts), dims=dim, name=dim), coords="minimal", compat="override"
+    )

@@ -13,8 +13,10 @@ import bayesdf.data as data
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
+from bayesdf.faces import REGIONS
 from bayesdf.experiments.posteriors import draws_per_chain, fit_or_find
 from bayesdf.inference import Posterior, load_posterior, matched_noise, uncertainty_maps
+from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.samplers import DeltaSampler
 
 KNOWN = ("path", "source", "subject", "donor")
@@ -133,7 +135,7 @@ class Setting:
         return images.take(chosen)
 
     def maps(
-        self, posterior: Posterior, images: data.ImageDataset | Tensor, method: str, draws_seed: int | None = None
+        self, posterior: Posterior, images: data.ImageDataset | Tensor, method: MapMethod, draws_seed: int | None = None
     ) -> xr.Dataset:
         """Maps of some images under the posterior's draws, with coordinates that name the images."""
         with warnings.catch_warnings():
@@ -158,7 +160,11 @@ class Setting:
         BayesdfError
             The manifest has no landmarks, and the template was not asked for.
         """
-        return data.region_masks(images, template=self.template)
+        return xr.DataArray(
+            data.face_regions(images, template=self.template),
+            {"region": list(REGIONS)},
+            ("image", "region", "y", "x"),
+        )
 
 
 def masks_of(images: data.ImageDataset) -> xr.DataArray:

@@ -17,7 +17,9 @@ from bayesdf.experiments.posteriors import draws_per_chain
 from bayesdf.experiments.source_attribution.feature_sets import fakes_of, of_images, of_uncertainty, random_projection
 from bayesdf.experiments.source_attribution.gain import gains
 from bayesdf.experiments.source_attribution.study import linked
+from bayesdf.experiments.uncertainty_maps.localisation import MADE
 from bayesdf.experiments.uncertainty_maps.setting import Setting
+from bayesdf.faces import REGIONS
 from bayesdf.inference import Posterior
 from bayesdf.inference.maps.regions import region_uncertainty
 
@@ -54,8 +56,6 @@ RIVALS = {
 """What each set of the posterior is compared with."""
 
 
-
-
 @dataclass(frozen=True)
 class Seen:
     """What a posterior says of some images."""
@@ -79,7 +79,9 @@ def work(setting: Setting) -> xr.DataTree:
         and below it what `analysis.attribute` says. `gain`: paired differences.
     """
     posterior = setting.posterior()
-    parts = [setting.some(part) if setting.quick else part for part in (setting.collection.val, setting.collection.test)]
+    parts = [
+        setting.some(part) if setting.quick else part for part in (setting.collection.val, setting.collection.test)
+    ]
     own, noise, untrained, single = (
         [see(setting, one, part) for part in parts]
         for one in (posterior, setting.noise(posterior), setting.untrained(posterior), setting.deterministic())
@@ -88,7 +90,10 @@ def work(setting: Setting) -> xr.DataTree:
     together = linked([part.manifest for part in parts])
     attributions = {
         name: analysis.attribute(
-            features[name], subject_groups=together, fit_only=features[name]["split"].values != "test", seed=setting.seed
+            features[name],
+            subject_groups=together,
+            fit_only=features[name]["split"].values != "test",
+            seed=setting.seed,
         )
         for name in track(SETS, "naming sources", transient=True)
     }
@@ -108,10 +113,11 @@ def see(setting: Setting, posterior: Posterior, images: data.ImageDataset) -> Se
     """Predictions, maps by the fast methods, and uncertainty by region."""
     draws = draws_per_chain(posterior, setting.draws)
     masks = setting.region_masks(images)
+    regions = region_uncertainty(posterior, images, masks.values, REGIONS, draws, setting.seed, device=setting.device)
     return Seen(
         posterior.predict(images, draws, setting.seed, device=setting.device, penultimate=True),
-        {name: setting.maps(posterior, images, name) for name in MAP_METHODS},
-        region_uncertainty(posterior, images, masks, draws, setting.seed, device=setting.device)["uncertainty"].to_dataset(),
+        {name: setting.maps(posterior, images, MADE[name]) for name in MAP_METHODS},
+        regions["uncertainty"].to_dataset(),
         masks,
     )
 
@@ -143,18 +149,20 @@ def feature_sets(
         "image": of(own, of_image),
         "image_maps_regions": of(own, of_image, of_maps, of_regions),
         "image_noise": of(noise, of_image, of_maps, of_regions),
-        "penultimate_features": of(own, lambda part: of_images(part.predictions["features/penultimate"].values, part.predictions)),
+        "penultimate_features": of(
+            own, lambda part: of_images(part.predictions["features/penultimate"].values, part.predictions)
+        ),
     }
     made["image_single"] = analysis.combine(made["image"], made["maps_single"])
-    made["random_projection"] = random_projection(made["penultimate_features"], made["maps_regions"].sizes["feature"], seed)
+    made["random_projection"] = random_projection(
+        made["penultimate_features"], made["maps_regions"].sizes["feature"], seed
+    )
     return {name: made[name] for name in SETS}
 
 
 def of_maps(seen: Seen) -> xr.DataArray:
     """Maps of uncertainty as features: P(fake) is none."""
-    families = [
-        analysis.map_features(maps.drop_vars("p_fake"), seen.masks) for maps in seen.maps.values()
-    ]
+    families = [analysis.map_features(maps.drop_vars("p_fake"), seen.masks) for maps in seen.maps.values()]
     return of_images(np.concatenate([family.values for family in families], 1), seen.predictions)
 
 
@@ -174,4 +182,3 @@ def of_regions(seen: Seen) -> xr.DataArray:
 def of_image(seen: Seen) -> xr.DataArray:
     """Scalars and profile of the whole image."""
     return of_uncertainty(seen.predictions)[1]
-

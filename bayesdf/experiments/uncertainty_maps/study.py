@@ -73,9 +73,7 @@ def study(
         "quick": quick,
     }
     console.print(f"images: {data_}", markup=False, highlight=False)
-    collection = data.load(
-        data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable
-    )
+    collection = data.load(data_, "binary", size=size, fractions=fractions, seed=seed, skip_unreadable=skip_unreadable)
     if quick:
         (collection,) = thin(collection)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)

@@ -101,7 +101,10 @@ def sanity(tree: xr.DataTree) -> pd.DataFrame:
         for quantity in found["quantity"].values:
             own = found.sel(method=method, quantity=quantity)
             rows[f"{METHODS[str(method)]}: {NAMES[str(quantity)]}"] = {
-                **{str(what): float(again.sel(method=method, quantity=quantity, what=what)) for what in again["what"].values},
+                **{
+                    str(what): float(again.sel(method=method, quantity=quantity, what=what))
+                    for what in again["what"].values
+                },
                 **{f"{int(number)} random layers": float(own.sel(layers=number)) for number in own["layers"].values},
             }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("map")
