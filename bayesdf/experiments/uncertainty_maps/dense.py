@@ -62,3 +62,29 @@ def work(setting: Setting) -> xr.DataTree:
     groups["/maps"] = maps
     groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
     return xr.DataTree.from_dict(groups)
+
+
+def fit(setting: Setting) -> Posterior:
+    """The dense posterior by the study's method; from the folder where a stopped run left it."""
+    assert setting.folder is not None
+    path = setting.folder / "posteriors" / f"{setting.method}-dense.zarr"
+    found = load_finished(path)
+    if found is not None:
+        return found
+    network = setting.start()
+    example = setting.collection.train[0][0][None]
+    dense = dense_head(network, last_maps(network, images=example), images=example)
+    train = data.pixel_labels(setting.collection.train, dense(example).shape[-1])
+    fitting = FACTORIES[setting.method](
+        epochs=setting.epochs,
+        freeze="prefix",
+        class_balanced=False,  # pixels of both kinds count as they are: probabilities are to be calibrated
+        seed=setting.seed,
+        device=setting.device,
+        checkpoint=path.with_suffix(".pt"),
+    )
+    fitting = cut(setting.method, fitting) if setting.quick else fitting
+    posterior = fitting.fit(Detector(dense, {"head": priors.normal(scale=0.3)}), train)  # type: ignore[attr-defined]
+    posterior.save(path)
+    fitting.forget()
+    return posterior
