@@ -22,6 +22,8 @@ Maps = xr.DataTree | xr.Dataset | xr.DataArray
 DIMS = ("image", "y", "x")
 CHANGED = 0.5
 """A pixel is changed where its mask is above this."""
+ROUNDED = 1e-6
+"""Shares and probabilities of single precision may lie so far outside 0 … 1."""
 IMAGES = 256
 """So many images are ranked at a time."""
 
@@ -73,7 +75,7 @@ def find_masks(masks: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.bool_]]:
     """
     masks, known = find_known(masks, "mask")
     inside = masks.values[known]
-    if inside.min() < 0.0 or inside.max() > 1.0:
+    if inside.min() < -ROUNDED or inside.max() > 1.0 + ROUNDED:
         raise BayesdfError(
             f"masks have values from {inside.min():.4g} to {inside.max():.4g}; a mask is the changed share of each "
             "pixel, 0 … 1 (divide 8-bit masks by 255)"

@@ -39,7 +39,7 @@ from bayesdf.errors import BayesdfError
 
 
 def windows(
-    maps: Maps, masks: xr.DataArray, side: int, *, low: float = 0.1, high: float = 0.9, seed: int = 0
+    maps: Maps, masks: xr.DataArray, side: int, seed: int = 0, *, low: float = 0.1, high: float = 0.9
 ) -> tuple[xr.Dataset, xr.DataArray]:
     """Pictures or maps, and their masks, cut to one square window of each image.
 
@@ -53,10 +53,10 @@ def windows(
     side
         Of the window, in pixels. A quarter of the picture's leaves room to draw from: of the 400 manipulated test faces
         of the embedded data, 385 have such a window, and 36 one of half the picture's side.
-    low, high
-        Bounds of the share of changed pixels in a window. Windows with one kind of pixel only are never drawn.
     seed
         The same seed gives the same windows, whatever the maps.
+    low, high
+        Bounds of the share of changed pixels in a window. Windows with one kind of pixel only are never drawn.
 
     Returns
     -------

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bayesdf.analysis.expected_calibration_error import binned, reliability_table
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap, to_dataset
 from bayesdf.analysis.map_grid import (
+    ROUNDED,
     Array,
     blocks,
     find_maps,
@@ -164,7 +165,7 @@ def _pixels(
     refuse_other_images(found, changed)
     image = found.isel(image=np.flatnonzero(known))
     p = flat(on_grid(image, changed))
-    if p.min() < -1e-9 or p.max() > 1.0 + 1e-9:
+    if p.min() < -ROUNDED or p.max() > 1.0 + ROUNDED:
         raise BayesdfError(
             f"pixel probabilities run from {p.min():.4g} to {p.max():.4g}; give P(changed), 0 … 1, and no logits or "
             "gradients"

@@ -127,6 +127,12 @@ def test_a_coarse_detector_is_judged_at_the_pixels(masks):
     assert found.attrs["pixels"] == 11 * 256 and 0.0 < value(found, "ece") < 1.0
 
 
+def test_single_precision_may_round_above_one(masks):
+    p = masks.fillna(0.0).astype(np.float32) * np.float32(1.0000001)
+    assert p.max() > 1.0
+    assert value(pixel_calibration(p, masks, resamples=2), "brier") == 0.0
+
+
 def test_without_a_changed_pixel_there_is_no_ranking(probability):
     found = pixel_calibration(probability, xr.zeros_like(probability), resamples=20)
     assert np.isnan(value(found, "auroc")) and value(found, "f1") == 0.0 and np.isfinite(value(found, "ece"))
