@@ -39,6 +39,7 @@ from torch.utils.data import TensorDataset
 from bayesdf import SVI, Detector, files, ledger
 from bayesdf.cli import console, run_cli
 from bayesdf.data.image_cache import cached_images
+from bayesdf.data.masks import no_masks
 from bayesdf.generators.generator import Generator
 from bayesdf.models import priors
 from bayesdf.store import open_tree, write_tree
@@ -175,15 +176,16 @@ def fill(folder: Path, start: int, report: Callable[[int], None]) -> None:
         report(turn)
 
 
-def images(number: int) -> tuple[np.ndarray, pd.DataFrame]:
-    return np.full((50, 16, 16, 3), number % 256, np.uint8), pd.DataFrame({"subject": [str(number)] * 50})
+def images(number: int) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
+    pictures = np.full((50, 16, 16, 3), number % 256, np.uint8)
+    return pictures, pd.DataFrame({"subject": [str(number)] * 50}), no_masks(pictures)
 
 
 def check_filled(folder: Path, last: int) -> None:
     os.environ["BAYESDF_CACHE"] = str(folder)
     sets = (last + 1) // 2 + 1
     for number in range(sets):
-        found, manifest = cached_images(f"set{number}", partial(images, number))
+        found, manifest, _ = cached_images(f"set{number}", partial(images, number))
         assert found.shape == (50, 16, 16, 3) and (found == number % 256).all()
         assert (manifest["subject"] == str(number)).all()
     left = sorted(item.name for item in (folder / "datasets").iterdir())

@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.predictions import image_logits
 from bayesdf.analysis.tree import Predictions, wrong_input
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities, variances
 from bayesdf.errors import BayesdfError
@@ -176,7 +176,7 @@ def mean_probability(predictions: Predictions) -> xr.DataArray:
     """
     from scipy.special import logsumexp
 
-    logits = predictive_logits(predictions)
+    logits = image_logits(predictions)
     log_p = log_mean_probabilities(logits.values)
     names = _class_names(logits)
     chosen = [1] if len(names) == 2 else list(range(len(names)))
@@ -238,7 +238,7 @@ def describe_feature(name: str) -> Feature:
 
 
 def _several_draws(predictions: Predictions) -> xr.DataArray:
-    logits = predictive_logits(predictions)
+    logits = image_logits(predictions)
     if logits.sizes["draw"] < 2:
         raise BayesdfError("a single draw has no spread, and so no uncertainty features; predict with draws=2 or more")
     return logits

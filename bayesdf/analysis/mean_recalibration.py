@@ -33,7 +33,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdf.analysis.people import cluster_numbers, design
-from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.predictions import image_logits, observed_labels
 from bayesdf.analysis.recalibration import fit_scaling, replace_logits, rescale
 from bayesdf.analysis.source_classifiers import fold_numbers
 from bayesdf.analysis.tree import find_logits, is_missing, wrong_input
@@ -182,7 +182,7 @@ def cross_fit_recalibration(
 
 def mean_log_odds(predictions: xr.DataTree) -> Array:
     """Log-odds of the mean probability of fake: (image,). Refuses a task other than real against fake."""
-    values = predictive_logits(predictions).values
+    values = image_logits(predictions).values
     if values.shape[-1] != 2:
         raise BayesdfError(
             f"the predictions are of {values.shape[-1]} classes; the mean prediction is recalibrated for two, real and "
@@ -206,7 +206,7 @@ def with_mean_log_odds(predictions: xr.DataTree, odds: Array, *, keep_draws: boo
             f"{certain} probabilities are exactly 0, which no shift changes, so the draws cannot be kept: give "
             "keep_draws=False, or log-odds instead of votes or rounded probabilities"
         )
-    values = predictive_logits(predictions).values
+    values = image_logits(predictions).values
     shift = _shift_of_draws(values[..., 1] - values[..., 0], odds)
     halves = xr.DataArray(np.stack([-0.5 * shift, 0.5 * shift], axis=-1), dims=("image", "class"))
     return replace_logits(predictions, logits + halves)

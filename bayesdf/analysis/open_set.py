@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.people import Design, design
-from bayesdf.analysis.predictions import predictive_logits
+from bayesdf.analysis.predictions import image_logits
 from bayesdf.analysis.roc import binary_auroc, levels
 from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies
@@ -66,7 +66,7 @@ def ood_auroc(
     """
     if by not in ("total", "aleatoric", "epistemic"):
         raise BayesdfError(f"unknown uncertainty {by!r}; use 'total', 'aleatoric' or 'epistemic'")
-    logits = [predictive_logits(part).values for part in (seen, unseen)]
+    logits = [image_logits(part).values for part in (seen, unseen)]
     if len(logits[0]) != len(logits[1]):
         raise BayesdfError(
             f"{len(logits[0])} draws of seen and {len(logits[1])} of unseen images: predict both with the same draws"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bayesdf.analysis.tree import (
     FROM_SCORES,
+    PLACES,
     Predictions,
     find_logits,
     image_coords,
@@ -33,6 +34,8 @@ CERTAIN = 1000.0
 def predictive_logits(predictions: Predictions) -> xr.DataArray:
     """The logits of every draw, one chain after another: float64 (draw, image, class).
 
+    Those of a dense detector, which predicts each location of an image, are (draw, image, y, x, class).
+
     What the predictions know of each image (`path`, `source`, `subject`, `donor`, `video`, `split`, `label`, `group`)
     becomes coordinates of `image`. A logit of -inf is a probability of exactly 0. It becomes a number at least
     `CERTAIN` below the largest of its row. Its probability is still exactly 0, and all numbers are finite.
@@ -44,13 +47,31 @@ def predictive_logits(predictions: Predictions) -> xr.DataArray:
         probabilities in the place of logits, or labels, sources, … that contradict each other or do not fit the images.
     """
     logits = _laid_out(find_logits(predictions))
-    chains, draws, images, classes = logits.shape
-    values = np.asarray(logits.values, dtype=np.float64).reshape(chains * draws, images, classes)
+    chains, draws, *rest = logits.shape
+    values = np.asarray(logits.values, dtype=np.float64).reshape(chains * draws, *rest)
     values = _finite(values, logits)
     _refuse_probabilities(values)
-    coords = {name: logits.coords[name] for name in ("image", "class") if name in logits.coords}
-    flat = xr.DataArray(values, dims=("draw", "image", "class"), coords=coords, name="logits")
+    dims = tuple(str(name) for name in logits.dims[2:])
+    coords = {name: logits.coords[name] for name in dims if name in logits.coords}
+    flat = xr.DataArray(values, dims=("draw", *dims), coords=coords, name="logits")
     return flat.assign_coords(image_coords(predictions))
+
+
+def image_logits(predictions: Predictions) -> xr.DataArray:
+    """The logits of every draw, of whole images: float64 (draw, image, class). See `predictive_logits`.
+
+    Raises
+    ------
+    BayesdfError
+        The predictions are of locations. Also as `predictive_logits`.
+    """
+    logits = predictive_logits(predictions)
+    if PLACES[0] in logits.dims:
+        raise BayesdfError(
+            "the predictions are of a dense detector, for each location (y, x) of an image, but this is a figure of "
+            "whole images: decompose(predictions) gives the uncertainty of each location"
+        )
+    return logits
 
 
 def ruled_out(predictions: Predictions) -> NDArray[np.bool_]:
@@ -112,15 +133,17 @@ def class_numbers(given: object, classes: list[str], what: str) -> NDArray[np.in
 
 
 def _laid_out(logits: xr.DataArray) -> xr.DataArray:
-    """(chain, draw, image, class), none of them empty."""
+    """(chain, draw, image, class), or with y and x before the class; none of them empty."""
     if "chain" not in logits.dims:
         logits = logits.expand_dims("chain")
-    logits = logits.transpose("chain", "draw", "image", "class")
-    chains, draws, images, classes = logits.shape
+    logits = logits.transpose("chain", "draw", "image", *(name for name in PLACES if name in logits.dims), "class")
+    chains, draws, images, *locations, classes = logits.shape
     if chains * draws == 0:
         raise BayesdfError("logits hold zero draws; predict with draws=1 or more")
     if images == 0:
         raise BayesdfError("logits hold zero images; predict a data set that is not empty")
+    if 0 in locations:
+        raise BayesdfError("logits hold zero locations; predict images that are not empty")
     if classes < 2:
         raise BayesdfError(
             f"logits hold {classes} class; a detector needs two or more: one score an image goes through {FROM_SCORES}"
@@ -139,9 +162,10 @@ def _finite(values: NDArray[np.float64], logits: xr.DataArray) -> NDArray[np.flo
     if not broken.any():
         lowest = np.where(np.isneginf(values), 0.0, values - largest).min()
         return np.where(np.isneginf(values), largest - max(CERTAIN, -2.0 * lowest), values)
-    draw, image = np.argwhere(broken)[0]
+    draw, image = np.argwhere(broken)[0][:2]
+    images = np.unique(np.argwhere(broken)[:, 1])
     raise BayesdfError(
-        f"{int(broken.any(axis=0).sum())} images have logits that are not finite, first image "
+        f"{len(images)} images have logits that are not finite, first image "
         f"{name_of_image(logits, image)} at draw {draw}: the image holds NaN, or the fit diverged (then "
         "lower its learning rate, or the scale of its priors)"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayesdf.analysis.expected_calibration_error import balanced_weights
-from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.predictions import image_logits, observed_labels
 from bayesdf.analysis.tree import find_logits, wrong_input
 from bayesdf.analysis.uncertainty import log_mean_probabilities
 from bayesdf.errors import BayesdfError
@@ -37,7 +37,7 @@ def fit_scaling(held_out: xr.DataTree) -> xr.Dataset:
     """
     from scipy.optimize import minimize
 
-    logits = predictive_logits(held_out)
+    logits = image_logits(held_out)
     certain = int(np.isneginf(find_logits(held_out).values).sum())
     if certain:
         raise BayesdfError(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from bayesdf.analysis.intervals import Estimate, cluster_bootstrap
 from bayesdf.analysis.people import design
-from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.predictions import image_logits, observed_labels
 from bayesdf.analysis.roc import levels
 from bayesdf.analysis.tree import Predictions
 from bayesdf.analysis.uncertainty import entropies, log_mean_probabilities
@@ -93,7 +93,7 @@ def risks(score: Array, wrong: Array) -> Array:
 
 
 def _score_and_wrong(predictions: Predictions, by: str) -> tuple[Array, Array]:
-    logits = predictive_logits(predictions).values
+    logits = image_logits(predictions).values
     # In logarithms: two probabilities that both round to one still differ.
     log_p = log_mean_probabilities(logits)
     if by == "confidence":

@@ -18,6 +18,9 @@ Predictions = xr.DataTree | xr.Dataset | xr.DataArray
 
 IMAGE_COORDS = ("path", "source", "subject", "donor", "video", "split", "label", "group")
 
+PLACES = ("y", "x")
+"""The dimensions of the locations of an image, in predictions of a dense detector."""
+
 PREDICTIVE = ("posterior_predictive", "prior_predictive")
 """The groups that may hold the logits. The first that exists is taken."""
 
@@ -35,7 +38,7 @@ def find_logits(predictions: Predictions) -> xr.DataArray:
     logits = _stored_logits(predictions)
     needed = {"draw", "image", "class"}
     present = {str(dim) for dim in logits.dims}
-    if not needed <= present or not present <= needed | {"chain"}:
+    if not needed <= present or present - needed - {"chain"} not in (set(), set(PLACES)):
         if present == {"image", "class"}:
             hint = "one prediction an image is one draw: logits.expand_dims('draw')"
         elif "class" not in present and "image" in present:

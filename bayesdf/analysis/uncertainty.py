@@ -33,7 +33,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdf.analysis.predictions import observed_labels, predictive_logits
+from bayesdf.analysis.predictions import image_logits, observed_labels, predictive_logits
 from bayesdf.analysis.tree import Predictions
 from bayesdf.errors import BayesdfError
 
@@ -44,7 +44,7 @@ ROUNDING = 8 * np.finfo(np.float64).eps
 
 
 class Entropies(NamedTuple):
-    """Total, aleatoric and epistemic uncertainty in nats, each float64 (image,)."""
+    """Total, aleatoric and epistemic uncertainty in nats, each float64 (image,), or (image, y, x)."""
 
     total: Array
     aleatoric: Array
@@ -52,7 +52,7 @@ class Entropies(NamedTuple):
 
 
 class Variances(NamedTuple):
-    """Total, aleatoric and epistemic variance of the class indicator, each float64 (image, class)."""
+    """Total, aleatoric and epistemic variance of the class indicator, each float64 (image, …, class)."""
 
     total: Array
     aleatoric: Array
@@ -68,7 +68,7 @@ def log_probabilities(logits: Array) -> Array:
 
 
 def log_mean_probabilities(logits: Array) -> Array:
-    """Log of the mean probability over draws: (draw, image, class) -> (image, class), at most 0."""
+    """Log of the mean probability over draws: (draw, image, …, class) -> (image, …, class), at most 0."""
     from scipy.special import logsumexp
 
     log_p = log_probabilities(logits)
@@ -84,7 +84,7 @@ def entropies(logits: Array) -> Entropies:
     Parameters
     ----------
     logits
-        float64 (draw, image, class).
+        float64 (draw, image, class), or (draw, image, y, x, class).
 
     Returns
     -------
@@ -107,7 +107,7 @@ def variances(logits: Array) -> Variances:
     Parameters
     ----------
     logits
-        float64 (draw, image, class).
+        float64 (draw, image, class), or (draw, image, y, x, class).
 
     Returns
     -------
@@ -139,7 +139,8 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataAr
     xr.Dataset
         Over `image`: `total`, `aleatoric`, `epistemic` (nats, 0 … log C), `confidence` (largest mean probability,
         1/C … 1), `prediction` (its class, int64). Over (`image`, `class`): `probability` (mean over draws),
-        `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Source, subject, split and path of the
+        `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Predictions of a dense detector give
+        (`image`, `y`, `x`), and (`image`, `y`, `x`, `class`). Source, subject, split and path of the
         images become coordinates where the tree has them.
 
     Raises
@@ -183,7 +184,7 @@ class _Summary:
 
     draws: int
     log_mean: Array
-    """Log of the mean probability (image, class)."""
+    """Log of the mean probability (image, …, class)."""
     rest: Array
     """One minus the mean probability, without cancellation."""
     aleatoric: Array
@@ -233,7 +234,8 @@ def _summary(logits: Array) -> _Summary:
 def _described(summary: _Summary, logits: xr.DataArray) -> xr.Dataset:
     """As `decompose` returns it, with the coordinates of the logits."""
     probability = np.exp(summary.log_mean)
-    image, both = ("image",), ("image", "class")
+    both = tuple(name for name in logits.dims if name != "draw")
+    image = both[:-1]
     nats = {"units": "nats"}
     total = summary.aleatoric + summary.epistemic
     total_variance = summary.aleatoric_variance + summary.epistemic_variance
@@ -281,6 +283,6 @@ def _complement(p: Array) -> Array:
 
 def log_probability_and_label(predictions: Predictions) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Log of the mean probabilities (image, class), and the true classes (image,)."""
-    logits = predictive_logits(predictions).values
+    logits = image_logits(predictions).values
     log_p = log_mean_probabilities(logits)
     return log_p, observed_labels(predictions, *log_p.shape)

@@ -8,6 +8,7 @@ from typing import Literal
 from bayesdf.data import embedded, folder
 from bayesdf.data.augment import augment
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
+from bayesdf.data.landmarks import face_regions
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.splits import MOST_FOLDS
@@ -32,6 +33,7 @@ __all__ = [
     "common_path",
     "common_path_grey",
     "describe_people",
+    "face_regions",
     "leave_out",
     "load",
     "people_cautions",
@@ -123,15 +125,15 @@ def load(
             raise BayesdfError(
                 f"folds is {folds}: the embedded data has {FOLDS} folds, which are fixed: give 1 to {FOLDS}"
             )
-        images, manifest = embedded.read(size, quality, fold=fold)
+        images, manifest, masks = embedded.read(size, quality, fold=fold)
         manifest.attrs["common_path"] = {"size": size, "quality": quality}
-        return collect(images, manifest, task, "embedded", CREDIT, fold)
+        return collect(images, manifest, task, "embedded", CREDIT, fold, masks)
     root = Path(name_or_path)
     if not 0 <= fold < folds:
         raise BayesdfError(f"fold is {fold}: with folds={folds} there are the folds 0 to {folds - 1}")
-    images, manifest = folder.read(root, size, quality, fractions, seed, skip_unreadable, fold, folds)
+    images, manifest, masks = folder.read(root, size, quality, fractions, seed, skip_unreadable, fold, folds)
     manifest.attrs["common_path"] = {"size": size, "quality": quality}
     if task != "source" and REAL not in set(manifest["source"]):
         found = ", ".join(sorted(manifest["source"].unique()))
         raise BayesdfError(f"no folder named `real` below {root} (found {found}): name the photographs' folder `real`")
-    return collect(images, manifest, task, str(root.resolve()), "", fold)
+    return collect(images, manifest, task, str(root.resolve()), "", fold, masks)

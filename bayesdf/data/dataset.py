@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.data.image_cache import Images
 from bayesdf.data.manifest import REAL, SPLITS, Task, check_manifest, class_names, labels
+from bayesdf.data.masks import Masks, check_masks, kinds, no_masks, rows_of, unpack
 from bayesdf.errors import BayesdfError
 
 
@@ -30,18 +31,21 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     task
         `binary`, `multiclass` or `source`.
     fingerprint
-        What identifies images and labels together, as hexadecimal digits.
+        What identifies images and labels together, as hexadecimal digits. Masks have no part in it.
     """
 
-    def __init__(self, images: Images, rows: np.ndarray, manifest: pd.DataFrame, task: Task, names: list[str]) -> None:
+    def __init__(
+        self, images: Images, rows: np.ndarray, manifest: pd.DataFrame, task: Task, names: list[str], partial: Masks
+    ) -> None:
         self.images = images
         self._rows = rows
+        self._partial = partial
         self.manifest = manifest.reset_index(drop=True)
         self.task = task
         self.classes = names
         self.labels = torch.from_numpy(self.manifest["label"].to_numpy(np.int64).copy())
         digest = hashlib.sha256(np.ascontiguousarray(images[rows]).tobytes())
-        digest.update(self.manifest.to_csv(index=False).encode())
+        digest.update(self.manifest.drop(columns="mask").to_csv(index=False).encode())
         self.fingerprint = digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -51,6 +55,15 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def masks(self) -> Tensor:
+        """Which pixels were changed: float32 (N, H, W) in [0, 1], NaN throughout where it is not known.
+
+        Photographs are 0. New faces are 1. The column `mask` of the manifest says it in a word. The tensor is made
+        anew at each access.
+        """
+        return torch.from_numpy(unpack(self._partial, self.manifest["mask"]))
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = np.array(self.images[self._rows[index]])
@@ -67,6 +80,8 @@ class Collection:
 
     Attributes
     ----------
+    masks
+        uint8 (P, H, W), a mask for each image of which the manifest's column `mask` says `part`, in its order.
     without
         Generators that `leave_out` took away.
     fold
@@ -82,6 +97,7 @@ class Collection:
     name: str
     credit: str
     fingerprint: str
+    masks: Masks
     without: tuple[str, ...] = ()
     fold: int = 0
 
@@ -95,17 +111,46 @@ class Collection:
         )
 
 
-def collect(images: Images, manifest: pd.DataFrame, task: Task, name: str, credit: str, fold: int = 0) -> Collection:
-    """Label a manifest for a task and divide it into its splits. It refuses what `manifest.check_manifest` refuses."""
+def collect(
+    images: Images,
+    manifest: pd.DataFrame,
+    task: Task,
+    name: str,
+    credit: str,
+    fold: int = 0,
+    masks: Masks | None = None,
+) -> Collection:
+    """Label a manifest for a task and divide it into its splits.
+
+    Parameters
+    ----------
+    images
+        uint8 (N, H, W, 3).
+    manifest
+        A row for each image, with the columns of `COLUMNS`. Without the column `mask`, photographs are unchanged, and
+        which pixels of the fakes were changed is unknown.
+    masks
+        uint8 (P, H, W) from 0 (as photographed) to 255 (changed), a mask for each image of which the column `mask` says
+        `part`, in the order of the manifest. None: there is no such image.
+
+    Raises
+    ------
+    BayesdfError
+        The manifest cannot be learnt from (`manifest.check_manifest`), or the masks do not belong to these images
+        (`masks.check_masks`).
+    """
+    manifest = manifest.assign(mask=kinds(manifest))
+    masks = no_masks(images) if masks is None else masks
     check_manifest(manifest, task)
-    return _labelled(images, manifest, task, name, credit, fold=fold)
+    check_masks(masks, manifest, images)
+    return _labelled(images, manifest, masks, task, name, credit, fold=fold)
 
 
 def relabel(collection: Collection, task: Task) -> Collection:
     """The same images in the same splits, with the labels of another task. A split may lack some of its classes."""
     manifest = collection.manifest.drop(columns="label")
-    images, without = collection.train.images, collection.without
-    return _labelled(images, manifest, task, collection.name, collection.credit, without, collection.fold)
+    images, masks, without = collection.train.images, collection.masks, collection.without
+    return _labelled(images, manifest, masks, task, collection.name, collection.credit, without, collection.fold)
 
 
 def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDataset]:
@@ -135,7 +180,8 @@ def leave_out(collection: Collection, source: str) -> tuple[Collection, ImageDat
         raise BayesdfError(f"{source!r} is the only generator of {collection.name}: add another to leave it out")
     images, test = collection.train.images, collection.test
     own = (test.manifest["source"] == source).to_numpy()
-    unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes)
+    masks = rows_of(test._partial, test.manifest, own)
+    unseen = ImageDataset(images, test._rows[own], test.manifest[own], collection.task, collection.classes, masks)
     without = tuple(sorted({*collection.without, source}))
     return _of_rows(collection, collection.manifest["source"] != source, without), unseen
 
@@ -159,10 +205,11 @@ def thin(collection: Collection, every: int) -> Collection:
 def _of_rows(collection: Collection, chosen: pd.Series, without: tuple[str, ...]) -> Collection:
     """The collection of the chosen rows of the manifest alone."""
     kept = np.flatnonzero(chosen.to_numpy())
+    masks = rows_of(collection.masks, collection.manifest, chosen.to_numpy())
     manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
     check_manifest(manifest, collection.task)
     images, task, name, credit = collection.train.images, collection.task, collection.name, collection.credit
-    return _labelled(images[kept], manifest, task, name, credit, without, collection.fold)
+    return _labelled(images[kept], manifest, masks, task, name, credit, without, collection.fold)
 
 
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:
@@ -174,6 +221,7 @@ def _image_and_people_counts(manifest: pd.DataFrame) -> str:
 def _labelled(
     images: Images,
     manifest: pd.DataFrame,
+    masks: Masks,
     task: Task,
     name: str,
     credit: str,
@@ -184,8 +232,9 @@ def _labelled(
     labelled = manifest.assign(label=labels(manifest, task))
     parts = {}
     for split in SPLITS:
-        rows = np.nonzero(((labelled["split"] == split) & (labelled["label"] >= 0)).to_numpy())[0]
-        parts[split] = ImageDataset(images, rows, labelled.iloc[rows], task, names)
+        chosen = ((labelled["split"] == split) & (labelled["label"] >= 0)).to_numpy()
+        partial = rows_of(masks, labelled, chosen)
+        parts[split] = ImageDataset(images, np.flatnonzero(chosen), labelled[chosen], task, names, partial)
     digest = hashlib.sha256("".join(part.fingerprint for part in parts.values()).encode())
     return Collection(
         **parts,
@@ -195,6 +244,7 @@ def _labelled(
         name=name,
         credit=credit,
         fingerprint=digest.hexdigest()[:16],
+        masks=masks,
         without=without,
         fold=fold,
     )

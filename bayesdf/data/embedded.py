@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bayesdf.data.image_cache import Images, cached_images
+from bayesdf.data.image_cache import Content, cached_images
 from bayesdf.data.manifest import REAL, SPLITS
+from bayesdf.data.masks import NONE, PART, WHOLE, mask_path, no_masks
 from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.faces import SIZE, Faces, people, photographs
 from bayesdf.generators import GENERATORS, Generator
@@ -39,10 +40,11 @@ def donor_groups(fold: int = 0) -> dict[str, list[list[str]]]:
     }
 
 
-def read(
-    size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fold: int = 0
-) -> tuple[Images, pd.DataFrame]:
-    """The images (N, size, size, 3) uint8 of a fold and their manifest.
+def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fold: int = 0) -> Content:
+    """The images (N, size, size, 3) uint8 of a fold, their manifest, and the masks of the manipulated photographs.
+
+    A new or redrawn face is changed as a whole. The manifest has the attribute `aligned`, since the faces lie at the
+    template.
 
     Parameters
     ----------
@@ -56,7 +58,9 @@ def read(
         0 … 3. The manifest does not name it: new faces of two folds may have one path, but are different images.
     """
     key = _key(size, quality, variants, fold)
-    return cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
+    images, manifest, masks = cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
+    manifest.attrs["aligned"] = True
+    return images, manifest, masks
 
 
 def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
@@ -72,8 +76,8 @@ def _key(size: int, quality: int | None, variants: int, fold: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Images, pd.DataFrame]:
-    images, rows = [], []
+def _make(size: int, quality: int | None, variants: int, fold: int) -> Content:
+    images, rows, masks = [], [], []
     sources = [REAL, *GENERATORS]
     jobs = [(split, source, 0) for split in SPLITS for source in sources]
     jobs += [(SPLITS[0], source, variant) for source in GENERATORS for variant in range(1, variants)]
@@ -85,6 +89,8 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
         rng = np.random.default_rng(
             [SEED, SPLITS.index(split), sources.index(source), variant, *([fold] if fold else [])]
         )
+        manipulates = source != REAL and GENERATORS[source].manipulate is not None
+        kind = NONE if source == REAL else PART if manipulates else WHOLE
         for group in donor_groups(fold)[split]:
             faces = photographs(variant).take(np.isin(photographs().subject, group))
             if source == REAL:
@@ -94,6 +100,8 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
             else:
                 fakes = GENERATORS[source].fakes(faces, rng)
                 made, donors = fakes.images, fakes.donor
+                if manipulates:
+                    masks += [mask_path(mask, size) for mask in fakes.mask]
             for row, (image, donor) in enumerate(zip(made, donors, strict=True)):
                 pixels, length = common_path(image, size, quality)
                 path = f"{source}/{faces.name[row]}" + (f"/{variant}" if variant else "")
@@ -108,9 +116,11 @@ def _make(size: int, quality: int | None, variants: int, fold: int) -> tuple[Ima
                         "video": faces.name[row] if person else path,
                         "split": split,
                         "bytes": length,
+                        "mask": kind,
                     }
                 )
-    return np.stack(images), pd.DataFrame(rows)
+    together = np.stack(images)
+    return together, pd.DataFrame(rows), np.stack(masks) if masks else no_masks(together)
 
 
 def _redraws(generator: Generator) -> bool:

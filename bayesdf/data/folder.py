@@ -4,7 +4,8 @@
     <root>/<generator>/...     what each generator made
 
 Images lie in a source's folder directly or in folders below it. Who is in them is read from the names, or from a table
-`<root>/subjects.csv` (see `bayesdf.data.subjects`).
+`<root>/subjects.csv` (see `bayesdf.data.subjects`). Files may say which pixels of a fake were changed (see
+`bayesdf.data.mask_files`).
 """
 
 import hashlib
@@ -20,8 +21,11 @@ from rich.progress import track
 
 from bayesdf.data import subjects
 from bayesdf.data.audit import audit, jpeg_quality
-from bayesdf.data.image_cache import Images, cached_images
-from bayesdf.data.manifest import SPLITS
+from bayesdf.data.image_cache import Content, cached_images
+from bayesdf.data.landmarks import COLUMNS, after_common_path
+from bayesdf.data.manifest import REAL, SPLITS
+from bayesdf.data.mask_files import PIXEL_LIMIT, find_masks, read_mask
+from bayesdf.data.masks import NONE, PART, UNKNOWN, no_masks
 from bayesdf.data.preprocessing import common_path
 from bayesdf.data.splits import assign_splits
 from bayesdf.errors import BayesdfError, BayesdfWarning
@@ -29,8 +33,6 @@ from bayesdf.errors import BayesdfError, BayesdfWarning
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
 """A file is read as one of these, whatever its name. Other formats would start other programs."""
-PIXEL_LIMIT = 64_000_000
-"""Larger images are refused before they are read: a small file can unpack to many gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def read(
     skip_unreadable: float,
     fold: int = 0,
     folds: int = 1,
-) -> tuple[Images, pd.DataFrame]:
-    """The images (N, size, size, 3) uint8 below a folder and their manifest.
+) -> Content:
+    """The images (N, size, size, 3) uint8 below a folder, their manifest, and masks of those changed in part.
 
     The manifest has more columns than the required ones. `rule` says how the subject was found. `format`, `mode`,
     `width`, `height` and `jpeg_quality` are those of the files.
@@ -60,15 +62,27 @@ def read(
     ------
     BayesdfError
         The folder is missing or empty, a source has too few images, or more than the share `skip_unreadable` of the
-        files cannot be read (the message names them).
+        files cannot be read (the message names them). Or a mask does not fit its image (`mask_files`).
     """
     files = image_files(root)
+    mask_of = find_masks(root, files)
+    masks_alone = set(mask_of.values())
+    files = [file for file in files if file not in masks_alone]
     people = subjects.find_people(root, [file.relative_to(root).as_posix() for file in files])
-    state = [f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    state = [
+        f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}"
+        for file in [*files, *mask_of.values()]
+    ]
     settings = f"{root.resolve()} {size} {quality} {skip_unreadable}"
     key = hashlib.sha256("\n".join([settings, *state]).encode()).hexdigest()[:16]
-    images, manifest = cached_images(f"folder-{key}", lambda: _make(root, files, size, quality, skip_unreadable))
+    images, manifest, masks = cached_images(
+        f"folder-{key}", lambda: _make(root, files, mask_of, size, quality, skip_unreadable)
+    )
     manifest[people.columns] = people.loc[manifest["path"]].to_numpy()
+    shown = manifest[["shown_width", "shown_height"]].to_numpy()
+    manifest = manifest.drop(columns=["shown_width", "shown_height"])
+    if COLUMNS[0] in manifest:
+        manifest = after_common_path(manifest, shown, size)
     manifest["video"] = manifest["video"].where(manifest["video"] != "", manifest["path"])
     for finding in [*subjects.people_cautions(manifest), *audit(manifest)]:
         warnings.warn(finding, BayesdfWarning, stacklevel=3)
@@ -80,7 +94,7 @@ def read(
             f"{root} says itself which images are {', '.join(SPLITS)} (by "
             f"{'its table' if (root / subjects.TABLE).is_file() else 'its folders'}): leave {asked} out"
         )
-    return images, manifest
+    return images, manifest, masks
 
 
 def image_files(root: Path) -> list[Path]:
@@ -113,16 +127,20 @@ def image_files(root: Path) -> list[Path]:
 
 
 def _make(
-    root: Path, files: list[Path], size: int, quality: int | None, skip_unreadable: float
-) -> tuple[Images, pd.DataFrame]:
-    images, rows, unreadable = [], [], []
+    root: Path, files: list[Path], mask_of: dict[Path, Path], size: int, quality: int | None, skip_unreadable: float
+) -> Content:
+    images, rows, masks, unreadable = [], [], [], []
     for file in track(files, description="reading images", transient=True):
         relative = file.relative_to(root)
         try:
-            pixels, facts = read_image(file, size, quality)
+            pixels, facts, shown = read_image(file, size, quality)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unreadable.append(Unreadable(str(relative), str(error).splitlines()[0] if str(error) else "unreadable"))
             continue
+        kind = NONE if relative.parts[0] == REAL else UNKNOWN
+        if file in mask_of:
+            kind, mask = read_mask(mask_of[file], relative.as_posix(), shown, size)
+            masks += [mask] if kind == PART else []
         images.append(pixels)
         rows.append(
             {
@@ -130,6 +148,9 @@ def _make(
                 "source": relative.parts[0],
                 **dict.fromkeys(("subject", "donor", "video", "split"), ""),
                 **facts,
+                "mask": kind,
+                "shown_width": shown[0],
+                "shown_height": shown[1],
             }
         )
     if len(unreadable) > skip_unreadable * len(files) or not images:
@@ -141,10 +162,12 @@ def _make(
         )
     for item in unreadable:
         warnings.warn(f"skipped {item.path}: {item.reason}", BayesdfWarning, stacklevel=4)
-    return np.stack(images), pd.DataFrame(rows)
+    together = np.stack(images)
+    return together, pd.DataFrame(rows), np.stack(masks) if masks else no_masks(together)
 
 
-def read_image(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object]]:
+def read_image(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, dict[str, object], tuple[int, int]]:
+    """The pixels of a file after the common path, facts of the file, and the width and height of what it displays."""
     with Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {PIXEL_LIMIT:,}")
@@ -156,5 +179,6 @@ def read_image(file: Path, size: int, quality: int | None) -> tuple[np.ndarray, 
             "jpeg_quality": jpeg_quality(image),
         }
         image.load()
-        pixels, length = common_path(ImageOps.exif_transpose(image), size, quality)
-    return pixels, facts | {"bytes": length}
+        shown = ImageOps.exif_transpose(image)
+        pixels, length = common_path(shown, size, quality)
+    return pixels, facts | {"bytes": length}, shown.size

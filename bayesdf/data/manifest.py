@@ -24,6 +24,7 @@ COLUMNS = {
     "video": "the source video, or the photograph where there is none",
     "split": "train, val or test",
     "bytes": "size of the JPEG file of the common path",
+    "mask": "which pixels were changed: none (photographs), part, whole or unknown (see `bayesdf.data.masks`)",
 }
 
 

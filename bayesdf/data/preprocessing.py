@@ -45,12 +45,7 @@ def common_path(
         raise ValueError("floating-point pixels have no agreed range: save the image with 8 or 16 bits")
     grey = image.mode in ("L", "1", "LA")
     image = image.convert("L" if grey else "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size != (side, side):
-        image = image.crop((left, top, left + side, top + side))
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    image = centre_square(image, size)
     length = 0
     if quality is not None:
         buffer = io.BytesIO()
@@ -58,6 +53,17 @@ def common_path(
         length = buffer.tell()
         image = Image.open(buffer)
     return np.asarray(image.convert("RGB")), length
+
+
+def centre_square(
+    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> Image.Image:
+    """The largest centred square of an image, resized to `size` pixels a side."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size != (side, side):
+        image = image.crop((left, top, left + side, top + side))
+    return image if side == size else image.resize((size, size), resampling)
 
 
 def common_path_grey(images: NDArray[np.floating], quality: int | None = QUALITY) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """Who is in each image of a folder, as its names or a table say?
 
 If there is a table `subjects.csv` at the root, it decides. It has the columns `path` (relative to the root) and
-`subject`, and optionally `donor` (a second person in the image), `video` and `split`. Without a table the names decide,
+`subject`, and optionally `donor` (a second person in the image), `video`, `split`, and the landmarks of the face
+(`bayesdf.data.landmarks`). Without a table the names decide,
 by the first rule that fits:
 
 - *pair*: a fake named ``<target>_<source>`` shows two people. Both parts must be names from `real`, or recur as targets
@@ -27,6 +28,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from bayesdf.data.landmarks import COLUMNS
 from bayesdf.data.manifest import REAL, SPLITS, subject_groups
 from bayesdf.errors import BayesdfError, BayesdfWarning
 
@@ -64,8 +66,8 @@ def find_people(root: Path, paths: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by `path`: `subject`, `donor`, `video`, `split` (each a str, empty where unknown) and `rule`, by which
-        the subject was found.
+        Indexed by `path`: `subject`, `donor`, `video`, `split`, the landmarks if the table has all their columns (each
+        a str, empty where unknown), and `rule`, by which the subject was found.
 
     Raises
     ------
@@ -159,13 +161,14 @@ def _from_table(table: Path, paths: Sequence[str]) -> pd.DataFrame:
             f"{table} lacks the column(s) {', '.join(missing)} (it has {', '.join(rows.columns)}): name them in the "
             "first line, with commas between"
         )
-    unused = sorted(set(rows.columns) - {*REQUIRED, *OPTIONAL})
+    marks = COLUMNS if set(COLUMNS) <= set(rows.columns) else ()
+    unused = sorted(set(rows.columns) - {*REQUIRED, *OPTIONAL, *marks})
     if unused:
         warnings.warn(f"{table.name}: column(s) {', '.join(unused)} are not used", BayesdfWarning, stacklevel=5)
     for name in OPTIONAL:
         if name not in rows:
             rows[name] = ""
-    rows = rows[[*REQUIRED, *OPTIONAL]].apply(lambda column: column.str.strip())
+    rows = rows[[*REQUIRED, *OPTIONAL, *marks]].apply(lambda column: column.str.strip())
     rows["path"] = [PurePosixPath(path.replace("\\", "/")).as_posix() for path in rows["path"]]
     line = pd.Series(np.arange(len(rows)) + 2, rows["path"])
     twice = rows["path"].duplicated()

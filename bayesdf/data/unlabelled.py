@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bayesdf.data.folder import SUFFIXES, read_image
+from bayesdf.data.mask_files import possible_images
 from bayesdf.data.preprocessing import QUALITY, common_path
 from bayesdf.errors import BayesdfError
 from bayesdf.faces import SIZE
@@ -134,11 +135,12 @@ def _pixels(image: Any, size: int, quality: int | None) -> np.ndarray:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """The image files below a folder, in a fixed order."""
+    """The image files below a folder, in a fixed order, without the masks of others."""
     found = []
     for root, names, leaves in os.walk(folder):
         names.sort()
         found += [Path(root) / leaf for leaf in sorted(leaves) if Path(leaf).suffix.lower() in SUFFIXES]
     if not found:
         raise BayesdfError(f"no images below {folder}: expected files {', '.join(sorted(SUFFIXES))}")
-    return found
+    masks = possible_images(folder, found)
+    return [file for file in found if not masks.get(file)]

@@ -278,7 +278,8 @@ def main(
 ) -> None:
     """Train a detector's point estimate on the embedded training people and write it into the package."""
     learnt = known_start(start)
-    collection = data.collect(*embedded.read(variants=VARIANTS, fold=fold), "binary", "embedded", CREDIT, fold)
+    images, manifest, masks = embedded.read(variants=VARIANTS, fold=fold)
+    collection = data.collect(images, manifest, "binary", "embedded", CREDIT, fold, masks)
     if without:
         collection, _ = data.leave_out(collection, without)
     target = _own(detector, collection, learnt)

@@ -130,14 +130,15 @@ def trained() -> SwapAutoencoder:
 
 @torch.no_grad()
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """One swap for every photograph: its expression on another person's face."""
+    """One swap for every photograph: its expression on another person's face. The mask is the weight of the blend."""
     donors = pick_donors(faces, rng)
     swapped = trained()(torch.from_numpy(np.array(faces.images))[:, None], people(faces)[donors])[:, 0].numpy()
-    images = np.empty_like(faces.images)
+    images, weights = np.empty_like(faces.images), np.empty_like(faces.images)
     for row, target in enumerate(faces.images):
         mask = face_mask(faces.landmarks[row])
-        images[row] = alpha_blend(match_tone(swapped[row], target, mask), target, mask).clip(0.0, 1.0)
-    return Fakes(images, donors)
+        weights[row] = weight = soften(mask)
+        images[row] = alpha_blend(match_tone(swapped[row], target, mask), target, weight).clip(0.0, 1.0)
+    return Fakes(images, donors, weights)
 
 
 generator = Generator(

@@ -48,23 +48,28 @@ def match_tone(image: Image, reference: Image, mask: NDArray[np.bool_]) -> Image
     return (image - a.mean()) * (b.std() / max(a.std(), 1e-6)) + b.mean()
 
 
-def alpha_blend(made: Image, target: Image, mask: NDArray[np.bool_], sigma: float = 1.5) -> Image:
-    """Put `made` over `target` within the mask, with a soft edge."""
-    weight = soften(mask, sigma)
+def alpha_blend(made: Image, target: Image, weight: Image) -> Image:
+    """Put `made` over `target` with a weight in [0, 1] for each pixel (`soften`)."""
     return weight * made + (1.0 - weight) * target
+
+
+def without_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without the pixels at the image's border."""
+    inside = mask.copy()
+    inside[[0, -1], :] = inside[:, [0, -1]] = False
+    return inside
 
 
 def poisson_blend(made: Image, target: Image, mask: NDArray[np.bool_]) -> Image:
     """Blend with the gradients of `made` within the mask and the values of `target` at its edge.
 
     Solves the discrete Poisson equation of Perez, Gangnet and Blake 2003, "Poisson image editing" (equation 7), with
-    the guidance field grad(made). Pixels at the image's border are removed from the mask.
+    the guidance field grad(made). Pixels at the image's border keep the values of `target` (`without_border`).
     """
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
 
-    inside = mask.copy()
-    inside[[0, -1], :] = inside[:, [0, -1]] = False
+    inside = without_border(mask)
     number = np.full(inside.shape, -1)
     number[inside] = np.arange(inside.sum())
     y, x = np.nonzero(inside)
@@ -108,6 +113,12 @@ def motion_field(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDAr
     )
     y, x = np.mgrid[:SIZE, :SIZE]
     return spline(np.stack([x, y], -1).reshape(-1, 2).astype(float)).reshape(SIZE, SIZE, 2)
+
+
+def displacement(field: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How far from each pixel a backward field (64, 64, 2) looks: (64, 64) pixels."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    return np.hypot(field[..., 0] - x, field[..., 1] - y)
 
 
 def resample(image: Image, field: NDArray[np.floating]) -> Image:

@@ -1,4 +1,4 @@
-"""What does a generator return? Fakes, and the donor of each."""
+"""What does a generator return? Fakes, the donor of each, and which pixels of the photograph are changed."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,14 @@ class Fakes:
         (N, 64, 64) float32 grey values in [0, 1].
     donor
         (N,) row of the photograph that gave the identity, the motion or the mouth; `NOBODY` for a new face.
+    mask
+        (N, 64, 64) float32 in [0, 1]: which pixels the generator changed. Where it is 0, the fake equals the
+        photograph. It lies between 0 and 1 where the generator blends. A new face is changed everywhere.
     """
 
     images: NDArray[np.float32]
     donor: NDArray[np.int64]
+    mask: NDArray[np.float32]
 
 
 def pick_donors(faces: Faces, rng: np.random.Generator, closeness: int = 8) -> NDArray[np.int64]:

@@ -96,4 +96,4 @@ class Generator:
         if self.manipulate is not None:
             return self.manipulate(faces, rng)
         images = self.pictures(torch.from_numpy(rng.standard_normal((len(faces), self.latent_dim), np.float32)))
-        return Fakes(images, np.full(len(faces), NOBODY))
+        return Fakes(images, np.full(len(faces), NOBODY), np.ones_like(images))

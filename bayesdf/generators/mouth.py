@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesdf.faces import Faces
-from bayesdf.generators.blend import alpha_blend, mouth_mask
+from bayesdf.generators.blend import alpha_blend, mouth_mask, soften
 from bayesdf.generators.fakes import Fakes, pick_donors
 from bayesdf.generators.generator import Generator
 from bayesdf.generators.networks import Encoder, convolution, load_weights, pyramid_loss
@@ -103,16 +103,18 @@ def trained() -> MouthPainter:
 
 @torch.no_grad()
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """One new mouth for every photograph, in the position of another person's mouth."""
+    """One new mouth for every photograph, in the position of another person's mouth.
+
+    The mask is the weight of the blend in the rows that the network paints, and 0 above them.
+    """
     donors = pick_donors(faces, rng, closeness=40)
     images, masks = torch.from_numpy(np.array(faces.images))[:, None], _masks(faces)
     references = images[_references(faces, rng)]
     made = _paint(trained(), images, masks, references, (images * masks)[donors])[:, 0].numpy()
-    blended = [
-        alpha_blend(new, old, mouth_mask(marks))
-        for new, old, marks in zip(made, faces.images, faces.landmarks, strict=True)
-    ]
-    return Fakes(np.stack(blended).clip(0.0, 1.0).astype(np.float32), donors)
+    weights = np.stack([soften(mouth_mask(marks)) for marks in faces.landmarks])
+    weights[:, :TOP] = 0.0
+    blended = alpha_blend(made, faces.images, weights)
+    return Fakes(blended.clip(0.0, 1.0).astype(np.float32), donors, weights.astype(np.float32))
 
 
 generator = Generator(

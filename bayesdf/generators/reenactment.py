@@ -8,7 +8,7 @@ a bilinear look-up in the one photograph. Here the key points are the five landm
 import numpy as np
 
 from bayesdf.faces import TEMPLATE, Faces
-from bayesdf.generators.blend import motion_field, resample
+from bayesdf.generators.blend import displacement, motion_field, resample
 from bayesdf.generators.fakes import Fakes
 from bayesdf.generators.generator import Generator
 
@@ -19,18 +19,23 @@ GAIN = 1.6
 
 
 def make(faces: Faces, rng: np.random.Generator) -> Fakes:
-    """Every photograph driven by another person's: relative motion, as in first-order motion models."""
+    """Every photograph driven by another person's: relative motion, as in first-order motion models.
+
+    The mask is the distance in pixels by which the motion field displaces a pixel, at most 1.
+    """
     motion = faces.landmarks - TEMPLATE
     size = np.linalg.norm(motion, axis=(1, 2))
     drivers = np.empty(len(faces), np.int64)
-    images = np.empty_like(faces.images)
+    images, displaced = np.empty_like(faces.images), np.empty_like(faces.images)
     for row in range(len(faces)):
         others = np.nonzero(faces.subject != faces.subject[row])[0]
         strong = others[np.argsort(-size[others], kind="stable")[: max(len(others) // 2, 1)]]
         drivers[row] = driver = rng.choice(strong)
         moved = faces.landmarks[row] + GAIN * motion[driver]
-        images[row] = resample(faces.images[row], motion_field(faces.landmarks[row], moved))
-    return Fakes(images, drivers)
+        field = motion_field(faces.landmarks[row], moved)
+        images[row] = resample(faces.images[row], field)
+        displaced[row] = displacement(field).clip(max=1.0)
+    return Fakes(images, drivers, displaced)
 
 
 generator = Generator(

@@ -19,10 +19,10 @@ def batches(
     order: Tensor | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, 3, H, W), float32, and labels (B,) on the device, in the given order (default: as they stand).
+    """Images (B, 3, H, W), float32, and labels (B,) or (B, h, w) on the device, in the given order.
 
-    Bytes become floats in [0, 1]. Batches differ in size by at most one, so that none is too small for batch
-    normalisation.
+    Without an order images come as they stand. Bytes become floats in [0, 1]. Batches differ in size by at most one, so
+    that none is too small for batch normalisation.
     """
     if order is None:
         order = torch.arange(len(dataset))  # type: ignore[arg-type]

@@ -248,9 +248,9 @@ def guessing_caution(network: nn.Module, problem: Problem) -> str | None:
     losses, weights = [], []
     with evaluating(network):
         for images, labels in batches(problem.train, problem.settings.batch_size, problem.device, order):
-            losses.append(F.cross_entropy(network(images), labels, reduction="none").cpu())
-            weights.append(problem.class_weights[labels].cpu())
-    loss, weight, labels = torch.cat(losses), torch.cat(weights), problem.labels[order]
+            losses.append(F.cross_entropy(network(images).flatten(0, -2), labels.flatten(), reduction="none").cpu())
+            weights.append(problem.class_weights[labels.flatten()].cpu())
+    loss, weight, labels = torch.cat(losses), torch.cat(weights), problem.labels[order].flatten()
     shares = torch.bincount(labels, weight, minlength=len(problem.class_weights)).double() / weight.sum()
     guess = -torch.log(shares[labels])
     better = weight * (guess - loss)

@@ -23,7 +23,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError
@@ -58,7 +58,8 @@ class Laplace(Training):
     """Last-layer Laplace approximation.
 
     The sites are the weight, the bias or both of the network's last linear layer (see
-    `bayesdf.models.features.classifier`), with normal priors of fixed scale. Everything else is a point estimate.
+    `bayesdf.models.features.classifier`), with normal priors of fixed scale. Everything else is a point estimate. Of a
+    dense network, each location of an image adds to P what an image does above.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def _verdict(history: History, joint: Joint, problem: Problem, sampler: FullSamp
 
 
 def _layer(detector: Detector, problem: Problem) -> str:
-    """The name of the last linear layer, which all sites must be of, and which must see one vector an image."""
+    """The name of the last linear layer, which all sites must be of, and which must see one vector for each label."""
     layer = classifier(problem.network)
     for name in detector.sites:
         if name not in (f"{layer}.weight", f"{layer}.bias"):
@@ -211,17 +212,39 @@ def _layer(detector: Detector, problem: Problem) -> str:
                 f"Laplace: the site {name} is not of the last linear layer, {layer}: leave it without a prior (None), "
                 "or use another method"
             )
-    seen: list[tuple[int, ...]] = []
+    seen: list[Tensor] = []
     module = problem.network.get_submodule(layer)
-    handle = module.register_forward_hook(lambda _, inputs, output: seen.append(tuple(inputs[0].shape)))
-    with torch.no_grad(), hooked([handle]):
-        problem.network(problem.example[0])
-    if len(seen) != 1 or len(seen[0]) != 2:
+
+    def record(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[-1].clone()
+
+    handle = module.register_forward_hook(record)
+    with torch.enable_grad(), hooked([handle]):
+        logits = problem.network(problem.example[0])
+    shapes = [tuple(_class_last(module, output).shape[:-1]) for output in seen]
+    labels = tuple(logits.shape[:-1])
+    if shapes != [labels]:
+        where = "locations" if len(labels) > 1 else "images"
         raise BayesdfError(
-            f"Laplace: the last linear layer, {layer}, must see one vector an image, but {len(problem.example[0])} "
-            f"images come to it in the shapes {seen}: use another method"
+            f"Laplace: the last linear layer, {layer}, must see one vector for each label, but it sees vectors in the "
+            f"shapes {shapes} for {where} {labels}: use another method"
         )
+    if len(labels) > 1:  # a logit of one location may not depend on the layer's output at another
+        one = tuple(size // 2 for size in labels)
+        slope = _class_last(module, torch.autograd.grad(logits[one].sum(), seen[0])[0]).clone()
+        slope[one] = 0.0
+        if bool(slope.any()):
+            raise BayesdfError(
+                f"Laplace: what follows the last linear layer, {layer}, mixes locations: use another method, or make "
+                "the layer the last (bayesdf.models.dense_head, bayesdf.models.located)"
+            )
     return layer
+
+
+def _class_last(module: nn.Module, value: Tensor) -> Tensor:
+    """What a linear layer sees or returns, with its numbers last: those of a convolution come second."""
+    return value.movedim(1, -1) if isinstance(module, nn.Conv2d) else value
 
 
 def _prior_precision(detector: Detector, problem: Problem) -> dict[str, Tensor]:
@@ -305,7 +328,7 @@ def _kron(
     if not bool(squares.isfinite().all() and curvature.isfinite().all()):
         raise BayesdfError("Laplace: the layer's inputs or its curvature are not finite: check the images")
     of_rows, rows = torch.linalg.eigh(curvature)
-    of_columns, columns = torch.linalg.eigh(squares / problem.size)
+    of_columns, columns = torch.linalg.eigh(squares / problem.labels.numel())
     sites = {}
     for name, value in mode.items():
         of_inputs = of_columns if name == f"{layer}.weight" else of_columns.new_ones(1)
@@ -316,14 +339,14 @@ def _kron(
 
 
 def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """The contribution of each image to the precision of the layer's weights, batch by batch.
+    """The contribution of each label to the precision of the layer's weights, batch by batch.
 
     Yields
     ------
-    inputs : Tensor (B, I), float64
-        The layer's inputs.
-    curvature : Tensor (B, O, O), float64
-        ``Dᵀ Λ D``, where D (C, O) is the Jacobian of the logits in the layer's outputs. Image i adds ``curvature_i ⊗
+    inputs : Tensor (L, I), float64
+        The layer's inputs: one for each image, or of a dense network one for each location.
+    curvature : Tensor (L, O, O), float64
+        ``Dᵀ Λ D``, where D (C, O) is the Jacobian of the logits in the layer's outputs. Label i adds ``curvature_i ⊗
         inputs_i inputs_iᵀ``. Λ comes from the detector's own model. Two hooks separate its derivatives.
     """
     suffix, module = problem.parts.suffix, problem.network.get_submodule(layer)
@@ -345,12 +368,12 @@ def _curvatures(joint: Joint, problem: Problem, mode: dict[str, Tensor], layer: 
             density = joint.log_density(mode, suffix, features, labels, jacobian=False)
             # The density of a batch is scaled to the whole data set.
             slope = torch.autograd.grad(density * (len(labels) / problem.size), seen["given"], create_graph=True)[0]
-            curvature = -_jacobian(slope, seen["given"])
-            jacobian = _jacobian(seen["logits"], seen["outputs"]).double()
-            yield seen["inputs"].double(), jacobian.mT @ curvature @ jacobian
+            curvature = -torch.stack(_slopes(slope, seen["given"]), -2).flatten(0, -3)
+            of_outputs = [_class_last(module, part) for part in _slopes(seen["logits"], seen["outputs"])]
+            jacobian = torch.stack(of_outputs, -2).flatten(0, -3).double()
+            yield _class_last(module, seen["inputs"]).flatten(0, -2).double(), jacobian.mT @ curvature @ jacobian
 
 
-def _jacobian(values: Tensor, of: Tensor) -> Tensor:
-    """Derivatives (B, C, O) of values (B, C) in the same image's (B, O)."""
-    columns = values.unbind(1)
-    return torch.stack([torch.autograd.grad(column.sum(), of, retain_graph=True)[0] for column in columns], 1)
+def _slopes(values: Tensor, of: Tensor) -> list[Tensor]:
+    """Derivatives of values (…, C) in other numbers of the same label: C tensors of the shape of these numbers."""
+    return [torch.autograd.grad(column.sum(), of, retain_graph=True)[0] for column in values.unbind(-1)]

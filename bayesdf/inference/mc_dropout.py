@@ -147,8 +147,9 @@ class _Objective(Objective):
         self.reach = {name: min(reach, settings.prior_scale) for name, reach in weight_reach(problem.network).items()}
 
     def loss(self, module: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        losses = F.cross_entropy(module(*inputs), labels, reduction="none")
-        return (self.problem.class_weights[labels] * losses).mean() + self.penalty() / self.problem.size
+        losses = F.cross_entropy(module(*inputs).movedim(-1, 1), labels, reduction="none")
+        weighted = self.problem.class_weights[labels] * losses
+        return weighted.sum() / len(labels) + self.penalty() / self.problem.size
 
     def penalty(self) -> Tensor:
         """The weight decay, in place of minus the logarithm of the prior."""

@@ -18,10 +18,12 @@ from torch.utils.data import Dataset
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.posterior_format import digest, pack
 from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset, is_labelled, json_attr
+from bayesdf.inference.prediction.locations import PLACES, centres, places
+from bayesdf.inference.prediction.locations import log_likelihood as of_labels
 from bayesdf.inference.prediction.predictor import Piece, Predictor, empty_logits, resolve_device
 from bayesdf.inference.samplers import Sampler, StoredSampler
+from bayesdf.models.class_logits import has_class_logits
 from bayesdf.models.eval_mode import check_precision
-from bayesdf.models.one_logit import has_one_logit
 from bayesdf.store import write_tree
 
 POSTERIOR_NUMBERS = 2_000_000
@@ -124,9 +126,9 @@ class Posterior:
             Also return the input of the network's classifier for each image, with the sites at the posterior's centre
             (see `bayesdf.models.penultimate`). This costs almost nothing.
         log_likelihood : bool
-            Add the group ``log_likelihood`` with ``label`` (chain, draw, image): the log probability in nats of each
-            image's label under each draw. From it ``arviz.loo`` and ``arviz.compare`` estimate the predictive density
-            of images left out of the fit. For that, predict the training images, and fit with
+            Add the group ``log_likelihood`` with ``label`` (chain, draw, image), or (chain, draw, image, y, x): the log
+            probability in nats of each label under each draw. From it ``arviz.loo`` and ``arviz.compare`` estimate the
+            predictive density of labels left out of the fit. For that, predict the training images, and fit with
             ``class_balanced=False``, because there are no class weights here.
 
         Returns
@@ -136,13 +138,14 @@ class Posterior:
             (image) if the images have labels, ``constant_data`` (image), ``sample_stats``, and ``variational`` if the
             method has a formula for its draws. ``posterior`` has at most two million numbers; a larger one is left out,
             and the attribute ``posterior_left_out`` says so. ``features`` with ``penultimate`` (image, feature),
-            float32, and ``log_likelihood`` are there on request.
+            float32, and ``log_likelihood`` are there on request. A dense network gives logits (chain, draw, image, y,
+            x, class). The coordinates ``y`` and ``x`` are the centres of its cells in pixels. The first pixel has 0.
 
         Raises
         ------
         BayesdfError
             No draws, more draws than a posterior of stored draws holds, an empty data set, images that do not fit the
-            network or cannot be read, ``log_likelihood`` of images without labels.
+            network or cannot be read, ``log_likelihood`` of images without labels, or with labels on another grid.
 
         Warns
         -----
@@ -155,18 +158,19 @@ class Posterior:
         if log_likelihood and not is_labelled(dataset):
             raise BayesdfError("log_likelihood is of labels, which these images do not have: leave it out")
         chains = self.sampler.chains
-        logits = np.empty((0, 0, 0), np.float32)
+        logits = log_p = np.empty((0, 0, 0), np.float32)
         labels = np.empty(len(dataset), np.int64)
         features = []
-        log_p = np.empty((0, 0, 0), np.float32)
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             if piece.images.start == piece.draws.start == 0:
-                logits = empty_logits(draws * chains, len(labels), piece.logits.shape[-1])
-                log_p = empty_logits(draws * chains, len(labels), 1) if log_likelihood else log_p
+                labels = np.empty((len(labels), *piece.labels.shape[1:]), np.int64)
+                logits = empty_logits(draws * chains, len(labels), *piece.logits.shape[2:])
+                log_p = empty_logits(draws * chains, *labels.shape) if log_likelihood else log_p
+                cells = centres(piece.sides, piece.logits.shape[2:-1])
             logits[piece.draws, piece.images] = piece.logits
             labels[piece.images] = piece.labels
             if log_likelihood:
-                log_p[piece.draws, piece.images, 0] = _log_likelihood(piece)
+                log_p[piece.draws, piece.images] = of_labels(piece.logits, piece.labels)
             if penultimate and piece.draws.start == 0:
                 features.append(self.predictor(device).penultimate(piece.features, mixed_precision))
         by_chain = logits.reshape(draws, chains, *logits.shape[1:]).swapaxes(0, 1)
@@ -177,24 +181,28 @@ class Posterior:
             "chain": np.arange(chains),
             "draw": np.arange(draws),
             "image": image,
+            **cells,
             "class": self._class_names(dataset, logits.shape[-1]),
         }
+        dims = ("chain", "draw", "image", *places(logits), "class")
         groups = {
-            "posterior_predictive": xr.Dataset({"logits": (("chain", "draw", "image", "class"), by_chain)}, coords),
+            "posterior_predictive": xr.Dataset({"logits": (dims, by_chain)}, coords),
             "constant_data": _constant_data(dataset, image),
             "sample_stats": self.sample_stats,
         }
         if is_labelled(dataset):
-            groups["observed_data"] = xr.Dataset({"label": ("image", labels)}, {"image": image})
+            known = ("image", *PLACES[: labels.ndim - 1])
+            on_grid = {name: coords[name] for name in known if name == "image" or labels.shape == logits.shape[1:-1]}
+            groups["observed_data"] = xr.Dataset({"label": (known, labels)}, on_grid)
         if log_likelihood:
-            of_label = log_p[..., 0].reshape(draws, chains, -1).swapaxes(0, 1)
-            coords = {name: coords[name] for name in ("chain", "draw", "image")}
-            groups["log_likelihood"] = xr.Dataset({"label": (("chain", "draw", "image"), of_label)}, coords)
+            of_label = log_p.reshape(draws, chains, *log_p.shape[1:]).swapaxes(0, 1)
+            coords = {name: coords[name] for name in dims[:-1]}
+            groups["log_likelihood"] = xr.Dataset({"label": (dims[:-1], of_label)}, coords)
         if self.sampler.group == "variational":
             groups["variational"] = self.sampler.to_dataset()
         if penultimate:
-            known = (("image", "feature"), np.concatenate(features))
-            groups["features"] = xr.Dataset({"penultimate": known}, {"image": image})
+            of_images = (("image", "feature"), np.concatenate(features))
+            groups["features"] = xr.Dataset({"penultimate": of_images}, {"image": image})
         numbers = chains * draws * sum(int(np.prod(shape)) for shape in self.sampler.shapes.values())
         extra = {}
         if numbers <= POSTERIOR_NUMBERS:
@@ -225,22 +233,24 @@ class Posterior:
         Yields
         ------
         xr.DataArray
-            Logits float32 (draw, image, class) of some draws (chains take turns) and some images, with coordinates.
-            Labels and the columns of the data's manifest are coordinates of ``image``. For each
-            chunk of images all draws come before the next chunk.
+            Logits float32 (draw, image, class), or (draw, image, y, x, class) of a dense network, of some draws (chains
+            take turns) and some images, with coordinates. Labels and the columns of the data's manifest are coordinates
+            of ``image``. For each chunk of images all draws come before the next chunk.
         """
         draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
         known = _constant_data(dataset, np.arange(len(dataset)))
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             part = known.isel(image=piece.images)
-            coords = {str(name): ("image", part[name].values) for name in part.data_vars}
+            coords: dict[str, Any] = {str(name): ("image", part[name].values) for name in part.data_vars}
             if is_labelled(dataset):
-                coords["label"] = ("image", piece.labels)
+                coords["label"] = (("image", *PLACES[: piece.labels.ndim - 1]), piece.labels)
             draw = np.arange(piece.draws.start, piece.draws.stop)
             names = self._class_names(dataset, piece.logits.shape[-1])
-            coordinates = {"draw": draw, "image": part["image"].values, "class": names, **coords}
-            yield xr.DataArray(piece.logits, coordinates, ("draw", "image", "class"), name="logits")
+            cells = centres(piece.sides, piece.logits.shape[2:-1])
+            coordinates = {"draw": draw, "image": part["image"].values, **cells, "class": names, **coords}
+            dims = ("draw", "image", *places(piece.logits), "class")
+            yield xr.DataArray(piece.logits, coordinates, dims, name="logits")
 
     def _dataset(self, images: Any) -> Dataset[Any]:
         check_precision(self.network)
@@ -248,14 +258,14 @@ class Posterior:
 
     def _warn_of_weights(self, labels: np.ndarray) -> None:
         """Warn if the likelihood that was fitted is not that of these labels."""
-        counts = np.bincount(labels)
+        counts = np.bincount(labels.ravel())
         counts = counts[counts > 0]
         fitted = json_attr(self.attrs, "settings")
         balanced = isinstance(fitted, dict) and fitted.get("class_balanced") is True
         if balanced and counts.max() > _UNBALANCED * counts.min():
             warnings.warn(
                 f"the fit weighed classes (class_balanced=True), of which there are {counts.min()} to {counts.max()} "
-                "images here: log_likelihood does not weigh, so that loo is not of the likelihood that was fitted; fit "
+                "labels here: log_likelihood does not weigh, so that loo is not of the likelihood that was fitted; fit "
                 "with class_balanced=False",
                 BayesdfWarning,
                 stacklevel=3,
@@ -295,7 +305,7 @@ class Posterior:
             The path is taken and `overwrite` is False.
         """
         root = {**self.attrs, "sampler": self.sampler.kind, "recipe": json.dumps(self.recipe)}
-        root["one_logit"] = int(has_one_logit(self.network))
+        root["class_logits"] = int(has_class_logits(self.network))
         groups = {
             "network": pack(self.network.state_dict()),
             self.sampler.group: self.sampler.to_dataset(),
@@ -360,22 +370,11 @@ class Posterior:
         )
 
 
-def _log_likelihood(piece: Piece) -> np.ndarray:
-    """(draws, images): of each image's label, in nats."""
-    classes = piece.logits.shape[-1]
-    if piece.labels.min() < 0 or piece.labels.max() >= classes:
-        raise BayesdfError(
-            f"labels run from {piece.labels.min()} to {piece.labels.max()}, but the posterior tells {classes} apart"
-        )
-    log_p = torch.from_numpy(piece.logits).log_softmax(-1).numpy()
-    return log_p[:, np.arange(len(piece.labels)), piece.labels]
-
-
 def coordinates(dataset: Dataset[Any], labels: np.ndarray) -> dict[str, Any]:
-    """Coordinates of ``image``: its number, the columns of the manifest, and the label if the data has labels."""
+    """Coordinates of ``image``: its number, the columns of the manifest, and the label if each image has one."""
     known = _constant_data(dataset, np.arange(len(labels)))
     coords = {"image": known["image"].values, **{str(name): ("image", known[name].values) for name in known.data_vars}}
-    return {**coords, "label": ("image", labels)} if is_labelled(dataset) else coords
+    return {**coords, "label": ("image", labels)} if is_labelled(dataset) and labels.ndim == 1 else coords
 
 
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:

@@ -17,10 +17,10 @@ from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.posterior_format import digest, unpack_state
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import SAMPLERS, Sampler
+from bayesdf.models.class_logits import to_class_logits
 from bayesdf.models.detector import Detector
 from bayesdf.models.name_patterns import assign
 from bayesdf.models.networks import rebuild
-from bayesdf.models.one_logit import to_two_classes
 from bayesdf.models.priors import describe
 from bayesdf.store import open_tree
 
@@ -89,8 +89,8 @@ def load_posterior(path: str | os.PathLike[str], detector: Detector | None = Non
         else:
             with torch.random.fork_rng([]):  # its fresh weights are nobody's
                 network = rebuild(recipe)
-        if attrs.pop("one_logit", 0):
-            to_two_classes(network)
+        if attrs.pop("class_logits", 0) or attrs.pop("one_logit", 0):  # older versions called it so
+            to_class_logits(network)
         state = unpack_state(groups["network"])
         sampler.install(network)
         network.load_state_dict(state)

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pyro
@@ -14,9 +14,9 @@ from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
 from bayesdf.models import priors as ready_made
+from bayesdf.models.class_logits import class_logits, has_class_logits, to_class_logits
 from bayesdf.models.eval_mode import check_precision, evaluating, hooked
 from bayesdf.models.name_patterns import assign
-from bayesdf.models.one_logit import class_logits, to_two_classes
 from bayesdf.models.priors import Prior, describe, one_run
 
 
@@ -27,7 +27,8 @@ class Detector:
     ----------
     network : nn.Module
         Maps images (B, 3, H, W) to logits (B, C), or to one logit z of class 1 for each image, (B, 1) or (B,). z then
-        stands for the two logits (0, z) everywhere.
+        stands for the two logits (0, z) everywhere. A *dense* network maps images to logits (B, C, h, w), or (B, 1, h,
+        w), for a label at each location of an image.
     priors : mapping from pattern to prior
         Globs over parameter and module names. The most specific one wins (see `bayesdf.models.name_patterns.assign`). A
         prior is a function ``(name, parameter) -> pyro distribution`` (see `bayesdf.models.priors`). With None the
@@ -103,40 +104,47 @@ class Detector:
     ) -> Tensor:
         """The Pyro model: ``w ~ prior``, ``label_i ~ Categorical(softmax(network(image_i; w)))``.
 
+        A dense network has a label at each location l of an image, ``label_il ~ Categorical(softmax(network(image_i;
+        w)_l))``, and the likelihood is the product over locations. Locations of an image are not independent given the
+        weights: neighbours share pixels and mistakes. So the posterior is narrower than the data warrant.
+
         Parameters
         ----------
         images : Tensor (B, 3, H, W)
             Or the tuple of features that `network` takes, if `network` is only the suffix.
         labels : Tensor (B,), int64, optional
-            Observed labels. If absent, labels are sampled.
+            Observed labels, (B, h, w) of a dense network. If absent, labels are sampled.
         size : int, optional
             Number of images in the whole data set. The likelihood of the batch is scaled by ``size / B``. Default: B.
         class_weights : Tensor (C,), optional
-            The power to which the likelihood of an image is raised, by class.
+            The power to which the likelihood of a label is raised, by class.
         network : nn.Module, optional
-            Runs in place of ``self.network``, with the same parameter names. Methods pass their copy.
+            Runs in place of ``self.network``, with the same parameter names. It returns logits as that of `copy` does.
 
         Returns
         -------
-        Tensor (B, C)
+        Tensor (B, C), or (B, h, w, C) of a dense network
             Logits. Those of a network with one logit are (0, z).
         """
         inputs = images if isinstance(images, tuple) else (images,)
         weights = self.sample(inputs[0].device)
         module = self.network if network is None else network
-        logits = class_logits(functional_call(module, weights, inputs))  # type: ignore[arg-type]
+        logits = functional_call(module, weights, inputs)  # type: ignore[arg-type]
+        if network is None and not has_class_logits(self.network):
+            logits = class_logits(logits)
         batch = torch.arange(len(logits), device=logits.device)
-        with pyro.plate("images", size or len(logits), subsample=batch):
-            if class_weights is None or labels is None:
-                pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
-            else:
-                with pyro.poutine.scale(scale=class_weights[labels]):
-                    pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
+        with ExitStack() as stack:
+            stack.enter_context(pyro.plate("images", size or len(logits), subsample=batch, dim=1 - logits.dim()))
+            for dim, count in enumerate(logits.shape[1:-1], start=2 - logits.dim()):
+                stack.enter_context(pyro.plate(f"locations{dim}", count, dim=dim))
+            if class_weights is not None and labels is not None:
+                stack.enter_context(pyro.poutine.scale(scale=class_weights[labels]))
+            pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
         return logits
 
     @torch.no_grad()
     def copy(self, images: Tensor) -> nn.Module:
-        """A copy of the network that returns logits (B, C), even if the network returns one logit.
+        """A copy of the network that returns logits as `bayesdf.models.class_logits` says: (B, C), or (B, h, w, C).
 
         Parameters
         ----------
@@ -147,7 +155,7 @@ class Detector:
         device = next((p.device for p in network.parameters()), images.device)
         with evaluating(network):
             output = network(images.to(device))
-        return to_two_classes(network) if class_logits(output) is not output else network
+        return to_class_logits(network) if class_logits(output) is not output else network
 
     def check_output(self, classes: Sequence[str] | None, images: Tensor) -> None:
         """Check that the network's output fits the task. The error says what to change.
@@ -162,8 +170,8 @@ class Detector:
         Raises
         ------
         BayesdfError
-            The network fails on the images. Its output is not of shape (B, number of classes), nor (B, 1) or (B,) for
-            two classes. Or it ends in a softmax or a sigmoid.
+            The network fails on the images. Its output is not of shape (B, number of classes) or (B, number of classes,
+            h, w), nor (B, 1), (B,) or (B, 1, h, w) for two classes. Or it ends in a softmax or a sigmoid.
         """
         check_precision(self.network)
         ran: list[nn.Module] = []
@@ -176,23 +184,25 @@ class Detector:
         except (RuntimeError, ValueError, AssertionError, TypeError) as error:
             cause = " ".join(str(error).split())[:200]
             raise BayesdfError(f"the network fails on images of shape {tuple(images.shape)}: {cause}") from error
+        if has_class_logits(self.network):  # of a posterior
+            logits = logits.movedim(-1, 1)
         if isinstance(logits, Tensor):
             _refuse_probabilities(logits, ran)
-        if isinstance(logits, Tensor) and logits.shape in ((len(images), 1), (len(images),)):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        count = len(images)
+        if shape in ((count, 1), (count,)) or (shape[:2] == (count, 1) and len(shape) == 4):
             if classes is not None and len(classes) != 2:
                 raise BayesdfError(
                     f"the network returns one logit, which tells 2 classes apart, but the task has {len(classes)} "
                     f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
                 )
-            logits = class_logits(logits)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            expected = f"({len(images)}, {'C' if classes is None else len(classes)})"
+        elif not isinstance(logits, Tensor) or logits.dim() not in (2, 4) or len(logits) != count:
+            expected = f"({count}, {'C' if classes is None else len(classes)}"
             raise BayesdfError(
-                f"the network returns {shape} for {len(images)} images, but a detector's network returns "
-                f"logits {expected}: flatten or index its output"
+                f"the network returns {shape} for {count} images, but a detector's network returns logits "
+                f"{expected}), or {expected}, h, w) where each location has a label: flatten or index its output"
             )
-        if classes is not None and logits.shape[1] != len(classes):
+        elif classes is not None and logits.shape[1] != len(classes):
             raise BayesdfError(
                 f"the network returns {logits.shape[1]} logits, but the task has {len(classes)} classes "
                 f"({', '.join(map(str, classes))}): build it with num_classes={len(classes)}"
@@ -204,7 +214,7 @@ def _refuse_probabilities(output: Tensor, ran: Sequence[nn.Module]) -> None:
 
     A log-softmax over several classes is allowed: its softmax is the same softmax.
     """
-    shares = output.dim() == 2 and output.shape[1] > 1 and len(output) > 0
+    shares = output.dim() in (2, 4) and output.shape[1] > 1 and len(output) > 0
     inside = bool(((output >= 0) & (output <= 1)).all())
     if shares and inside and bool(((output.sum(1) - 1).abs() <= 1e-4).all()):
         raise BayesdfError(

@@ -13,15 +13,29 @@ from bayesdf.models.eval_mode import evaluating, hooked
 def classifier(network: nn.Module) -> str:
     """The name of the module that turns features into logits: the last linear layer, ``fc`` in a ResNet.
 
+    A 1 x 1 convolution is linear at each location. The last one is meant if the network has no ``nn.Linear``, as one of
+    `bayesdf.models.dense_head`.
+
     Raises
     ------
     BayesdfError
         The network has no linear layer.
     """
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    names = names or [name for name, module in network.named_modules() if is_pointwise(module)]
     if not names:
         raise BayesdfError(f"{type(network).__name__} has no linear layer, so it has no penultimate features")
     return names[-1]
+
+
+def is_pointwise(module: nn.Module) -> bool:
+    """Whether a module is a 1 x 1 convolution: a linear layer at each location."""
+    return (
+        type(module) is nn.Conv2d
+        and module.kernel_size == module.stride == module.dilation == (1, 1)
+        and module.padding in ((0, 0), "valid", "same")
+        and module.groups == 1
+    )
 
 
 @torch.no_grad()

@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from bayesdf.errors import BayesdfError
+from bayesdf.models.class_logits import has_class_logits, two_classes
 from bayesdf.models.eval_mode import evaluating
 from bayesdf.models.features import classifier
-from bayesdf.models.one_logit import has_one_logit, two_classes
-from bayesdf.models.tracing import Tracer
+from bayesdf.models.tracing import Tracer, example_images, output_of, values
 
 OTHERS = "gradient, smooth_gradient, integrated_gradient, occlusion and superpixels"
 """The methods of uncertainty maps that any network has."""
 
-_SIZE = 128  # pixels of the random images on which the identity is checked
 _ROUNDING = 1e-3
 _RESHAPING = ("flatten", "squeeze", "view", "reshape", "getitem")
 
@@ -57,39 +56,36 @@ def located(network: nn.Module, images: Tensor | None = None) -> nn.Module:
     >>> located(build("resnet18", 2))(torch.rand(4, 3, 64, 96)).shape
     torch.Size([4, 2, 2, 3])
     """
-    device = next((value.device for value in network.parameters()), torch.device("cpu"))
-    if images is None:
-        images = torch.rand(2, 3, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
-    images = images.to(device)
+    images = example_images(network, images)
     with evaluating(network), torch.no_grad():
         try:
             layer = classifier(network)
             graph = Tracer().trace(network)
-            values = _values(network, graph, images)
+            found = values(network, graph, images)
         except Exception as error:  # tracing runs the network's own code, which may raise anything
             cause = " ".join(str(error).split())[:150]
             raise _refusal(network, f"it cannot be traced on images {tuple(images.shape)} ({cause})") from error
-        _move_to_locations(network, graph, layer, values)
-        if has_one_logit(network):
-            end = _output(graph)
+        _move_to_locations(network, graph, layer, found)
+        if has_class_logits(network):
+            end = output_of(graph)
             with graph.inserting_before(end):
                 end.args = (graph.call_function(two_classes, (end.args[0],)),)
         graph.eliminate_dead_code()
         module = fx.GraphModule(network, graph, f"Located{type(network).__name__}")
         expected = network(images)
-        found = module(images).mean((2, 3))
-        if not _close(found, expected.reshape(found.shape)):
+        mean = module(images).mean((2, 3))
+        if not _close(mean, expected.reshape(mean.shape)):
             raise _refusal(network, "its traced form gives other numbers")
     return module.train(network.training)
 
 
-def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, values: dict[fx.Node, Any]) -> None:
+def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, found: dict[fx.Node, Any]) -> None:
     """Change the graph, in place: the classifier and the dropout before it run at each location."""
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(calls) != 1:
         raise _refusal(network, f"its classifier, {layer}, runs {len(calls)} times")
     (linear,) = calls
-    after = _chain(network, _output(graph).args[0], until=linear)
+    after = _chain(network, output_of(graph).args[0], until=linear)
     if after is None:
         raise _refusal(network, f"its output is more than that of its last linear layer, {layer}")
     before = _chain(network, linear.args[0])
@@ -97,19 +93,19 @@ def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, values: 
     pool = before[-1]
     dropouts = [node for node in before[:-1] if not _reshapes(network, node)]
     what = _name(network, pool)
-    pooled = values[pool]
-    of_maps = [node for node in pool.all_input_nodes if isinstance(values[node], Tensor) and values[node].dim() == 4]
-    if not isinstance(pooled, Tensor) or len(of_maps) != 1 or pooled.numel() != values[of_maps[0]][..., 0, 0].numel():
+    pooled = found[pool]
+    of_maps = [node for node in pool.all_input_nodes if isinstance(found[node], Tensor) and found[node].dim() == 4]
+    if not isinstance(pooled, Tensor) or len(of_maps) != 1 or pooled.numel() != found[of_maps[0]][..., 0, 0].numel():
         raise _refusal(network, f"what comes before its classifier, {layer}, is {what} and not global average pooling")
-    if not _close(pooled.flatten(), values[of_maps[0]].mean((2, 3)).flatten()):
+    if not _close(pooled.flatten(), found[of_maps[0]].mean((2, 3)).flatten()):
         raise _refusal(network, f"what comes before its classifier, {layer}, is {what}, which is no global average")
-    with graph.inserting_before(_output(graph)):
+    with graph.inserting_before(output_of(graph)):
         moved = of_maps[0]
         for node in reversed(dropouts):
             moved = graph.node_copy(node, lambda _, moved=moved: moved)  # type: ignore[misc]
         last = graph.call_method("permute", (moved, 0, 2, 3, 1))
         logits = graph.node_copy(linear, lambda _: last)
-        _output(graph).args = (graph.call_method("permute", (logits, 0, 3, 1, 2)),)
+        output_of(graph).args = (graph.call_method("permute", (logits, 0, 3, 1, 2)),)
 
 
 def _chain(network: nn.Module, start: Any, until: fx.Node | None = None) -> list[fx.Node] | None:
@@ -156,29 +152,6 @@ def _name(network: nn.Module, node: fx.Node) -> str:
 def _close(found: Tensor, expected: Tensor) -> bool:
     """Whether numbers are equal but for rounding, which is judged by the largest."""
     return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())
-
-
-def _output(graph: fx.Graph) -> fx.Node:
-    return next(node for node in graph.nodes if node.op == "output")
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a traced module, and keeps what every operation returns, before another writes into it."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.values: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        self.values[n] = result.clone() if isinstance(result, Tensor) else result
-        return result
-
-
-def _values(network: nn.Module, graph: fx.Graph, images: Tensor) -> dict[fx.Node, Any]:
-    recorder = _Recorder(fx.GraphModule(network, graph))
-    recorder.run(images)
-    return recorder.values
 
 
 def _refusal(network: nn.Module, why: str) -> BayesdfError:

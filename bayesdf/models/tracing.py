@@ -1,13 +1,58 @@
 """How is a network traced? Its modules without parts, its norms and its linear layers stay modules."""
 
-from torch import fx, nn
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bayesdf.models.class_logits import two_classes
+
+_SIZE = 128  # pixels of the random images on which a traced network is tried
 
 
 class Tracer(fx.Tracer):
     """The tracer of this package, for networks in evaluation mode."""
+
+    def __init__(self) -> None:
+        # An operation of networks that were traced before. Its own code asks for shapes, so that it stays one.
+        super().__init__(autowrap_functions=(two_classes,))
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         # Norms stay modules although timm builds them of parts, and linear layers although dropout may sit in one. So
         # do all modules without parts. Their training mode is then read when they run, not when they are traced.
         one = isinstance(module, nn.modules.batchnorm._NormBase | nn.Linear)
         return one or super().is_leaf_module(module, path) or not any(True for _ in module.children())
+
+
+def example_images(network: nn.Module, images: Tensor | None) -> Tensor:
+    """The given images, or two random ones of 128 pixels, on the network's device."""
+    device = next((value.device for value in network.parameters()), torch.device("cpu"))
+    if images is None:
+        images = torch.rand(2, 3, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
+    return images.to(device)
+
+
+def output_of(graph: fx.Graph) -> fx.Node:
+    """The operation that returns the result."""
+    return next(node for node in graph.nodes if node.op == "output")
+
+
+@torch.no_grad()
+def values(network: nn.Module, graph: fx.Graph, images: Tensor) -> dict[fx.Node, Any]:
+    """What every operation of a traced network returns for these images."""
+    recorder = _Recorder(fx.GraphModule(network, graph))
+    recorder.run(images)
+    return recorder.values
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a traced module, and keeps what every operation returns, before another writes into it."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        self.values[n] = result.clone() if isinstance(result, Tensor) else result
+        return result

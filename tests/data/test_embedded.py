@@ -18,10 +18,13 @@ from sklearn.preprocessing import StandardScaler
 
 import bayesdf.data as data
 from bayesdf.data import embedded, image_cache
+from bayesdf.data.masks import no_masks
 from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
 from bayesdf.faces import people, photographs
 from bayesdf.generators import GENERATORS
+
+NOTHING = np.zeros((2, 4, 4, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,58 @@ def test_tasks(task: data.Task, classes: int) -> None:
 def test_the_cache_gives_what_making_gives(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"train": [], "val": [embedded.donor_groups()["val"][0][:2]], "test": []}
     monkeypatch.setattr(embedded, "donor_groups", lambda fold: few)
-    images, manifest = embedded.read()
-    again, made = embedded._make(64, data.QUALITY, 1, 0)
+    images, manifest, masks = embedded.read()
+    again, made, drawn = embedded._make(64, data.QUALITY, 1, 0)
     assert len(images) == 2 * 10 * (1 + len(GENERATORS))
     np.testing.assert_array_equal(images, embedded.read()[0])
     np.testing.assert_array_equal(images, again)
+    np.testing.assert_array_equal(masks, drawn)
     pd.testing.assert_frame_equal(manifest, made, check_dtype=False)
+
+
+def test_masks_are_those_of_the_generators(collection: data.Collection) -> None:
+    """Photographs are unchanged, new faces are new throughout, a manipulation says which pixels it changed."""
+    part = collection.val
+    for source, rows in part.manifest.groupby("source").groups.items():
+        masks, (kind,) = part.masks[list(rows)].numpy(), set(part.manifest["mask"][rows])
+        assert masks.shape == (60, 64, 64) and masks.dtype == np.float32
+        if source == data.REAL:
+            assert kind == "none" and not masks.any()
+            continue
+        rng = np.random.default_rng([0, 1, [data.REAL, *GENERATORS].index(source), 0])
+        made = []
+        for group in embedded.donor_groups()["val"]:
+            faces = photographs().take(np.isin(photographs().subject, group))
+            made.append(GENERATORS[str(source)].fakes(faces, rng).mask)
+        np.testing.assert_allclose(masks, np.concatenate(made), atol=0.51 / 255)
+        assert kind == ("whole" if GENERATORS[str(source)].manipulate is None else "part")
+
+
+def test_outside_the_mask_a_fake_is_its_photograph(collection: data.Collection) -> None:
+    """After the common path too, up to what JPEG spreads within its blocks of 8 by 8 pixels."""
+    part = collection.test
+    images = part.images[part._rows].astype(float)
+    photo = dict(zip(part.manifest["video"], images[part.manifest["source"] == data.REAL], strict=False))
+    for source in ("poisson_swap", "autoencoder_swap", "mouth"):
+        rows = np.flatnonzero(part.manifest["source"] == source)
+        change = np.abs(images[rows] - [photo[video] for video in part.manifest["video"][rows]]).mean(-1)
+        mask = part.masks[rows].numpy()
+        blocks = mask.reshape(-1, 8, 8, 8, 8).max((2, 4), keepdims=True)
+        untouched = np.broadcast_to(blocks, (len(rows), 8, 8, 8, 8)).reshape(mask.shape) == 0.0
+        # A weight of the blend that is 0 in 8 bits can still turn a value that lies between two grey levels.
+        assert untouched.mean() > 0.2 and change[untouched].mean() <= (0.0 if source == "poisson_swap" else 0.05)
+        assert change[mask > 0.9].mean() > 5.0
+
+
+def test_redrawn_photographs_are_changed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"train": [people()["train"][:2]], "val": [], "test": []}
+    chosen = {name: GENERATORS[name] for name in ("vae", "mouth")}
+    monkeypatch.setattr(embedded, "GENERATORS", chosen)
+    monkeypatch.setattr(embedded, "donor_groups", lambda fold: few)
+    _, manifest, masks = embedded._make(32, data.QUALITY, 2, 0)
+    kinds = manifest.groupby("source")["mask"].unique()
+    assert kinds.map(list).to_dict() == {data.REAL: ["none"], "vae": ["whole"], "mouth": ["part"]}
+    assert masks.shape == ((manifest["source"] == "mouth").sum(), 32, 32) and masks.any((1, 2)).all()
 
 
 @pytest.mark.parametrize("fold", range(4))
@@ -137,8 +186,8 @@ def test_folds_that_do_not_exist_are_one_line(given: dict[str, Any], message: st
 
 
 def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    def make() -> tuple[np.ndarray, pd.DataFrame]:
-        return np.zeros((2, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a", "b"], "video": ["a", "b"]})
+    def make() -> image_cache.Content:
+        return NOTHING, pd.DataFrame({"subject": ["a", "b"], "video": ["a", "b"]}), no_masks(NOTHING)
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -147,7 +196,7 @@ def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.M
         patch.setattr(pd.DataFrame, "to_csv", fail)
         with pytest.raises(OSError, match="No space"):
             image_cache.cached_images("half", make)
-    images, _ = image_cache.cached_images("half", make)
+    images, *_ = image_cache.cached_images("half", make)
     assert len(images) == 2
     assert not [path for path in image_cache.cache_folder("datasets").iterdir() if path.name.startswith(".half")]
 
@@ -155,26 +204,28 @@ def test_a_killed_writer_leaves_no_half_set(cache: object, monkeypatch: pytest.M
 def test_many_who_meet_a_damaged_set_get_a_whole_one_made_once(cache: object) -> None:
     made = []
 
-    def make() -> tuple[np.ndarray, pd.DataFrame]:
+    def make() -> image_cache.Content:
         made.append(1)
         time.sleep(0.05)
-        return np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), pd.DataFrame({"subject": ["a", "b"]})
+        images = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+        return images, pd.DataFrame({"subject": ["a", "b"]}), images[:1, ..., 0]
 
-    early, _ = image_cache.cached_images("met", make)
+    early, *_ = image_cache.cached_images("met", make)
     (folder,) = image_cache.cache_folder("datasets").glob("met*")
     with ThreadPoolExecutor(6) as readers:
-        for count in (2, 3, 4):
-            (folder / "images.npy").rename(folder / "lost.npy")
-            for images, manifest in readers.map(lambda _: image_cache.cached_images("met", make), range(6)):
+        for count, name in enumerate(("images.npy", "manifest.csv", "masks.npy"), 2):
+            (folder / name).rename(folder / "lost")
+            for images, manifest, masks in readers.map(lambda _: image_cache.cached_images("met", make), range(6)):
                 assert images.sum() == np.arange(96).sum() and list(manifest["subject"]) == ["a", "b"]
+                np.testing.assert_array_equal(masks, images[:1, ..., 0])
             assert len(made) == count
     assert early.sum() == np.arange(96).sum()  # whoever read it before reads on
     assert [path.name for path in folder.parent.glob("*met*")] == [folder.name]
 
 
 def test_a_set_in_a_cache_that_cannot_be_written_is_read(cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    def make() -> tuple[np.ndarray, pd.DataFrame]:
-        return np.zeros((2, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a", "b"]})
+    def make() -> image_cache.Content:
+        return NOTHING, pd.DataFrame({"subject": ["a", "b"]}), no_masks(NOTHING)
 
     def refused(*_: object, **__: object) -> None:
         raise PermissionError
@@ -190,11 +241,12 @@ def test_what_another_version_kept_is_not_taken(
     photos: Path, cache: object, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     made: list[str] = []
+    kept = (NOTHING, pd.DataFrame({"subject": ["a", "b"]}), no_masks(NOTHING))
     monkeypatch.setattr(image_cache, "_intact", lambda folder: made.append(folder.name))
     for version in ("1", "2"):
         monkeypatch.setattr(image_cache, name, version)
         data.load(photos, size=16)
-        image_cache.cached_images("kept", lambda: (np.zeros((1, 4, 4, 3), np.uint8), pd.DataFrame({"subject": ["a"]})))
+        image_cache.cached_images("kept", lambda: kept)
     assert len(set(made)) == 4
 
 
@@ -265,6 +317,6 @@ def test_new_faces_are_of_nobody_and_stand_alone(collection: data.Collection) ->
 
 
 def test_the_shipped_start_is_for_these_images_alone(collection: data.Collection) -> None:
-    images, manifest = embedded.read()
-    small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "")
+    images, manifest, masks = embedded.read()
+    small = data.collect(images[:, ::2, ::2], manifest, "binary", "embedded", "", masks=masks[:, ::2, ::2])
     assert warm_start.ships("resnet10t_half", collection) and not warm_start.ships("resnet10t_half", small)

@@ -12,10 +12,11 @@ import pytest
 
 from bayesdf import data
 from bayesdf.data import embedded, folder
+from bayesdf.data.image_cache import Content
 from bayesdf.data.manifest import COLUMNS, SPLITS
 
 SIDE = 64
-READERS: dict[str, Callable[[Path], tuple[np.ndarray, pd.DataFrame]]] = {
+READERS: dict[str, Callable[[Path], Content]] = {
     "embedded": lambda photos: embedded.read(SIDE),
     "folder": lambda photos: folder.read(photos, SIDE, 90, None, 0, 0.0),
 }
@@ -30,8 +31,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_gives_images_and_rows_that_belong_together(name: str, photos: Path) -> None:
-    images, manifest = READERS[name](photos)
+    images, manifest, masks = READERS[name](photos)
     assert images.shape == (len(manifest), SIDE, SIDE, 3) and images.dtype == np.uint8
+    assert masks.shape == ((manifest["mask"] == "part").sum(), SIDE, SIDE) and masks.dtype == np.uint8
+    assert ((manifest["mask"] == "none") == (manifest["source"] == data.REAL)).all()
     assert set(COLUMNS) <= set(manifest.columns)
     texts = manifest[[column for column in COLUMNS if column != "bytes"]]
     assert all(isinstance(value, str) for value in texts.to_numpy().ravel())
@@ -57,6 +60,7 @@ def test_no_person_and_no_video_is_in_two_splits(name: str, photos: Path) -> Non
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_gives_the_same_twice(name: str, photos: Path) -> None:
-    (first, rows), (second, again) = (READERS[name](photos) for _ in range(2))
+    (first, rows, masks), (second, again, others) = (READERS[name](photos) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(masks, others)
     pd.testing.assert_frame_equal(rows, again)

@@ -54,7 +54,7 @@ def plane(name: str, seed: int, grid: int) -> Generator:
 
 
 def mirrored(faces: Faces, rng: np.random.Generator) -> Fakes:
-    return Fakes(faces.images[..., ::-1].copy(), np.full(len(faces), NOBODY))
+    return Fakes(faces.images[..., ::-1].copy(), np.full(len(faces), NOBODY), np.ones_like(faces.images))
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:few independent calibration images")

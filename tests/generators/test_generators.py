@@ -14,6 +14,7 @@ from bayesdf.faces import SIZE, Faces, photographs
 from bayesdf.generators import GENERATORS, Generator, dcgan, networks, stages, train
 from bayesdf.generators.blend import (
     alpha_blend,
+    displacement,
     face_mask,
     motion_field,
     mouth_mask,
@@ -53,6 +54,36 @@ def test_a_generator_makes_a_face_for_every_photograph(
         assert (fakes.donor == NOBODY).all()
     else:
         assert (faces.subject[fakes.donor] != faces.subject).all()
+
+
+@ALL
+def test_the_mask_says_which_pixels_are_changed(
+    generator: Generator, faces: Faces, fakes_of: Callable[[str], Fakes]
+) -> None:
+    fakes = fakes_of(generator.name)
+    mask, change = fakes.mask, np.abs(fakes.images - faces.images)
+    assert mask.shape == fakes.images.shape and mask.dtype == np.float32 and mask.min() >= 0.0 and mask.max() == 1.0
+    np.testing.assert_array_equal(fakes.images[mask == 0.0], faces.images[mask == 0.0])
+    assert (change[mask > 0.5] > 0.0).mean() > 0.95
+    assert (change * (mask > 0.5)).mean(axis=(1, 2)).min() > 1e-3, "the marked part came back unchanged"
+    if generator.manipulate is None:
+        assert (mask == 1.0).all()
+    else:
+        assert (mask < 1.0).any(axis=(1, 2)).all()
+
+
+def test_each_manipulation_marks_its_part_of_the_face(faces: Faces, fakes_of: Callable[[str], Fakes]) -> None:
+    """A swap the inner face and no corner, a mouth its lower part alone, a motion by how far it goes."""
+    for name in ("autoencoder_swap", "poisson_swap", "mouth"):
+        mask = fakes_of(name).mask
+        assert not mask[:, [0, 0, -1, -1], [0, -1, 0, -1]].any() and (mask == 0.0).mean() > 0.35
+    assert (fakes_of("autoencoder_swap").mask > 0.0).mean() > 2 * (fakes_of("mouth").mask > 0.0).mean()
+    assert not fakes_of("mouth").mask[:, :32].any()
+    assert set(np.unique(fakes_of("poisson_swap").mask)) == {0.0, 1.0}
+    # A displacement of a hundredth of a pixel changes a value by a hundredth of the local gradient, which is below 1.
+    still = fakes_of("reenactment").mask < 0.01
+    change = np.abs(fakes_of("reenactment").images - faces.images)
+    assert still.any() and change[still].max() < 0.02
 
 
 @ALL
@@ -186,7 +217,7 @@ def test_poisson_blend_of_an_image_with_its_brighter_self_is_the_image() -> None
 def test_alpha_blend_ends_where_the_mask_ends() -> None:
     target, made = np.zeros((SIZE, SIZE)), np.ones((SIZE, SIZE))
     mask = mouth_mask(photographs().landmarks[3])
-    blended = alpha_blend(made, target, mask)
+    blended = alpha_blend(made, target, soften(mask))
     assert blended[mask].max() > 0.95 and blended[~mask].max() < 0.35
     assert soften(mask).min() >= 0.0 and soften(mask).max() <= 1.0
 
@@ -199,6 +230,8 @@ def test_motion_field_carries_the_landmarks_and_holds_the_border() -> None:
     np.testing.assert_allclose(field[0, 0], [0, 0], atol=1e-6)
     image = photographs().images[0]
     np.testing.assert_allclose(resample(image, motion_field(start, start)), image, atol=1e-5)
+    np.testing.assert_allclose(displacement(motion_field(start, start)), 0.0, atol=1e-5)
+    assert displacement(motion_field(start, end)).max() == pytest.approx(np.hypot(3.0, 2.0), rel=0.25)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "another network", "a byte"])

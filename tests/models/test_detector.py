@@ -121,14 +121,14 @@ class Maps(nn.Module):
         self.conv = nn.Conv2d(3, 2, 1)
 
     def forward(self, images):
-        return self.conv(images)
+        return self.conv(images).flatten(2)
 
 
 @pytest.mark.parametrize(
     ("network", "images", "message"),
     [
         (linear(3), IMAGES, "num_classes=2"),
-        (Maps(), IMAGES, r"\(6, 2, 2, 2\)"),
+        (Maps(), IMAGES, r"returns \(6, 2, 4\) for 6 images.*\(6, 2\), or \(6, 2, h, w\)"),
         (linear(), torch.rand(2, 3, 5, 5), "fails on images of shape"),
     ],
 )

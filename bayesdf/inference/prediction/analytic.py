@@ -26,8 +26,8 @@ from bayesdf.inference.samplers import (
 )
 from bayesdf.inference.samplers.matrix import transformed
 from bayesdf.inference.samplers.sampler import unpack
+from bayesdf.models.class_logits import class_logits, has_class_logits
 from bayesdf.models.features import classifier
-from bayesdf.models.one_logit import class_logits, has_one_logit
 
 
 def logit_moments(posterior: Posterior, dataset: Any, *, batch_size: int = 128, device: str = "auto") -> xr.Dataset:
@@ -63,7 +63,7 @@ def logit_moments(posterior: Posterior, dataset: Any, *, batch_size: int = 128, 
         raise BayesdfError("a site of the last layer is not on the real line, so logits are not normal: use draws")
     predictor = posterior.predictor(device)
     dataset = as_dataset(dataset, posterior.attrs)
-    one_logit = has_one_logit(posterior.network)
+    one_logit = has_class_logits(posterior.network)
     layer = predictor.network.get_submodule(head)
     fixed = {name: value.detach().double() for name, value in layer.named_parameters()}
     point = {name: value.double().to(predictor.device) for name, value in posterior.sampler.point().items()}

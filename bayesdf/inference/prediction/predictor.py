@@ -1,5 +1,6 @@
 """Predict images under draws, in bounded memory: the prefix runs once an image, the suffix once a draw."""
 
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from bayesdf.inference.prediction.batchnorm_folding import fold_batch_norm
 from bayesdf.inference.prediction.split import Split, split
 from bayesdf.inference.samplers import Sampler
 from bayesdf.inference.samplers.sampler import in_memory_format
-from bayesdf.models.features import classifier_inputs
+from bayesdf.models.features import classifier_inputs, is_pointwise
 
 FEATURE_BYTES = 1 << 29
 """Bytes of features kept at once. More images make a second round, in which every draw is made again."""
@@ -37,11 +38,13 @@ class Piece:
     images: slice
     draws: slice
     logits: np.ndarray
-    """float32 (draws, images, C)."""
+    """float32 (draws, images, C), or (draws, images, h, w, C)."""
     labels: np.ndarray
-    """int64 (images,)."""
+    """int64 (images,), or (images, h, w)."""
     features: list[tuple[Any, ...]]
     """The output of the prefix, batch by batch."""
+    sides: tuple[int, ...]
+    """The height and width of the last image."""
 
 
 class Predictor:
@@ -53,6 +56,7 @@ class Predictor:
         own = state_names(network)
         self.names = [name for name in sampler.shapes if name in own]
         self._parts: Split | None = None
+        self._sides: tuple[int, ...] = ()
         self._shapes: set[torch.Size] = set()
         """Shapes of images that the network has accepted."""
 
@@ -76,7 +80,7 @@ class Predictor:
         return {name: in_memory_format(drawn[name].to(self.device)) for name in self.names}
 
     def logits_at(self, features: tuple[Any, ...], point: Mapping[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features, with these values in the random tensors."""
+        """Logits (N, …, C) of features, with these values in the random tensors."""
         assert self._parts is not None
         return _call(self._parts.suffix, features, {name: point[name].to(self.device) for name in self.names})
 
@@ -91,7 +95,7 @@ class Predictor:
     def features(
         self, dataset: Dataset[Any], batch_size: int, observe: Callable[[Tensor], None] | None = None
     ) -> Iterator[tuple[list[tuple[Any, ...]], np.ndarray]]:
-        """The output of the prefix, batch by batch, with labels (N,): as much at once as fits into `FEATURE_BYTES`.
+        """The output of the prefix, batch by batch, with labels (N, …): as much at once as fits into `FEATURE_BYTES`.
 
         `observe` sees every batch of images once, in their order.
         """
@@ -101,6 +105,7 @@ class Predictor:
             if observe is not None:
                 observe(images)
             features.append(self.parts(images).prefix(images))
+            self._sides = tuple(images.shape[2:])
             labels.append(label.cpu().numpy())
             if _bytes(features) > FEATURE_BYTES:
                 yield features, np.concatenate(labels)
@@ -130,12 +135,12 @@ class Predictor:
             for chunk in self._draw_chunks(features, draws, mixed):
                 with _precision(self.device, mixed):
                     logits = self._suffix(features, chunk, seed)
-                yield Piece(images, chunk, logits.float().cpu().numpy(), labels, features)
+                yield Piece(images, chunk, logits.float().cpu().numpy(), labels, features, self._sides)
         if begin == 0:
             raise BayesdfError("the data set to predict is empty")
 
     def _suffix(self, features: list[tuple[Any, ...]], chunk: slice, seed: int) -> Tensor:
-        """(draws of the chunk, N, C)"""
+        """(draws of the chunk, N, …, C)"""
         assert self._parts is not None
         suffix = self._parts.suffix
         drawn = [self.values(index, seed) for index in range(chunk.start, chunk.stop)]
@@ -145,23 +150,36 @@ class Predictor:
         return torch.cat([_call(suffix, batch, drawn[0]) for batch in features])[None]
 
     def _draw_chunks(self, features: list[tuple[Any, ...]], draws: int, mixed: bool) -> Iterator[slice]:
-        """The draws that run at once: one, or as many as fit where all features are vectors.
+        """The draws that run at once: one, or as many as fit where the suffix is linear at each location.
 
         Measured (benchmarks/inference.py): a linear suffix runs several times faster over many draws at once,
         convolutions do not.
         """
         size = 1
         assert self._parts is not None
-        vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features[0])
-        if vectors and self.names and self._parts.traced:
+        if self.names and self._parts.traced and linear_at_locations(self._parts.suffix, features[0]):
             sized = Sized(self._parts.suffix)
             with _precision(self.device, mixed):
-                classes = sized.run(*features[0]).shape[-1]
+                of_image = sized.run(*features[0])[0].numel()
             numbers = sum(int(np.prod(self.sampler.shapes[name])) for name in self.names)
-            numbers += 2 * sized.largest + classes * sum(len(batch[0]) for batch in features)
+            numbers += 2 * sized.largest + of_image * sum(len(batch[0]) for batch in features)
             size = max(1, DRAW_BYTES // (4 * numbers))
         for begin in range(0, draws, size):
             yield slice(begin, min(begin + size, draws))
+
+
+def linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
+    """Whether features are vectors, or maps that at most one 1 x 1 convolution sees."""
+    if not all(isinstance(part, Tensor) for part in features):
+        return False
+    if all(part.dim() <= 2 for part in features):
+        return True
+    assert isinstance(suffix, fx.GraphModule)
+    functions = [node.target for node in suffix.graph.nodes if node.op == "call_function"]
+    if any("conv" in getattr(function, "__name__", "") for function in functions):  # such as a folded one
+        return False
+    convolutions = [module for module in suffix.modules() if isinstance(module, nn.modules.conv._ConvNd)]
+    return len(convolutions) <= 1 and all(is_pointwise(module) for module in convolutions)
 
 
 class Sized(fx.Interpreter):
@@ -180,12 +198,12 @@ def _call(suffix: nn.Module, features: tuple[Any, ...], values: dict[str, Tensor
     return functional_call(suffix, values, features)
 
 
-def empty_logits(draws: int, images: int, classes: int) -> np.ndarray:
-    """An array float32 (draws, images, classes): in memory, or in a temporary file if it is large."""
-    if 4 * draws * images * classes <= LOGIT_BYTES:
-        return np.empty((draws, images, classes), np.float32)
+def empty_logits(*shape: int) -> np.ndarray:
+    """An array float32, as of logits (draws, images, classes): in memory, or in a temporary file if it is large."""
+    if 4 * math.prod(shape) <= LOGIT_BYTES:
+        return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(draws, images, classes))
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from bayesdf.models.class_logits import class_logits, has_class_logits
 from bayesdf.models.eval_mode import evaluating
 from bayesdf.models.networks import Preprocess, preprocess
-from bayesdf.models.one_logit import class_logits, has_one_logit
 from bayesdf.models.tracing import Tracer
 
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
@@ -98,7 +98,7 @@ class PassOn(nn.Module):
 def _split(network: nn.Module, names: set[str]) -> Split:
     graph = Tracer().trace(network)
     bare = _preprocessing_apart(graph, network)
-    if has_one_logit(network):
+    if has_class_logits(network):
         _append_class_logits(graph)
     random = _random_nodes(graph, names)
     crossing = [

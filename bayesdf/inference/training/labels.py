@@ -1,4 +1,4 @@
-"""What is the class of each image? All labels are read here, and nothing is guessed.
+"""What is the class of each image, or of each location of it? All labels are read here, and nothing is guessed.
 
 A label that is misread spoils a fit without any message. For example, labels (N, 1) would be compared with logits
 (N, C) for every pair of images.
@@ -21,16 +21,17 @@ def class_numbers(labels: Any) -> Tensor:
     Parameters
     ----------
     labels : Tensor, array or sequence
-        (N,) or (N, 1): integers, booleans, or floats that are whole numbers.
+        (N,) or (N, 1), or (N, h, w) for a label at each location: integers, booleans, or floats that are whole numbers.
 
     Returns
     -------
-    Tensor (N,), int64
+    Tensor (N,) or (N, h, w), int64
 
     Raises
     ------
     BayesdfError
-        The labels have another shape (one-hot vectors, pictures), or are not whole numbers (probabilities, NaN).
+        The labels have another shape (one-hot vectors, masks with channels), or are not whole numbers (probabilities,
+        NaN).
     """
     try:
         values = labels if isinstance(labels, Tensor) else torch.as_tensor(np.array(labels))
@@ -41,9 +42,13 @@ def class_numbers(labels: Any) -> Tensor:
         ) from None
     if values.dim() == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.dim() != 1:
-        hint = "take labels.argmax(1)" if values.dim() == 2 else "give one class number an image"
-        raise BayesdfError(f"labels have shape {tuple(values.shape)}, but must be class numbers of shape (N,): {hint}")
+    if values.dim() not in (1, 3):
+        channel = values.dim() == 4 and values.shape[1] == 1
+        hint = "take labels.argmax(1)" if values.dim() in (2, 4) else "give one class number an image or a location"
+        raise BayesdfError(
+            f"labels have shape {tuple(values.shape)}, but must be class numbers of shape (N,), or (N, h, w) of "
+            f"locations: {'take labels[:, 0]' if channel else hint}"
+        )
     if values.is_complex():
         raise BayesdfError("labels are complex numbers, but must be class numbers 0, 1, …: number the classes")
     if values.is_floating_point() and not bool((values == values.round()).all()):
@@ -56,7 +61,7 @@ def class_numbers(labels: Any) -> Tensor:
 
 
 def all_labels(dataset: Dataset[Any]) -> Tensor:
-    """Every label (N,), from the data set's ``labels``, its manifest, its tensors, or one pass over it.
+    """Every label, (N,) or (N, h, w), from the data set's ``labels``, its manifest, its tensors, or one pass over it.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def class_names(dataset: Dataset[Any], labels: Tensor) -> list[str]:
     if least >= 0 and most < len(classes) and (named or least == 0 or least == most):
         return classes
     line = f"labels run from {least} to {most}" + (f" for {len(classes)} classes" if named else "")
-    if least < 0 and set(labels.tolist()) == {least, most} and most > 0:
+    if least < 0 and set(labels.flatten().tolist()) == {least, most} and most > 0:
         way = f"map {least} to 0 and {most} to 1, as in (labels > 0).long()"
     elif least >= 1 and (not named or most - least < len(classes)):
         other = "" if named else ", or give the data set `classes`, the names of all"

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.inference.batches import batches
+from bayesdf.inference.prediction.locations import grid_mismatch
 from bayesdf.inference.prediction.predictor import resolve_device, to_device
 from bayesdf.inference.prediction.split import Split, depends_on_mode, split
 from bayesdf.inference.training.checks import check_call
@@ -88,13 +89,15 @@ def prepare(
     classes = class_names(train, labels)
     if len(present) < 2:
         only = classes[int(present[0])]
-        raise BayesdfError(f"all {len(labels)} training images are of class {only!r}: a detector needs at least two")
+        count = f"{len(labels)} training images" if labels.dim() == 1 else f"{labels.numel()} locations of images"
+        raise BayesdfError(f"all {count} are of class {only!r}: a detector needs at least two")
     if validation is not None and len(validation) == 0:  # type: ignore[arg-type]
         raise BayesdfError("the validation data is empty: check the split, or pass none")
     device = resolve_device(settings.device)
     images, example_labels = next(batches(train, 2, device, torch.arange(min(2, len(labels)))))
     detector.check_output(classes, images)
     network = to_device(detector.copy(images), device).eval()
+    _check_grid(network, images, labels, validation)
     names = list(detector.sites) if random is None else random(network, images[:1])
     parts = split(network, names, images)
     if settings.freeze == "prefix" and not parts.traced:
@@ -116,6 +119,15 @@ def prepare(
     return Problem(
         network, parts, train, labels, validation, described, weights.to(device), example, device, settings, identity
     )
+
+
+@torch.no_grad()
+def _check_grid(network: nn.Module, images: Tensor, labels: Tensor, validation: Dataset[Any] | None) -> None:
+    """Check that there is a label for each of the network's logits."""
+    shape = network(images).shape[:-1]
+    for part in (labels,) if validation is None else (labels, all_labels(validation)):
+        if part.shape[1:] != shape[1:]:
+            raise BayesdfError(grid_mismatch(part.shape, shape))
 
 
 def _identity(
@@ -175,10 +187,10 @@ def _code(function: Any, depth: int = 3) -> Any:
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """``N / (K n_c)`` over the K classes present: all classes weigh the same, and the sum over images is N."""
-    counts = torch.bincount(labels, minlength=classes).float()
+    """``N / (K n_c)`` over the K classes present: all classes weigh the same, and the sum over the N labels is N."""
+    counts = torch.bincount(labels.flatten(), minlength=classes).float()
     present = (counts > 0).sum()
-    return torch.where(counts > 0, len(labels) / (present * counts.clamp_min(1)), 0.0)
+    return torch.where(counts > 0, labels.numel() / (present * counts.clamp_min(1)), 0.0)
 
 
 def set_modes(problem: Problem, training: bool) -> None:

@@ -26,7 +26,7 @@ def validate(problem: Problem, objective: Objective, validation: ValidationBatch
         logits = torch.stack([functional_call(problem.parts.suffix, draw, features) for draw in draws])
         probabilities.append(logits.softmax(-1).mean(0))
         labels.append(label)
-    probability, label = torch.cat(probabilities), torch.cat(labels)
+    probability, label = torch.cat(probabilities).flatten(0, -2), torch.cat(labels).flatten()
     classes = probability.shape[1]
     weights = class_weights(label.cpu(), classes) if problem.settings.class_balanced else torch.ones(classes)
     weight = weights.to(label.device)[label]

@@ -58,7 +58,7 @@ WRONG = {
     "one-hot": (lambda labels: torch.nn.functional.one_hot(labels), "argmax"),
     "soft": (lambda labels: labels * 0.8 + 0.1, "soft labels"),
     "not a number": (lambda labels: labels * float("nan"), "class numbers"),
-    "pictures": (lambda labels: labels[:, None, None].expand(-1, 2, 2), "class number"),
+    "pictures": (lambda labels: labels[:, None, None].expand(-1, 2, 2), "grid of 2 x 2.*one label an image"),
 }
 
 
