@@ -371,10 +371,10 @@ class Posterior:
 
 
 def coordinates(dataset: Dataset[Any], labels: np.ndarray) -> dict[str, Any]:
-    """Coordinates of ``image``: its number, the columns of the manifest, and the label if the data has labels."""
+    """Coordinates of ``image``: its number, the columns of the manifest, and the label if each image has one."""
     known = _constant_data(dataset, np.arange(len(labels)))
     coords = {"image": known["image"].values, **{str(name): ("image", known[name].values) for name in known.data_vars}}
-    return {**coords, "label": ("image", labels)} if is_labelled(dataset) else coords
+    return {**coords, "label": ("image", labels)} if is_labelled(dataset) and labels.ndim == 1 else coords
 
 
 def _constant_data(dataset: Dataset[Any], image: np.ndarray) -> xr.Dataset:

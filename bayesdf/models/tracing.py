@@ -5,11 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from bayesdf.models.class_logits import two_classes
+
 _SIZE = 128  # pixels of the random images on which a traced network is tried
 
 
 class Tracer(fx.Tracer):
     """The tracer of this package, for networks in evaluation mode."""
+
+    def __init__(self) -> None:
+        # An operation of networks that were traced before. Its own code asks for shapes, so that it stays one.
+        super().__init__(autowrap_functions=(two_classes,))
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
         # Norms stay modules although timm builds them of parts, and linear layers although dropout may sit in one. So

@@ -14,11 +14,14 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.maps.predictive import Predictive, Values
 from bayesdf.inference.posterior import Posterior
+from bayesdf.models.class_logits import to_class_logits
+from bayesdf.models.features import classifier
 from bayesdf.models.located import located
 
 _LOCATED: WeakKeyDictionary[Posterior, Posterior | None] = WeakKeyDictionary()
@@ -56,8 +59,30 @@ def by_location(posterior: Posterior, images: Tensor) -> Posterior:
 def _located(posterior: Posterior, images: Tensor) -> Posterior:
     network = located(posterior.network, images)
     assert isinstance(network, fx.GraphModule)
-    (end,) = (node for node in network.graph.nodes if node.op == "output")
-    with network.graph.inserting_before(end):
-        end.args = (network.graph.call_method("permute", (end.args[0], 0, 2, 3, 1)),)
+    _as_convolution(network, classifier(posterior.network))
+    return Posterior(to_class_logits(network), posterior.sampler, posterior.sample_stats, posterior.attrs)
+
+
+def _as_convolution(network: fx.GraphModule, layer: str) -> None:
+    """Apply the classifier as a 1 x 1 convolution, in place: that of many draws at once is one convolution.
+
+    A linear layer of many draws would copy the features for each draw. One with hooks (dropout) stays as it is.
+    """
+    module = network.get_submodule(layer)
+    (linear,) = (node for node in network.graph.nodes if node.op == "call_module" and node.target == layer)
+    last, (back,) = linear.args[0], linear.users
+    if module._forward_pre_hooks or module._forward_hooks:
+        return
+    with network.graph.inserting_before(linear):
+        weight = network.graph.get_attr(f"{layer}.weight")
+        bias = None if module.bias is None else network.graph.get_attr(f"{layer}.bias")
+        logits = network.graph.call_function(_pointwise, (last.args[0], weight, bias))
+        logits.meta["is_wrapped"] = True  # it stays one operation when the network is traced again
+        back.replace_all_uses_with(logits)
+    network.graph.eliminate_dead_code()
     network.recompile()
-    return Posterior(network, posterior.sampler, posterior.sample_stats, posterior.attrs)
+
+
+def _pointwise(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, F, h, w) to (B, C, h, w)"""
+    return F.conv2d(features, weight[:, :, None, None], bias)

@@ -26,7 +26,7 @@ from torch.func import functional_call, vmap
 
 from bayesdf.errors import BayesdfError
 from bayesdf.inference.posterior import Posterior
-from bayesdf.inference.prediction.predictor import DRAW_BYTES, FEATURE_BYTES, Sized
+from bayesdf.inference.prediction.predictor import DRAW_BYTES, FEATURE_BYTES, Sized, linear_at_locations
 from bayesdf.inference.prediction.split import Split
 
 QUANTITIES = ("total", "aleatoric", "epistemic", "p_fake")
@@ -180,22 +180,15 @@ class Predictive:
         return values
 
     def _chunks(self, parts: Split, features: tuple[Any, ...]) -> Iterator[range]:
-        """The draws that run at once: as many as fit where the suffix is linear or of vectors, else one."""
+        """The draws that run at once: one, or as many as fit where the suffix is linear at each location."""
         size = 1
-        vectors = all(isinstance(part, Tensor) and part.dim() <= 2 for part in features)
-        if self.number > 1 and parts.traced and (vectors or _is_linear(parts.suffix)):
+        if self.number > 1 and parts.traced and linear_at_locations(parts.suffix, features):
             sized = Sized(parts.suffix)
             with torch.no_grad():
                 logits = sized.run(*features)
             size = max(1, DRAW_BYTES // (4 * (self._numbers + 2 * sized.largest + 8 * logits.numel())))
         for begin in range(0, self.number, size):
             yield range(begin, min(begin + size, self.number))
-
-
-def _is_linear(suffix: nn.Module) -> bool:
-    """Whether all parameters are those of linear layers, which are fast with the weights of many draws at once."""
-    owners = {name.rpartition(".")[0] for name, _ in suffix.named_parameters()}
-    return all(isinstance(suffix.get_submodule(owner), nn.Linear) for owner in owners)
 
 
 def _through(roots: list[Tensor], gradients: list[Tensor], pixels: Tensor, retain: bool) -> Tensor:

@@ -20,6 +20,7 @@ from bayesdf.inference.maps.smooth_gradient import SmoothGradient
 from bayesdf.inference.maps.superpixels import Superpixels
 from bayesdf.inference.posterior import Posterior, coordinates
 from bayesdf.inference.prediction.inputs import ImageCheck, as_dataset
+from bayesdf.inference.prediction.locations import centres
 from bayesdf.inference.prediction.predictor import empty_logits
 from bayesdf.models.eval_mode import check_precision
 
@@ -99,7 +100,7 @@ def uncertainty_maps(
     predictive = Predictive(chosen.asked(posterior, first), draws, seed, quantities, device, batch_size)
     check = ImageCheck(posterior.attrs)
     maps: dict[str, np.ndarray] = {}
-    labels = np.empty(number, np.int64)
+    labels: list[np.ndarray] = []
     sides = (0, 0)
     begin = 0
     for pixels, label in batches(dataset, batch_size, predictive.device):
@@ -109,7 +110,7 @@ def uncertainty_maps(
             if name not in maps:
                 maps[name] = empty_logits(number, *value.shape[1:])
             maps[name][begin : indices.stop] = value.cpu().numpy()
-        labels[begin : indices.stop] = label.cpu().numpy()
+        labels.append(label.cpu().numpy())
         sides = pixels.shape[2], pixels.shape[3]
         begin = indices.stop
     check.warn(dataset)
@@ -120,7 +121,7 @@ def uncertainty_maps(
         "draws": predictive.draws,
         "seed": seed,
     }
-    coords = {**coordinates(dataset, labels), **_centres(sides, next(iter(maps.values())).shape[1:])}
+    coords = {**coordinates(dataset, np.concatenate(labels)), **centres(sides, next(iter(maps.values())).shape[1:])}
     variables = {
         name: (("image", "y", "x"), value, {"units": _units(name, chosen), "long_name": LONG_NAMES[name]})
         for name, value in maps.items()
@@ -148,11 +149,3 @@ def _method(method: str | MapMethod) -> MapMethod:
 def _units(quantity: str, method: MapMethod) -> str:
     unit = "1" if quantity == "p_fake" else "nats"
     return f"{unit} per unit of {method.per}" if method.per else unit
-
-
-def _centres(sides: tuple[int, int], cells: Sequence[int]) -> dict[str, tuple[str, np.ndarray]]:
-    """The centres of equal cells that cover an image, in pixels."""
-    return {
-        dim: (dim, (np.arange(count) + 0.5) * (side / count) - 0.5)
-        for dim, side, count in zip(("y", "x"), sides, cells, strict=True)
-    }

@@ -38,7 +38,7 @@ def test_decomposition_of_logits_that_average_to_the_image(sites):
     assert maps["y"].values.tolist() == [0.5 + 2 * k for k in range(8)]
 
 
-@pytest.mark.parametrize("outputs", [2])
+@pytest.mark.parametrize("outputs", [1, 2])
 def test_masks_and_one_logit(outputs):
     torch.manual_seed(0)
     data = torch.utils.data.TensorDataset(pictures(4, 64), torch.arange(4) % 2)
