@@ -182,7 +182,7 @@ class Posterior:
             "draw": np.arange(draws),
             "image": image,
             **cells,
-            "class": self._class_names(dataset, logits.shape[-1]),
+            "class": self._class_names(dataset, labels, logits),
         }
         dims = ("chain", "draw", "image", *places(logits), "class")
         groups = {
@@ -246,7 +246,7 @@ class Posterior:
             if is_labelled(dataset):
                 coords["label"] = (("image", *PLACES[: piece.labels.ndim - 1]), piece.labels)
             draw = np.arange(piece.draws.start, piece.draws.stop)
-            names = self._class_names(dataset, piece.logits.shape[-1])
+            names = self._class_names(dataset, piece.labels, piece.logits)
             cells = centres(piece.sides, piece.logits.shape[2:-1])
             coordinates = {"draw": draw, "image": part["image"].values, **cells, "class": names, **coords}
             dims = ("draw", "image", *places(piece.logits), "class")
@@ -334,11 +334,15 @@ class Posterior:
             )
         return draws
 
-    def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
-        """The names of the data's classes, else those of the fit. There must be as many as logits."""
+    def _class_names(self, dataset: Dataset[Any], labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The names of the data's classes, if these are of what is predicted, else those of the fit.
+
+        There must be as many as logits.
+        """
+        count, own = logits.shape[-1], labels.ndim == logits.ndim - 2
         trained = json_attr(self.attrs, "classes")
         names = trained if isinstance(trained, list) and len(trained) == count else range(count)
-        classes = [str(name) for name in getattr(dataset, "classes", None) or names]
+        classes = [str(name) for name in (own and getattr(dataset, "classes", None)) or names]
         if len(classes) != count:
             raise BayesdfError(
                 f"the data has {len(classes)} classes ({', '.join(classes)}), but the posterior tells {count} apart: "
