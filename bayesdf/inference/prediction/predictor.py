@@ -157,12 +157,7 @@ class Predictor:
         """
         size = 1
         assert self._parts is not None
-<<<<<<< HEAD
-        tensors = all(isinstance(part, Tensor) for part in features[0])
-        if tensors and self.names and self._parts.traced and _linear_at_locations(self._parts.suffix, features[0]):
-=======
         if self.names and self._parts.traced and linear_at_locations(self._parts.suffix, features[0]):
->>>>>>> maps
             sized = Sized(self._parts.suffix)
             with _precision(self.device, mixed):
                 of_image = sized.run(*features[0])[0].numel()
@@ -173,11 +168,7 @@ class Predictor:
             yield slice(begin, min(begin + size, draws))
 
 
-<<<<<<< HEAD
-def _linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
-=======
 def linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
->>>>>>> maps
     """Whether features are vectors, or maps that at most one 1 x 1 convolution sees."""
     if not all(isinstance(part, Tensor) for part in features):
         return False
