@@ -38,7 +38,9 @@ from bayesdf.analysis.roc import auroc_by_rank, row_ranks
 from bayesdf.errors import BayesdfError
 
 
-def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> xr.Dataset:
+def localisation(
+    maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0, within: xr.DataArray | None = None
+) -> xr.Dataset:
     """AUROC over pixels and pointing game of each image.
 
     Parameters
@@ -51,6 +53,8 @@ def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> 
         (image, y, x) in [0, 1]. Pixels above 0.5 are changed. NaN throughout an image: its mask is not known.
     tolerance
         How far from a changed pixel the highest pixel may lie and still hit, in pixels.
+    within
+        bool (image, y, x): only these pixels count, such as those that a generator changes as a rule. None: all.
 
     Returns
     -------
@@ -69,7 +73,12 @@ def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> 
     if not tolerance >= 0.0:
         raise BayesdfError(f"tolerance={tolerance}: it is a distance in pixels, 0 or more")
     changed, known = find_masks(masks)
-    share = changed.values.mean(axis=(1, 2))
+    inside = np.ones(changed.shape, bool) if within is None else within.transpose(*changed.dims).values.astype(bool)
+    if inside.shape != changed.shape:
+        raise BayesdfError(f"within has shape {inside.shape}, the masks {changed.shape}; give both of the same images")
+    changed = changed & inside
+    count = np.maximum(inside.sum(axis=(1, 2)), 1)
+    share = changed.values.sum(axis=(1, 2)) / count
     partly = known & (share > 0.0) & (share < 1.0)
     if not partly.any():
         raise BayesdfError(
@@ -79,13 +88,13 @@ def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> 
         )
     target = changed.values[partly]
     hit = flat(_dilated(target, tolerance))
-    target = flat(target)
+    target, counted = flat(target), flat(inside[partly])
 
     def measure(one: xr.DataArray) -> xr.Dataset:
         refuse_other_images(one, changed)
         values = flat(on_grid(one.isel(image=np.flatnonzero(partly)), changed))
         auroc, pointing = np.full((2, len(partly)), np.nan)
-        found = [_scores(values[rows], target[rows], hit[rows]) for rows in blocks(len(values))]
+        found = [_scores(values[rows], target[rows], hit[rows], counted[rows]) for rows in blocks(len(values))]
         auroc[partly], pointing[partly] = np.concatenate(found, axis=1)
         return xr.Dataset({"auroc": ("image", auroc), "pointing": ("image", pointing)}, coords=image_only(one))
 
@@ -97,11 +106,15 @@ def localisation(maps: Maps, masks: xr.DataArray, *, tolerance: float = 0.0) -> 
     )
 
 
-def _scores(values: Array, target: NDArray[np.bool_], hit: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _scores(
+    values: Array, target: NDArray[np.bool_], hit: NDArray[np.bool_], counted: NDArray[np.bool_]
+) -> tuple[Array, Array]:
     """AUROC, and the share of the highest pixels that hit: (image, pixel) -> two (image,)."""
-    ranks = row_ranks(values)
+    lowest = values.min(axis=1, keepdims=True) - 1.0
+    ranks = row_ranks(np.where(counted, values, lowest))
     highest = ranks == ranks.max(axis=1, keepdims=True)
-    return auroc_by_rank(target, ranks), (highest & hit).sum(axis=1) / highest.sum(axis=1)
+    auroc = auroc_by_rank(target, ranks, (~counted).sum(axis=1))
+    return auroc, (highest & hit).sum(axis=1) / highest.sum(axis=1)
 
 
 def _dilated(target: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:

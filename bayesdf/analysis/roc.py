@@ -93,9 +93,15 @@ def row_ranks(score: Array) -> Array:
     return ranks
 
 
-def auroc_by_rank(positive: NDArray[np.bool_], ranks: Array) -> Array:
-    """`binary_auroc` of each row, from `row_ranks`: two (row, item) -> (row,)."""
+def auroc_by_rank(positive: NDArray[np.bool_], ranks: Array, aside: NDArray[np.integer] | int = 0) -> Array:
+    """`binary_auroc` of each row, from `row_ranks`: two (row, item) -> (row,).
+
+    Parameters
+    ----------
+    aside
+        (row,) how many items do not count. They have the lowest ranks.
+    """
     count = positive.sum(axis=1)
-    pairs = count * (positive.shape[1] - count)
-    above = (ranks * positive).sum(axis=1) - count * (count + 1) / 2
+    pairs = count * (positive.shape[1] - aside - count)
+    above = (ranks * positive).sum(axis=1) - count * aside - count * (count + 1) / 2
     return np.divide(above, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)

@@ -172,3 +172,23 @@ def test_bad_input_gets_one_line(maps, masks):
     refused("cells of the maps lie at y = 0 … 15, the pixels of the masks at 0 … 31", whole, larger)
     shifted = array(np.zeros((6, 4, 4)), y=np.arange(4) * 16.0, x=np.arange(4) * 16.0)
     refused("cells of the maps lie at y = 0 … 48", shifted, masks)
+
+
+def test_only_the_pixels_that_count_are_ranked() -> None:
+    """AUROC and pointing within a part of the picture are scikit-learn's over the pixels of that part."""
+    rng = np.random.default_rng(5)
+    values = rng.integers(0, 9, (6, 12, 10)).astype(float)
+    changed = rng.random((6, 12, 10)) < 0.3
+    inside = rng.random((6, 12, 10)) < 0.4
+    dims = ("image", "y", "x")
+    found = localisation(
+        xr.DataArray(values, dims=dims),
+        xr.DataArray(changed.astype(float), dims=dims),
+        within=xr.DataArray(inside, dims=dims),
+    )
+    for row in range(6):
+        own = inside[row]
+        expected = roc_auc_score(changed[row][own], values[row][own])
+        assert found["auroc"][row].item() == pytest.approx(expected, abs=1e-12)
+        top = values[row][own] == values[row][own].max()
+        assert found["pointing"][row].item() == pytest.approx(changed[row][own][top].mean())
