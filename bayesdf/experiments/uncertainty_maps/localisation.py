@@ -1,15 +1,19 @@
 """Do maps rise where the picture was changed? Each method beside rivals that look at no uncertainty.
 
-Masks of aligned faces lie in the middle of the picture. So a centred Gaussian finds them without looking, and the maps
-are judged twice: over whole pictures, and in windows at random positions. The map of another picture, made by the same
-method, knows where masks usually lie and nothing of this picture. Which map is the best is chosen on validation people.
+Generators change the same pixels in nearly every aligned face. So a map that never looks at the picture finds them,
+and the maps are judged twice: on the fakes as they are, and on fakes of which only a random half was changed
+(`halves`), where position says nothing. The map of another picture, made by the same method, knows where masks usually
+lie and nothing of this picture. Which map is the best is chosen on validation people.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
+from bayesdf.experiments.uncertainty_maps.halves import Halves, halves
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, pixels
 from bayesdf.inference.maps.evidence import Evidence
 from bayesdf.inference.maps.gradient import Gradient
@@ -45,9 +49,8 @@ RIVALS = {
 """Maps that show no uncertainty."""
 OTHER = "other_image"
 """Prefix of the rival that is the map of another picture."""
-WINDOW = 0.25
-"""Side of a window, as a share of the picture's."""
-SETS = ("whole", "windows")
+SETS = {"whole": "fakes as they are", "halves": "fakes of which a random half was changed"}
+"""What the maps are judged on."""
 
 
 def work(setting: Setting) -> xr.DataTree:
@@ -57,28 +60,33 @@ def work(setting: Setting) -> xr.DataTree:
     -------
     xr.DataTree
         `pictures`: `picture` uint8 (image, y, x, channel) and `mask` (image, y, x). `maps/<method>`: the maps of these
-        test images. `<split>/<set>`: `auroc` and `pointing` (image, map), where `map` is `<method>:<quantity>`, the
-        same with the prefix `other_image:`, or a rival; split is `val` or `test`, set is `whole` or `windows`.
+        test images. `<split>/<set>`: `auroc` and `pointing` (map, image), where `map` is `<method>:<quantity>`, the
+        same with the prefix `other_image:`, or a rival; split is `val` or `test`, set is `whole` or `halves`.
     """
     posterior, single = setting.posterior(), setting.deterministic()
     groups: dict[str, xr.Dataset] = {}
     for split in ("val", "test"):
-        images = setting.some(getattr(setting.collection, split))
-        made = {name: setting.maps(posterior, images, MADE[name]) for name in METHODS}
+        everything = getattr(setting.collection, split)
+        images = setting.some(everything)
+        made = {name: setting.maps(posterior, images, method) for name, method in MADE.items()}
         if split == "test":
             groups["/pictures"] = pictures(images)
             groups |= {f"/maps/{name}": maps for name, maps in made.items()}
         gradient = setting.maps(single, images, MADE["gradient"])["p_fake"]
-        masks = masks_of(images)
-        partly = np.flatnonzero((images.manifest["mask"] == "part").to_numpy())
-        groups |= scores(
-            {name: maps.isel(image=partly) for name, maps in made.items()},
-            gradient.isel(image=partly),
-            masks.isel(image=partly),
-            split,
-            setting.seed,
-        )
+        rows = {"image": np.flatnonzero((images.manifest["mask"] == "part").to_numpy())}
+        own = {name: maps.isel(rows) for name, maps in made.items()}
+        groups[f"/{split}/whole"] = scores(own, gradient.isel(rows), masks_of(images).isel(rows), None, setting.seed)
+        half = halves(images, everything.take(everything.labels.numpy() == 0), setting.seed)
+        if half is not None:
+            own = {name: _named(setting.maps(posterior, half.images, method), half) for name, method in MADE.items()}
+            gradient = _named(setting.maps(single, half.images, MADE["gradient"]), half)["p_fake"]
+            groups[f"/{split}/halves"] = scores(own, gradient, half.masks, half.within, setting.seed)
     return xr.DataTree.from_dict(groups)
+
+
+def _named(maps: xr.Dataset, half: Halves) -> xr.Dataset:
+    """Maps with the names of the images."""
+    return maps.assign_coords({name: coord for name, coord in half.masks.coords.items() if coord.dims == ("image",)})
 
 
 def pictures(images: data.ImageDataset) -> xr.Dataset:
@@ -92,32 +100,24 @@ def pictures(images: data.ImageDataset) -> xr.Dataset:
 
 
 def scores(
-    made: dict[str, xr.Dataset], gradient: xr.DataArray, masks: xr.DataArray, split: str, seed: int
-) -> dict[str, xr.Dataset]:
-    """Localisation of all maps and rivals, over whole pictures and in windows."""
-    rivals = {
+    made: Mapping[str, xr.Dataset],
+    gradient: xr.DataArray,
+    masks: xr.DataArray,
+    within: xr.DataArray | None,
+    seed: int,
+) -> xr.Dataset:
+    """Localisation of all maps and rivals: `auroc` and `pointing` (map, image)."""
+    flat = {f"{name}:{quantity}": maps[quantity] for name, maps in made.items() for quantity in maps.data_vars}
+    everything = {
+        **flat,
+        **{f"{OTHER}:{name}": _of_others(maps) for name, maps in flat.items()},
         "centred": analysis.centred_gaussian(masks),
         "deterministic": gradient,
         "chance": analysis.random_order(masks, seed),
     }
-    flat = {f"{name}:{quantity}": maps[quantity] for name, maps in made.items() for quantity in maps.data_vars}
-    everything = {**flat, **{f"{OTHER}:{name}": _of_others(maps) for name, maps in flat.items()}, **rivals}
-    side = max(round(WINDOW * min(masks.shape[1:])), 2)
-    found: dict[str, xr.Dataset] = {}
-    parts: dict[str, list[xr.Dataset]] = {name: [] for name in SETS}
-    for name, maps in everything.items():
-        parts["whole"].append(analysis.localisation(maps, masks))
-        if name == "centred":  # of the window, not of the picture
-            _, cut_masks = analysis.windows(masks, masks, side, seed=seed)
-            cut = analysis.centred_gaussian(cut_masks)
-        else:
-            found_maps, cut_masks = analysis.windows(maps.rename("map"), masks, side, seed=seed)
-            cut = found_maps["map"]
-        parts["windows"].append(analysis.localisation(cut, cut_masks))
+    found = [analysis.localisation(maps, masks, within=within) for maps in everything.values()]
     names = xr.DataArray(list(everything), dims="map", name="map")
-    for name, own in parts.items():
-        found[f"/{split}/{name}"] = xr.concat(own, names, coords="minimal", compat="override", combine_attrs="override")
-    return found
+    return xr.concat(found, names, coords="minimal", compat="override", combine_attrs="override")
 
 
 def _of_others(maps: xr.DataArray) -> xr.DataArray:

@@ -28,8 +28,8 @@ def label(name: str) -> str:
 
 
 def best(tree: xr.DataTree) -> str:
-    """The map of an uncertainty that finds the changed pixels of validation people best, in windows."""
-    scores = tree["localisation/val/windows"].to_dataset()["auroc"].mean("image")
+    """The map of an uncertainty that finds the changed pixels of validation people bests of which half was changed."""
+    scores = tree["localisation/val/halves"].to_dataset()["auroc"].mean("image")
     own = [name for name in scores["map"].values if is_own(name) and not name.endswith(":p_fake")]
     return str(own[int(scores.sel(map=own).argmax())])
 
@@ -40,18 +40,18 @@ def is_own(name: str) -> bool:
 
 
 def localisation(tree: xr.DataTree) -> pd.DataFrame:
-    """A row for each map: `auroc` and `pointing` over whole pictures, `windows_auroc`, and paired differences."""
+    """A row for each map: `auroc` and `pointing` on whole fakes, `halves_auroc`, and paired differences."""
     rows: dict[str, dict[str, float]] = {}
     for which in SETS:
         scores = tree[f"localisation/test/{which}"].to_dataset()
-        prefix = "" if which == "whole" else "windows_"
+        prefix = "" if which == "whole" else "halves_"
         own = analysis.mean_over_images(scores[["auroc", "pointing"] if which == "whole" else ["auroc"]])
         for name in scores["map"].values:
             row = rows.setdefault(str(name), {})
             for figure in own.data_vars:
                 if not str(figure).endswith("_images"):
                     row |= _columns(f"{prefix}{figure}", own[figure].sel(map=name))
-            row["images" if which == "whole" else "windows"] = int(own["auroc_images"].sel(map=name))
+            row["images" if which == "whole" else "halves"] = int(own["auroc_images"].sel(map=name))
         for rival, column in DIFFERENCES.items():
             for name in scores["map"].values:
                 if is_own(str(name)):
@@ -63,7 +63,7 @@ def localisation(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def by_generator(tree: xr.DataTree) -> pd.DataFrame:
-    """AUROC of each map over whole pictures and in windows: a row for each map and generator."""
+    """AUROC of each map on whole fakes and halves: a row for each map and generator."""
     rows = []
     for which in SETS:
         scores = tree[f"localisation/test/{which}"].to_dataset()["auroc"]
