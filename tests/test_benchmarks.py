@@ -1,9 +1,10 @@
-"""What the benchmarks measure with: an interval, the published inversion, mirrored draws."""
+"""What the benchmarks measure with: an interval, the published inversion, mirrored draws, maps by the plain way."""
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,3 +101,42 @@ def test_pairs_of_an_odd_figure_are_opposite_and_of_an_even_one_alike() -> None:
     assert np.allclose(rho["probability (mean probability)"], -1.0)  # symmetric around a half
     for name in ("squared deviation of the margin (log_margin_sd)", "entropy of a draw (aleatoric)"):
         assert np.allclose(rho[name], 1.0)
+
+
+def test_maps_of_a_loop_over_draws_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = load("maps")
+
+    class Saliency:
+        """What captum's does."""
+
+        def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+            self.function = function
+
+        def attribute(self, images: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
+            pixels = images.detach().requires_grad_()
+            value = self.function(pixels)
+            value = value if target is None else value.gather(1, target[:, None])
+            return torch.autograd.grad(value.sum(), pixels)[0].abs()
+
+    monkeypatch.setattr(benchmark.peers, "installed", lambda name: SimpleNamespace(Saliency=Saliency))
+    torch.manual_seed(0)
+    network = benchmark.build("resnet10t_half", 2).eval()
+    posterior = benchmark.posterior_over(network, ["fc"])
+    images = benchmark.images_of(2, 32).tensors[0]
+    maps = benchmark.uncertainty_maps(posterior, images, "gradient", 3, quantities=benchmark.QUANTITIES)["maps"]
+    for name, expected in benchmark.captum_loop(network, posterior, images, 3).items():
+        np.testing.assert_allclose(maps[name], expected, atol=1e-3 * float(expected.max()))
+    figures = benchmark.row("resnet10t_half", 32, 2, 3, 1, torch.device("cpu"))
+    assert {name for name in figures if "/" in name} == {
+        "gradient / saliency",
+        "evidence / forward",
+        "gradient / captum, one map",
+        "captum loop / saliency",
+    }
+    monkeypatch.setattr(benchmark.peers, "installed", lambda name: None)
+    assert not any("captum" in name for name in benchmark.row("resnet10t_half", 32, 2, 3, 1, torch.device("cpu")))
+
+
+def test_ratios_are_of_the_same_turn() -> None:
+    found = {"one": [2.0, 30.0, 4.0], "unit": [1.0, 10.0, 1.0]}
+    assert load("maps").ratio(found, "one", "unit") == 3.0

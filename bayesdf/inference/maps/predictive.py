@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bayesdf.errors import BayesdfError
+from bayesdf.inference.maps.pixel_gradients import PixelGradients
 from bayesdf.inference.posterior import Posterior
 from bayesdf.inference.prediction.predictor import DRAW_BYTES, FEATURE_BYTES, Sized, linear_at_locations
 from bayesdf.inference.prediction.split import Split
@@ -104,7 +105,7 @@ class Predictive:
         """
         parts = self.predictor.parts(images)
         pixels = images.detach().requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), PixelGradients():
             features = parts.prefix(pixels)
         roots = [part for part in features if isinstance(part, Tensor) and part.requires_grad]
         # Cut between prefix and suffix: gradients of the draws gather here before they go on to the pixels.

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A traced module in which each plain convolution and the plain batch normalisation behind it are one operation.
+    """A traced module in which each plain convolution and the batch normalisation behind it are one operation.
 
     Parameters and buffers keep their names and are shared. A module that was not traced is returned as it is. The
     result is for evaluation mode. Modules with hooks are left alone.
@@ -36,12 +36,18 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
         if node in taken.values():
             continue
         if node in taken:
-            before = taken[node]
+            before, norm = taken[node], str(node.target)
             (x,) = before.all_input_nodes
-            copies[node] = _one(graph, str(before.target), str(node.target), modules, copies[x])
+            copies[node] = _one(graph, str(before.target), norm, modules, copies[x])
+            for part in _BEHIND.get(type(modules[norm]).__name__, ()):
+                copies[node] = graph.call_module(f"{norm}.{part}", (copies[node],))
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     return fx.GraphModule(module, graph)
+
+
+_BEHIND = {"BatchNormAct2d": ("drop", "act")}
+"""What norms of timm do behind the normalisation: modules of theirs, in this order."""
 
 
 def _foldable(first: fx.Node, second: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -51,10 +57,15 @@ def _foldable(first: fx.Node, second: fx.Node, modules: dict[str, nn.Module]) ->
     return (
         type(convolution) is nn.Conv2d
         and convolution.padding_mode == "zeros"
-        and type(norm) is nn.BatchNorm2d
+        and isinstance(norm, nn.BatchNorm2d)
+        and (type(norm) is nn.BatchNorm2d or _is_timm(norm))
         and norm.track_running_stats
         and not any(_hooked(part) for part in (convolution, norm))
     )
+
+
+def _is_timm(norm: nn.Module) -> bool:
+    return type(norm).__module__.startswith("timm.") and type(norm).__name__ in _BEHIND
 
 
 def _hooked(module: nn.Module) -> bool:
