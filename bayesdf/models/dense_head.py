@@ -40,6 +40,7 @@ def dense_head(network: nn.Module, layer: str, num_classes: int = 2, images: Ten
 
     Examples
     --------
+    >>> import torch
     >>> from bayesdf.models import build
     >>> dense_head(build("resnet18", 2), "layer3")(torch.rand(4, 3, 64, 64)).shape
     torch.Size([4, 2, 4, 4])
