@@ -13,8 +13,8 @@ from bayesdf.models.eval_mode import evaluating, hooked
 def classifier(network: nn.Module) -> str:
     """The name of the module that turns features into logits: the last linear layer, ``fc`` in a ResNet.
 
-    A 1 x 1 convolution is linear at each location. In a network without ``nn.Linear`` it is meant if it is the last layer
-    with weights, as in one of `bayesdf.models.dense_head`.
+    A 1 x 1 convolution is linear at each location. In a network without ``nn.Linear`` it is meant if it is the last
+    layer with weights, as in one of `bayesdf.models.dense_head`.
 
     Raises
     ------
