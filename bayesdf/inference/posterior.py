@@ -45,7 +45,7 @@ class Posterior:
     network : nn.Module
         On the CPU, in eval mode, with the point estimates, the buffers and, at the sites, the posterior's centre.
     recipe : dict or None
-        How `bayesdf.models.build` made the network; None for networks made otherwise.
+        How `bayesdf.models.build` (and `located` or `dense_head`) made the network; None for networks made otherwise.
     sampler : Sampler
         What draws are made from; its ``shapes`` name the sites.
     sample_stats : xr.Dataset

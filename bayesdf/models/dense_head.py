@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from bayesdf.errors import BayesdfError
 from bayesdf.models.eval_mode import evaluating, hooked
 from bayesdf.models.name_patterns import nothing
-from bayesdf.models.tracing import Tracer, example_images, output_of, values
+from bayesdf.models.tracing import TracedNetwork, Tracer, example_images, output_of, values
 
 
 def dense_head(
@@ -47,6 +47,7 @@ def dense_head(
 
     Examples
     --------
+    >>> import torch
     >>> from bayesdf.models import build
     >>> dense_head(build("resnet18", 2), "layer3")(torch.rand(4, 3, 64, 64)).shape
     torch.Size([4, 2, 4, 4])
@@ -80,8 +81,13 @@ def dense_head(
     with graph.inserting_before(end):
         end.args = (graph.call_function(side_by_side, tuple(nodes)),) if len(nodes) > 1 else (nodes[0],)
     graph.eliminate_dead_code()
+<<<<<<< HEAD
     module = fx.GraphModule(network, graph, f"Dense{type(network).__name__}")
     width = sum(feature.shape[1] for feature in features if feature is not None)
+=======
+    recipe = {"dense_head": {"layer": layer, "num_classes": num_classes}}
+    module = TracedNetwork(network, graph, f"Dense{type(network).__name__}", **recipe)
+>>>>>>> dense
     if hasattr(module, "head"):
         raise BayesdfError("dense_head: the network has a module 'head' below this layer: rename it")
     module.add_submodule("head", nn.Conv2d(width, num_classes, 1, device=images.device))
@@ -89,7 +95,7 @@ def dense_head(
     with module.graph.inserting_before(end):
         end.args = (module.graph.call_module("head", end.args),)
     module.recompile()
-    return module.train(network.training)
+    return module
 
 
 def side_by_side(first: Tensor, *others: Tensor) -> Tensor:
