@@ -81,13 +81,9 @@ def dense_head(
     with graph.inserting_before(end):
         end.args = (graph.call_function(side_by_side, tuple(nodes)),) if len(nodes) > 1 else (nodes[0],)
     graph.eliminate_dead_code()
-<<<<<<< HEAD
-    module = fx.GraphModule(network, graph, f"Dense{type(network).__name__}")
-    width = sum(feature.shape[1] for feature in features if feature is not None)
-=======
-    recipe = {"dense_head": {"layer": layer, "num_classes": num_classes}}
+    recipe = {"dense_head": {"layer": layer if isinstance(layer, str) else layers, "num_classes": num_classes}}
     module = TracedNetwork(network, graph, f"Dense{type(network).__name__}", **recipe)
->>>>>>> dense
+    width = sum(feature.shape[1] for feature in features if feature is not None)
     if hasattr(module, "head"):
         raise BayesdfError("dense_head: the network has a module 'head' below this layer: rename it")
     module.add_submodule("head", nn.Conv2d(width, num_classes, 1, device=images.device))

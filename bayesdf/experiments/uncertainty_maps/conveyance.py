@@ -10,7 +10,6 @@ import xarray as xr
 from torch import Tensor
 
 import bayesdf.analysis as analysis
-import bayesdf.data as data
 from bayesdf.experiments.seeds import rng_of
 from bayesdf.experiments.uncertainty_maps.localisation import MADE, METHODS
 from bayesdf.experiments.uncertainty_maps.setting import Setting, pixels, with_names

@@ -5,21 +5,21 @@ learns from the masks of the training people. Beside it stands the mean mask of 
 masks usually lie, and does not look at the picture.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
-from bayesdf.experiments.posteriors import draws_per_chain, load_finished
+from bayesdf.analysis.map_grid import on_grid
+from bayesdf.experiments.posteriors import load_finished
 from bayesdf.experiments.quick import cut
 from bayesdf.experiments.source_attribution.methods import FACTORIES
+from bayesdf.experiments.uncertainty_maps.halves import halves, named
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, with_names
 from bayesdf.inference import Posterior
-from bayesdf.models import Detector, dense_head, priors
+from bayesdf.inference.maps.evidence import Evidence
+from bayesdf.models import Detector, dense_head, last_maps, priors
 
 DENSE, PRIOR = "dense", "mean_mask"
 DETECTORS = {DENSE: "dense detector", PRIOR: "rival: mean mask of the training images"}
@@ -39,9 +39,9 @@ def work(setting: Setting) -> xr.DataTree:
         (image, quantity, share), `oracle` (image, share) of the squared error. `reliability`: a row a bin of the dense
         detector. `maps`: `p_fake` and uncertainties (image, y, x) of the test images that are drawn.
     """
-    posterior, grid = fit(setting)
-    judged = _with_known_part(setting.collection.test)
-    maps = predicted(setting, posterior, judged)
+    posterior = fit(setting)
+    judged = setting.collection.test.take(np.isin(setting.collection.test.manifest["mask"], ("none", "part")))
+    maps = setting.maps(posterior, judged, Evidence())
     masks = masks_of(judged)
     mean = setting.collection.train.masks[torch.from_numpy(_partly(setting.collection.train))].mean(0).numpy()
     rival = with_names(np.broadcast_to(mean, masks.shape), judged)
@@ -55,11 +55,17 @@ def work(setting: Setting) -> xr.DataTree:
             for one in both.values()
         ]
         groups[f"/{name}"] = xr.concat(found, names, coords="minimal", compat="override", combine_attrs="override")
-    pixel = maps.interp(y=masks_grid(judged), x=masks_grid(judged), kwargs={"fill_value": None})
-    error = ((pixel["p_fake"] - (masks > 0.5)) ** 2).transpose("image", "y", "x")
-    groups["/sparsification"] = analysis.sparsification(pixel[list(QUANTITIES)], error)
+    p = masks.copy(data=on_grid(maps["p_fake"], masks))
+    error = (p - (masks > 0.5)) ** 2
+    groups["/sparsification"] = analysis.sparsification(maps[list(QUANTITIES)], error)
     groups["/reliability"] = xr.Dataset.from_dataframe(analysis.pixel_reliability(maps["p_fake"], masks))
     groups["/maps"] = maps
+    half = halves(
+        setting.collection.test, setting.collection.test.take(setting.collection.test.labels.numpy() == 0), setting.seed
+    )
+    if half is not None:
+        found = named(setting.maps(posterior, half.images, Evidence()), half)
+        groups["/halves"] = analysis.localisation(found, half.masks, within=half.within)
     groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
     return xr.DataTree.from_dict(groups)
 
@@ -88,3 +94,8 @@ def fit(setting: Setting) -> Posterior:
     posterior.save(path)
     fitting.forget()
     return posterior
+
+
+def _partly(images: data.ImageDataset) -> np.ndarray:
+    """Whether a part of each image was changed, bool (N,)."""
+    return (images.manifest["mask"] == "part").to_numpy()

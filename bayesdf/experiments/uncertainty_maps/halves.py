@@ -54,6 +54,9 @@ def halves(images: data.ImageDataset, photographs: data.ImageDataset, seed: int)
         photograph = real[place[own.manifest["video"][row]]]
         mixed.append(torch.where(torch.from_numpy(side), fakes[row], photograph))
         changed.append(mask & side)
-    return Halves(
-        torch.stack(mixed), with_names(np.stack(changed).astype(np.float64), own), with_names(masks, own)
-    )
+    return Halves(torch.stack(mixed), with_names(np.stack(changed).astype(np.float64), own), with_names(masks, own))
+
+
+def named(maps: xr.Dataset, half: Halves) -> xr.Dataset:
+    """Maps with the names of the images."""
+    return maps.assign_coords({name: coord for name, coord in half.masks.coords.items() if coord.dims == ("image",)})

@@ -13,7 +13,7 @@ import xarray as xr
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
-from bayesdf.experiments.uncertainty_maps.halves import Halves, halves
+from bayesdf.experiments.uncertainty_maps.halves import halves, named
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, pixels
 from bayesdf.inference.maps.evidence import Evidence
 from bayesdf.inference.maps.gradient import Gradient
@@ -78,15 +78,10 @@ def work(setting: Setting) -> xr.DataTree:
         groups[f"/{split}/whole"] = scores(own, gradient.isel(rows), masks_of(images).isel(rows), None, setting.seed)
         half = halves(images, everything.take(everything.labels.numpy() == 0), setting.seed)
         if half is not None:
-            own = {name: _named(setting.maps(posterior, half.images, method), half) for name, method in MADE.items()}
-            gradient = _named(setting.maps(single, half.images, MADE["gradient"]), half)["p_fake"]
+            own = {name: named(setting.maps(posterior, half.images, method), half) for name, method in MADE.items()}
+            gradient = named(setting.maps(single, half.images, MADE["gradient"]), half)["p_fake"]
             groups[f"/{split}/halves"] = scores(own, gradient, half.masks, half.within, setting.seed)
     return xr.DataTree.from_dict(groups)
-
-
-def _named(maps: xr.Dataset, half: Halves) -> xr.Dataset:
-    """Maps with the names of the images."""
-    return maps.assign_coords({name: coord for name, coord in half.masks.coords.items() if coord.dims == ("image",)})
 
 
 def pictures(images: data.ImageDataset) -> xr.Dataset:

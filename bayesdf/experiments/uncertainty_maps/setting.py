@@ -13,8 +13,8 @@ import bayesdf.data as data
 from bayesdf.cli import console
 from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
-from bayesdf.faces import REGIONS
 from bayesdf.experiments.posteriors import draws_per_chain, fit_or_find
+from bayesdf.faces import REGIONS
 from bayesdf.inference import Posterior, load_posterior, matched_noise, uncertainty_maps
 from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.samplers import DeltaSampler

@@ -1,10 +1,11 @@
 """From settings to DataTrees: each question about the maps is a cell."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import bayesdf.data as data
@@ -101,7 +102,11 @@ def study(
     return Study(
         name="uncertainty_maps",
         settings=settings,
-        follows={"fingerprint": collection.fingerprint, "weights": warm_start.digest(detector, collection)},
+        follows={
+            "fingerprint": collection.fingerprint,
+            "masks": _digest(collection),
+            "weights": warm_start.digest(detector, collection),
+        },
         cells=[cell(name) for name in CELLS],
         present=partial(present, collection=collection, settings={**settings, "method": METHODS[method]}),
         attrs={"device": device, "data_fingerprint": collection.fingerprint},
@@ -117,3 +122,9 @@ def _refuse_without_masks(collection: data.Collection) -> None:
                 f"{known} {split} images have a mask of changed pixels, and this study needs them: put <name>_mask.png "
                 "beside fakes of which a part was changed, or a folder `masks` (docs/data.md)"
             )
+
+
+def _digest(collection: data.Collection) -> str:
+    """What identifies the masks: the fingerprint of the images leaves them out."""
+    digest = hashlib.sha256("".join(collection.manifest["mask"]).encode())
+    return hashlib.sha256(digest.digest() + np.ascontiguousarray(collection.masks).tobytes()).hexdigest()[:16]
