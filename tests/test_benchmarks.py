@@ -112,10 +112,10 @@ def test_maps_of_a_loop_over_draws_are_ours(monkeypatch: pytest.MonkeyPatch) -> 
         def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
             self.function = function
 
-        def attribute(self, images: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
+        def attribute(self, images: torch.Tensor, target: int | None = None) -> torch.Tensor:
             pixels = images.detach().requires_grad_()
             value = self.function(pixels)
-            value = value if target is None else value.gather(1, target[:, None])
+            value = value if target is None else value[:, target]
             return torch.autograd.grad(value.sum(), pixels)[0].abs()
 
     monkeypatch.setattr(benchmark.peers, "installed", lambda name: SimpleNamespace(Saliency=Saliency))

@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from bayesdf.inference.maps.method import MapMethod
 from bayesdf.inference.maps.predictive import Predictive, Values
 from bayesdf.inference.posterior import Posterior
+from bayesdf.inference.prediction.predictor import naming
 from bayesdf.models.class_logits import to_class_logits
 from bayesdf.models.features import classifier
 from bayesdf.models.located import located
@@ -50,7 +51,7 @@ def by_location(posterior: Posterior, images: Tensor) -> Posterior:
         The network has no linear classifier after global average pooling. The line names the methods that will do.
     """
     if posterior not in _LOCATED:
-        with torch.no_grad():
+        with torch.no_grad(), naming(images):
             dense = posterior.network(images).dim() == 4
         _LOCATED[posterior] = None if dense else _located(posterior, images)
     return _LOCATED[posterior] or posterior

@@ -63,4 +63,5 @@ def _transposed(
     # What no weight reaches has no gradient.
     below = [max(0, pad + side - length) for pad, side, length in zip(padding, sides, found.shape[2:], strict=True)]
     found = F.pad(found, (0, below[1], 0, below[0]))
-    return found[:, :, padding[0] : padding[0] + sides[0], padding[1] : padding[1] + sides[1]]
+    found = found[:, :, padding[0] : padding[0] + sides[0], padding[1] : padding[1] + sides[1]]
+    return found.contiguous()  # what comes next is several times faster on it

@@ -36,6 +36,10 @@ QUANTITIES = ("total", "aleatoric", "epistemic", "p_fake")
 Values = dict[str, Tensor]
 """A tensor for each quantity."""
 
+_NO_GRADIENT = (
+    "the network's output has no gradient in the pixels: choose a method of maps without gradients (occlusion or "
+    "superpixels)"
+)
 _TINY = 1e-300  # in place of a probability that underflows, so that its logarithm is finite
 
 
@@ -108,6 +112,8 @@ class Predictive:
         with torch.enable_grad(), PixelGradients():
             features = parts.prefix(pixels)
         roots = [part for part in features if isinstance(part, Tensor) and part.requires_grad]
+        if not roots:
+            raise BayesdfError(_NO_GRADIENT)
         # Cut between prefix and suffix: gradients of the draws gather here before they go on to the pixels.
         cut = tuple(
             part.detach().requires_grad_() if isinstance(part, Tensor) and part.requires_grad else part
@@ -137,18 +143,16 @@ class Predictive:
         for chunk in self._chunks(parts, features):
             with torch.enable_grad():
                 logits = self._logits(parts, features, chunk)
-            if not logits.requires_grad:
-                raise BayesdfError(
-                    "the network's output has no gradient in the pixels, so choose a method of maps without gradients: "
-                    "occlusion or superpixels"
-                )
             log_p = logits.detach().double().log_softmax(-1)
             p = log_p.exp()
             within = {"total": log_mean, "aleatoric": log_p, "epistemic": log_mean - log_p, "p_fake": -fake}
             for name in names:
                 a = within[name]
                 cotangent = -share * p * (a - (p * a).sum(-1, keepdim=True))
-                found = torch.autograd.grad(logits, leaves, cotangent.to(logits.dtype), retain_graph=name != names[-1])
+                retain = name != names[-1]
+                found = torch.autograd.grad(
+                    logits, leaves, cotangent.to(logits.dtype), retain_graph=retain, materialize_grads=True
+                )
                 for total, gradient in zip(sums[name], found, strict=True):
                     total += gradient
         return sums
@@ -194,7 +198,9 @@ class Predictive:
 
 def _through(roots: list[Tensor], gradients: list[Tensor], pixels: Tensor, retain: bool) -> Tensor:
     """The gradient in the pixels of what has these gradients in the features."""
-    (found,) = torch.autograd.grad(roots, pixels, gradients, retain_graph=retain)
+    (found,) = torch.autograd.grad(roots, pixels, gradients, retain_graph=retain, allow_unused=True)
+    if found is None:
+        raise BayesdfError(_NO_GRADIENT)
     return found
 
 

@@ -63,7 +63,7 @@ class Predictor:
     def parts(self, images: Tensor) -> Split:
         """The network's prefix and suffix. The first images of each shape are tried on the network."""
         if images.shape[1:] not in self._shapes:
-            with torch.no_grad(), _naming(images):
+            with torch.no_grad(), naming(images):
                 self.network(images[:2])
             self._shapes.add(images.shape[1:])
         if self._parts is None:
@@ -226,7 +226,7 @@ def _each_within(made: Iterator[Any], device: torch.device, mixed: bool) -> Iter
 
 
 @contextmanager
-def _naming(images: Tensor) -> Iterator[None]:
+def naming(images: Tensor) -> Iterator[None]:
     """Turn what a network raises at images that do not fit it into one line."""
     try:
         yield

@@ -6,6 +6,7 @@ from torch import nn
 
 from bayesdf.inference import Posterior
 from bayesdf.inference.samplers import NormalSampler
+from bayesdf.models.class_logits import to_class_logits
 
 
 def posterior_over(network, sites, scale=0.3):
@@ -31,6 +32,18 @@ def convolutional(classes=3, sites=("head.weight", "head.bias"), seed=0, scale=0
         network.norm.running_mean.fill_(0.1)
         network.head.weight.mul_(4)
     return posterior_over(network.eval(), sites, scale)
+
+
+def dense(sites=("head.weight", "head.bias"), scale=0.3):
+    """Logits (B, 3, 8, 8), which inference has as (B, 8, 8, 3)."""
+    torch.manual_seed(1)
+    network = nn.Sequential()
+    network.add_module("stem", nn.Conv2d(3, 8, 3, padding=1))
+    network.add_module("act", nn.SiLU())
+    network.add_module("body", nn.Conv2d(8, 12, 3, stride=2, padding=1))
+    network.add_module("tanh", nn.Tanh())
+    network.add_module("head", nn.Conv2d(12, 3, 1))
+    return posterior_over(to_class_logits(network.eval()), sites, scale)
 
 
 def pictures(count=4, side=16, seed=0):

@@ -55,3 +55,8 @@ def test_other_networks_are_told_which_methods_will_do():
     with pytest.raises(BayesdfError, match=r"gradient.*occlusion"):
         uncertainty_maps(posterior, pictures(), "evidence", 2)
     uncertainty_maps(posterior, pictures(), "occlusion", 2)
+
+
+def test_images_that_do_not_fit():
+    with pytest.raises(BayesdfError, match="the network fails on images of shape"):
+        uncertainty_maps(convolutional(), torch.rand(2, 4, 8, 8), "evidence", 2)

@@ -1,16 +1,21 @@
 """Gradients through the predictive are those of the whole computation."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import nn
 from torch.func import functional_call
 
 from bayesdf.errors import BayesdfError
-from bayesdf.inference import Posterior
+from bayesdf.inference import Posterior, uncertainty_maps
 from bayesdf.inference.maps.gradient import input_gradients
+from bayesdf.inference.maps.predictive import QUANTITIES, Predictive
 from bayesdf.inference.prediction.predictor import to_device
 from bayesdf.models import build
+from tests.inference.maps.small import convolutional, dense, pictures, posterior_over
 from tests.inference.prediction.test_prediction import images, samplers
 
 
@@ -40,3 +45,55 @@ def test_images_must_be_a_batch():
     posterior = Posterior(network, samplers(network, ["fc.weight"])["normal"], xr.Dataset(), {})
     with pytest.raises(BayesdfError, match="must be"):
         input_gradients(posterior, torch.rand(3, 32, 32))
+
+
+@pytest.mark.parametrize("made", [convolutional, dense])
+@pytest.mark.parametrize("sites", [("head.weight", "head.bias"), ("body.weight", "head.bias")])
+def test_finite_differences_in_double_precision(made, sites):
+    posterior, pixels = made(sites=sites), pictures(2)
+    network = copy.deepcopy(posterior.network).double()
+    draws = [{name: value.double() for name, value in posterior.sampler.draw(index, 1).items()} for index in range(4)]
+
+    def quantities(x):
+        p = torch.stack([functional_call(network, draw, (x,)).softmax(-1) for draw in draws])
+        total, aleatoric = torch.special.entr(p.mean(0)).sum(-1), torch.special.entr(p).sum(-1).mean(0)
+        found = torch.stack([total, aleatoric, total - aleatoric, 1 - p.mean(0)[..., 0]])
+        return found.flatten(2).mean(2) if found.dim() > 2 else found  # (quantity, image)
+
+    found = Predictive(posterior, 4, 1).gradients(pixels)
+    noise = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for _ in range(3):
+            way = torch.randn(pixels.shape, generator=noise, dtype=torch.double)
+            slope = (quantities(pixels + 1e-5 * way) - quantities(pixels - 1e-5 * way)) / 2e-5
+            for name, expected in zip(QUANTITIES, slope, strict=True):
+                along = (found[name] * way).sum((1, 2, 3))
+                size = found[name].norm() * way.norm()
+                np.testing.assert_allclose(along, expected, atol=1e-5 * float(size))
+
+
+def test_each_quantity_alone_has_the_same_gradient():
+    posterior, pixels = convolutional(), pictures()
+    together = Predictive(posterior, 4).gradients(pixels)
+    for name in QUANTITIES:
+        (alone,) = Predictive(posterior, 4, quantities=(name,)).gradients(pixels).values()
+        torch.testing.assert_close(alone, together[name], rtol=1e-3, atol=1e-6)
+
+
+class Counted(nn.Module):
+    """It counts bright pixels, which has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(1, 3), nn.Linear(3, 2)
+
+    def forward(self, images):
+        return self.head(self.first((images > 0.5).float().flatten(1).mean(1, keepdim=True)))
+
+
+@pytest.mark.parametrize("site", ["first.weight", "head.weight"])
+def test_a_network_without_gradient_is_told_which_methods_will_do(site):
+    posterior = posterior_over(Counted().eval(), [site])
+    with pytest.raises(BayesdfError, match="occlusion or superpixels"):
+        uncertainty_maps(posterior, pictures(), "gradient")
+    uncertainty_maps(posterior, pictures(), "occlusion")

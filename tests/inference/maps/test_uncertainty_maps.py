@@ -11,7 +11,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference import uncertainty_maps
 from bayesdf.inference.maps import uncertainty_maps as module
 from bayesdf.inference.maps.predictive import QUANTITIES, Predictive
-from tests.inference.maps.small import convolutional, pictures
+from tests.inference.maps.small import convolutional, dense, pictures
 
 METHODS = sorted(module.METHODS)
 
@@ -29,9 +29,10 @@ class Labelled(Dataset):
         return self.images[index], torch.tensor([0, 1, 2, 2][index])
 
 
+@pytest.mark.parametrize("made", [convolutional, dense])
 @pytest.mark.parametrize("method", METHODS)
-def test_same_seed_same_maps_in_any_batches(method):
-    posterior = convolutional()
+def test_same_seed_same_maps_in_any_batches(method, made):
+    posterior = made()
     found = [uncertainty_maps(posterior, pictures(), method, 5, 1, batch_size=size)["maps"] for size in (4, 4, 1, 3)]
     for name in QUANTITIES:
         assert found[0][name].dtype == np.float32
@@ -66,6 +67,15 @@ def test_values_are_those_of_the_decomposition():
     for name in ("total", "aleatoric", "epistemic"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
     np.testing.assert_allclose(found["p_fake"], expected["probability"][:, 1:].sum("class"), atol=1e-6)
+
+
+def test_evidence_of_a_dense_network_is_its_decomposition():
+    posterior = dense()
+    maps = uncertainty_maps(posterior, pictures(), "evidence", 7, 3)["maps"]
+    expected = analysis.decompose(posterior.predict(pictures(), draws=7, seed=3))
+    for name in ("total", "aleatoric", "epistemic"):
+        np.testing.assert_allclose(maps[name], expected[name], atol=1e-6)
+    assert maps["y"].values.tolist() == expected["y"].values.tolist()
 
 
 def test_maps_beyond_memory_are_kept_in_a_file(monkeypatch):
