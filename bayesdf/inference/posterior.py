@@ -235,7 +235,8 @@ class Posterior:
         xr.DataArray
             Logits float32 (draw, image, class), or (draw, image, y, x, class) of a dense network, of some draws (chains
             take turns) and some images, with coordinates. Labels and the columns of the data's manifest are coordinates
-            of ``image``. For each chunk of images all draws come before the next chunk.
+            of ``image``; labels on another grid than the logits are left out. For each chunk of images all draws come
+            before the next chunk.
         """
         draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
@@ -243,7 +244,7 @@ class Posterior:
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             part = known.isel(image=piece.images)
             coords: dict[str, Any] = {str(name): ("image", part[name].values) for name in part.data_vars}
-            if is_labelled(dataset):
+            if is_labelled(dataset) and piece.labels.shape in (piece.logits.shape[1:-1], piece.logits.shape[1:2]):
                 coords["label"] = (("image", *PLACES[: piece.labels.ndim - 1]), piece.labels)
             draw = np.arange(piece.draws.start, piece.draws.stop)
             names = self._class_names(dataset, piece.labels, piece.logits)

@@ -86,6 +86,8 @@ def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, found: d
     if len(calls) != 1:
         raise _refusal(network, f"its classifier, {layer}, runs {len(calls)} times")
     (linear,) = calls
+    if not isinstance(network.get_submodule(layer), nn.Linear):
+        raise _refusal(network, f"its classifier, {layer}, is a convolution")
     after = _chain(network, output_of(graph).args[0], until=linear)
     if after is None:
         raise _refusal(network, f"its output is more than that of its last linear layer, {layer}")

@@ -196,6 +196,11 @@ def test_predictions_of_locations_are_those_of_images():
     pieces = analysis.decompose(posterior.stream(data, draws=7, seed=3, batch_size=16))
     np.testing.assert_allclose(pieces["epistemic"].values, one["epistemic"].values, rtol=1e-9, atol=1e-12)
     assert (pieces["y"] == one["y"]).all()
+    piece = next(posterior.stream(data, draws=1))
+    assert piece["label"].dims == ("image", "y", "x")
+    coarse = TensorDataset(data.tensors[0], data.tensors[1][:, :1])
+    assert "label" not in next(posterior.stream(coarse, draws=1)).coords
+    assert posterior.predict(coarse, draws=1)["observed_data/label"].shape == (40, 1, 4)
     of_label = tree["log_likelihood/label"]
     expected = torch.from_numpy(logits.values).log_softmax(-1)
     labels = data.tensors[1][None, None, ..., None].expand(1, 7, -1, -1, -1, 1)
