@@ -1,13 +1,15 @@
 """How well does a detector of changed pixels find them, and is its pixel uncertainty right?
 
-The features of the start stay as they are. A random 1x1 convolution on them tells changed locations from others; it
-learns from the masks of the training people. Beside it stands the mean mask of the training images: it knows where
+All weights of the start are tuned to tell changed locations from others, by the masks of the training people. Then the
+last of them, a 1 x 1 convolution, gets a posterior. Beside it stands the mean mask of the training images: it knows where
 masks usually lie, and does not look at the picture.
 """
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
+from torch.utils.data import TensorDataset
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
@@ -17,7 +19,7 @@ from bayesdf.experiments.quick import cut
 from bayesdf.experiments.source_attribution.methods import FACTORIES
 from bayesdf.experiments.uncertainty_maps.halves import halves, named
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, with_names
-from bayesdf.inference import Posterior
+from bayesdf.inference import MAP, Posterior
 from bayesdf.inference.maps.evidence import Evidence
 from bayesdf.models import Detector, dense_head, last_maps, priors
 
@@ -25,6 +27,8 @@ DENSE, PRIOR = "dense", "mean_mask"
 DETECTORS = {DENSE: "dense detector", PRIOR: "rival: mean mask of the training images"}
 """What says which pixels were changed. The rival knows where masks usually lie."""
 FIGURES = ("auroc", "ece", "ece_balanced", "f1", "iou", "brier")
+EPOCHS, LR = 5, 1e-3
+"""Of the point estimate of all weights; chosen on validation people."""
 QUANTITIES = ("total", "aleatoric", "epistemic")
 
 
@@ -40,7 +44,7 @@ def work(setting: Setting) -> xr.DataTree:
         detector. `maps`: `p_fake` and uncertainties (image, y, x) of the test images that are drawn.
     """
     posterior = fit(setting)
-    judged = setting.collection.test.take(np.isin(setting.collection.test.manifest["mask"], ("none", "part")))
+    judged = judgeable(setting.collection.test)
     maps = setting.maps(posterior, judged, Evidence())
     masks = masks_of(judged)
     mean = setting.collection.train.masks[torch.from_numpy(_partly(setting.collection.train))].mean(0).numpy()
@@ -71,7 +75,12 @@ def work(setting: Setting) -> xr.DataTree:
 
 
 def fit(setting: Setting) -> Posterior:
-    """The dense posterior by the study's method; from the folder where a stopped run left it."""
+    """The dense posterior by the study's method; from the folder where a stopped run left it.
+
+    First all weights of the start learn the changed locations, as a point estimate. Then the head becomes random, and
+    all else stays as it is. The training images are photographs, partly changed fakes, and fakes of which a random half
+    was changed: otherwise the network would learn where masks usually lie, and need not look.
+    """
     assert setting.folder is not None
     path = setting.folder / "posteriors" / f"{setting.method}-dense.zarr"
     found = load_finished(path)
@@ -80,20 +89,38 @@ def fit(setting: Setting) -> Posterior:
     network = setting.start()
     example = setting.collection.train[0][0][None]
     dense = dense_head(network, last_maps(network, images=example), images=example)
-    train = data.pixel_labels(setting.collection.train, dense(example).shape[-1])
+    train = training(setting.collection.train, dense(example).shape[-1], setting.seed)
+    prior = {"head": priors.normal(scale=0.3)}
+    # Pixels of both kinds count as they are, since their probabilities are to be calibrated.
+    common = {"class_balanced": False, "seed": setting.seed, "device": setting.device}
+    tuned = MAP(epochs=1 if setting.quick else EPOCHS, lr=LR, checkpoint=path.with_suffix(".tuning.pt"), **common)
+    dense = tuned.fit(Detector(dense, prior), train).network
     fitting = FACTORIES[setting.method](
-        epochs=setting.epochs,
-        freeze="prefix",
-        class_balanced=False,  # pixels of both kinds count as they are: probabilities are to be calibrated
-        seed=setting.seed,
-        device=setting.device,
-        checkpoint=path.with_suffix(".pt"),
+        epochs=setting.epochs, freeze="prefix", checkpoint=path.with_suffix(".pt"), **common
     )
     fitting = cut(setting.method, fitting) if setting.quick else fitting
-    posterior = fitting.fit(Detector(dense, {"head": priors.normal(scale=0.3)}), train)  # type: ignore[attr-defined]
+    posterior = fitting.fit(Detector(dense, prior), train)  # type: ignore[attr-defined]
     posterior.save(path)
     fitting.forget()
+    tuned.forget()
     return posterior
+
+
+def training(images: data.ImageDataset, grid: int, seed: int) -> TensorDataset:
+    """Pairs of an image and the labels of its cells: photographs, partly changed fakes, and halves of these."""
+    labelled = data.pixel_labels(judgeable(images), grid)
+    pictures = torch.stack([image for image, _ in labelled.__getitems__(list(range(len(labelled))))])
+    labels = labelled.labels
+    half = halves(images, images.take(images.labels.numpy() == 0), seed)
+    if half is not None:
+        changed = F.adaptive_avg_pool2d(torch.from_numpy(half.masks.values), grid) > 0.5
+        pictures, labels = torch.cat([pictures, half.images]), torch.cat([labels, changed.long()])
+    return TensorDataset(pictures, labels)
+
+
+def judgeable(images: data.ImageDataset) -> data.ImageDataset:
+    """Photographs, and fakes of which a part was changed: in a new face there is nothing to find."""
+    return images.take(np.isin(images.manifest["mask"], ("none", "part")))
 
 
 def _partly(images: data.ImageDataset) -> np.ndarray:
