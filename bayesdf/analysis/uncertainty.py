@@ -140,8 +140,8 @@ def decompose(predictions: Predictions | Iterator[xr.DataArray] | list[xr.DataAr
         Over `image`: `total`, `aleatoric`, `epistemic` (nats, 0 … log C), `confidence` (largest mean probability,
         1/C … 1), `prediction` (its class, int64). Over (`image`, `class`): `probability` (mean over draws),
         `total_variance`, `aleatoric_variance`, `epistemic_variance` (0 … 1/4). Predictions of a dense detector give
-        (`image`, `y`, `x`), and (`image`, `y`, `x`, `class`). Source, subject, split and path of the
-        images become coordinates where the tree has them.
+        (`image`, `y`, `x`), and (`image`, `y`, `x`, `class`). Source, subject, split and path of the images become
+        coordinates where the tree has them.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from bayesdf.data.augment import augment
 from bayesdf.data.dataset import Collection, ImageDataset, collect, leave_out, relabel, thin
 from bayesdf.data.landmarks import face_regions
 from bayesdf.data.manifest import COLUMNS, REAL, SPLITS, TASKS, Task, subject_groups
+from bayesdf.data.pixel_labels import PixelLabels, pixel_labels
 from bayesdf.data.preprocessing import QUALITY, common_path, common_path_grey
 from bayesdf.data.splits import MOST_FOLDS
 from bayesdf.data.subjects import describe_people, people_cautions
@@ -26,6 +27,7 @@ __all__ = [
     "TASKS",
     "Collection",
     "ImageDataset",
+    "PixelLabels",
     "Task",
     "UnlabelledImages",
     "augment",
@@ -37,6 +39,7 @@ __all__ = [
     "leave_out",
     "load",
     "people_cautions",
+    "pixel_labels",
     "relabel",
     "subject_groups",
     "thin",

@@ -43,8 +43,8 @@ def donor_groups(fold: int = 0) -> dict[str, list[list[str]]]:
 def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fold: int = 0) -> Content:
     """The images (N, size, size, 3) uint8 of a fold, their manifest, and the masks of the manipulated photographs.
 
-    A new or redrawn face is changed as a whole. The manifest has the attribute `aligned`, since the faces lie at the
-    template.
+    A new or redrawn face is changed as a whole. The manifest's attribute `aligned` says whether all faces lie at the
+    template, which those of several variants do not.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def read(size: int = SIZE, quality: int | None = QUALITY, variants: int = 1, fol
     """
     key = _key(size, quality, variants, fold)
     images, manifest, masks = cached_images(f"embedded-{key}", lambda: _make(size, quality, variants, fold))
-    manifest.attrs["aligned"] = True
+    manifest.attrs["aligned"] = variants == 1
     return images, manifest, masks
 
 

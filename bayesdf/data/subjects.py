@@ -2,8 +2,7 @@
 
 If there is a table `subjects.csv` at the root, it decides. It has the columns `path` (relative to the root) and
 `subject`, and optionally `donor` (a second person in the image), `video`, `split`, and the landmarks of the face
-(`bayesdf.data.landmarks`). Without a table the names decide,
-by the first rule that fits:
+(`bayesdf.data.landmarks`). Without a table the names decide, by the first rule that fits:
 
 - *pair*: a fake named ``<target>_<source>`` shows two people. Both parts must be names from `real`, or recur as targets
   and as sources (FaceForensics++ ``071_054``, Celeb-DF ``id0_id1_0007``, DeepFakeDetection ``01_02__scene__id``).

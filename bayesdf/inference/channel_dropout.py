@@ -1,6 +1,7 @@
 """Dropout of whole channels: the module, and where in a network it goes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
 from bayesdf.models.eval_mode import evaluating, hooked
+from bayesdf.models.features import classifier
 from bayesdf.models.name_patterns import select
 
 TEMPERATURE = 0.1
@@ -76,7 +78,7 @@ def places(network: nn.Module) -> list[str]:
     """Where dropout goes in a network that has none: the paths of the new modules.
 
     After each block of the last stage (``<block>.dropout``), and before the classifier
-    (``<classifier>.input_dropout``). The classifier is the last ``nn.Linear``. The last stage is ``layer4``
+    (``<classifier>.input_dropout``; see `bayesdf.models.classifier`). The last stage is ``layer4``
     (ResNets), the last entry of ``stages``, ``blocks`` or ``features`` (EfficientNet, MobileNet, ConvNeXt, …; if that
     is a single block, it alone), or the ``block<n>`` with the highest number (Xception). A network with none of these
     gets dropout before the classifier alone.
@@ -93,8 +95,9 @@ def places(network: nn.Module) -> list[str]:
     else:
         if numbered:
             found = [max(numbered, key=lambda name: int(name[5:]))]
-    linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
-    result = [f"{path}.dropout" for path in found] + [f"{path}.input_dropout" for path in linear[-1:]]
+    result = [f"{path}.dropout" for path in found]
+    with suppress(BayesdfError):  # there is none
+        result.append(f"{classifier(network)}.input_dropout")
     if not result:
         raise BayesdfError("MCDropout: no place for dropout is known in this network: name modules with layers=")
     return result

@@ -15,6 +15,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.inference.posterior import DRAWS, Posterior
 from bayesdf.inference.prediction.predictor import state_names
 from bayesdf.inference.samplers import MaskSampler, NormalSampler, Sampler
+from bayesdf.models.class_logits import has_class_logits, to_class_logits
 
 
 def matched_noise(posterior: Posterior, network: nn.Module, *, draws: int = DRAWS, seed: int = 0) -> Posterior:
@@ -46,6 +47,8 @@ def matched_noise(posterior: Posterior, network: nn.Module, *, draws: int = DRAW
     """
     sampler: Sampler
     noisy = copy.deepcopy(network).cpu().eval()
+    if has_class_logits(posterior.network):
+        to_class_logits(noisy)
     if isinstance(posterior.sampler, MaskSampler):
         sampler, size = posterior.sampler, {}
         sampler.install(noisy)

@@ -45,7 +45,7 @@ class Posterior:
     network : nn.Module
         On the CPU, in eval mode, with the point estimates, the buffers and, at the sites, the posterior's centre.
     recipe : dict or None
-        How `bayesdf.models.build` made the network; None for networks made otherwise.
+        How `bayesdf.models.build` (and `located` or `dense_head`) made the network; None for networks made otherwise.
     sampler : Sampler
         What draws are made from; its ``shapes`` name the sites.
     sample_stats : xr.Dataset
@@ -182,7 +182,7 @@ class Posterior:
             "draw": np.arange(draws),
             "image": image,
             **cells,
-            "class": self._class_names(dataset, logits.shape[-1]),
+            "class": self._class_names(dataset, labels, logits),
         }
         dims = ("chain", "draw", "image", *places(logits), "class")
         groups = {
@@ -235,7 +235,8 @@ class Posterior:
         xr.DataArray
             Logits float32 (draw, image, class), or (draw, image, y, x, class) of a dense network, of some draws (chains
             take turns) and some images, with coordinates. Labels and the columns of the data's manifest are coordinates
-            of ``image``. For each chunk of images all draws come before the next chunk.
+            of ``image``; labels on another grid than the logits are left out. For each chunk of images all draws come
+            before the next chunk.
         """
         draws = self.check_draws(draws, seed)
         dataset = self._dataset(dataset)
@@ -243,10 +244,10 @@ class Posterior:
         for piece in self._pieces(dataset, draws, seed, batch_size, device, mixed_precision):
             part = known.isel(image=piece.images)
             coords: dict[str, Any] = {str(name): ("image", part[name].values) for name in part.data_vars}
-            if is_labelled(dataset):
+            if is_labelled(dataset) and piece.labels.shape in (piece.logits.shape[1:-1], piece.logits.shape[1:2]):
                 coords["label"] = (("image", *PLACES[: piece.labels.ndim - 1]), piece.labels)
             draw = np.arange(piece.draws.start, piece.draws.stop)
-            names = self._class_names(dataset, piece.logits.shape[-1])
+            names = self._class_names(dataset, piece.labels, piece.logits)
             cells = centres(piece.sides, piece.logits.shape[2:-1])
             coordinates = {"draw": draw, "image": part["image"].values, **cells, "class": names, **coords}
             dims = ("draw", "image", *places(piece.logits), "class")
@@ -334,11 +335,15 @@ class Posterior:
             )
         return draws
 
-    def _class_names(self, dataset: Dataset[Any], count: int) -> np.ndarray:
-        """The names of the data's classes, else those of the fit. There must be as many as logits."""
+    def _class_names(self, dataset: Dataset[Any], labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """The names of the data's classes, if these are of what is predicted, else those of the fit.
+
+        There must be as many as logits.
+        """
+        count, own = logits.shape[-1], labels.ndim == logits.ndim - 2
         trained = json_attr(self.attrs, "classes")
         names = trained if isinstance(trained, list) and len(trained) == count else range(count)
-        classes = [str(name) for name in getattr(dataset, "classes", None) or names]
+        classes = [str(name) for name in (own and getattr(dataset, "classes", None)) or names]
         if len(classes) != count:
             raise BayesdfError(
                 f"the data has {len(classes)} classes ({', '.join(classes)}), but the posterior tells {count} apart: "

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from bayesdf.errors import BayesdfError
 from bayesdf.models.eval_mode import evaluating, hooked
 from bayesdf.models.name_patterns import nothing
-from bayesdf.models.tracing import Tracer, example_images, output_of, values
+from bayesdf.models.tracing import TracedNetwork, Tracer, example_images, output_of, values
 
 
 def dense_head(network: nn.Module, layer: str, num_classes: int = 2, images: Tensor | None = None) -> nn.Module:
@@ -40,6 +40,7 @@ def dense_head(network: nn.Module, layer: str, num_classes: int = 2, images: Ten
 
     Examples
     --------
+    >>> import torch
     >>> from bayesdf.models import build
     >>> dense_head(build("resnet18", 2), "layer3")(torch.rand(4, 3, 64, 64)).shape
     torch.Size([4, 2, 4, 4])
@@ -65,7 +66,8 @@ def dense_head(network: nn.Module, layer: str, num_classes: int = 2, images: Ten
         raise BayesdfError(f"dense_head: {layer} {what}, but must return a map (B, F, h, w): name another module")
     output_of(graph).args = (node,)
     graph.eliminate_dead_code()
-    module = fx.GraphModule(network, graph, f"Dense{type(network).__name__}")
+    recipe = {"dense_head": {"layer": layer, "num_classes": num_classes}}
+    module = TracedNetwork(network, graph, f"Dense{type(network).__name__}", **recipe)
     if hasattr(module, "head"):
         raise BayesdfError("dense_head: the network has a module 'head' below this layer: rename it")
     module.add_submodule("head", nn.Conv2d(feature.shape[1], num_classes, 1, device=feature.device))
@@ -73,7 +75,7 @@ def dense_head(network: nn.Module, layer: str, num_classes: int = 2, images: Ten
     with module.graph.inserting_before(end):
         end.args = (module.graph.call_module("head", end.args),)
     module.recompile()
-    return module.train(network.training)
+    return module
 
 
 def _traced(network: nn.Module, layer: str) -> tuple[fx.Graph, fx.Node | None]:

@@ -135,8 +135,8 @@ class Detector:
         batch = torch.arange(len(logits), device=logits.device)
         with ExitStack() as stack:
             stack.enter_context(pyro.plate("images", size or len(logits), subsample=batch, dim=1 - logits.dim()))
-            for dim, count in enumerate(logits.shape[1:-1], start=2 - logits.dim()):
-                stack.enter_context(pyro.plate(f"locations{dim}", count, dim=dim))
+            for name, dim, count in zip(("locations_y", "locations_x"), (-2, -1), logits.shape[1:-1], strict=False):
+                stack.enter_context(pyro.plate(name, count, dim=dim))
             if class_weights is not None and labels is not None:
                 stack.enter_context(pyro.poutine.scale(scale=class_weights[labels]))
             pyro.sample("label", dist.Categorical(logits=logits), obs=labels)

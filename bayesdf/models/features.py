@@ -13,8 +13,8 @@ from bayesdf.models.eval_mode import evaluating, hooked
 def classifier(network: nn.Module) -> str:
     """The name of the module that turns features into logits: the last linear layer, ``fc`` in a ResNet.
 
-    A 1 x 1 convolution is linear at each location. The last one is meant if the network has no ``nn.Linear``, as one of
-    `bayesdf.models.dense_head`.
+    A 1 x 1 convolution is linear at each location. In a network without ``nn.Linear`` it is meant if it is the last
+    layer with weights, as in one of `bayesdf.models.dense_head`.
 
     Raises
     ------
@@ -22,7 +22,9 @@ def classifier(network: nn.Module) -> str:
         The network has no linear layer.
     """
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    names = names or [name for name, module in network.named_modules() if is_pointwise(module)]
+    if not names:
+        weighted = [name for name, module in network.named_modules() if any(True for _ in module.parameters(False))]
+        names = [name for name in weighted[-1:] if is_pointwise(network.get_submodule(name))]
     if not names:
         raise BayesdfError(f"{type(network).__name__} has no linear layer, so it has no penultimate features")
     return names[-1]

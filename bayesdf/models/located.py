@@ -18,7 +18,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.models.class_logits import has_class_logits, two_classes
 from bayesdf.models.eval_mode import evaluating
 from bayesdf.models.features import classifier
-from bayesdf.models.tracing import Tracer, example_images, output_of, values
+from bayesdf.models.tracing import TracedNetwork, Tracer, example_images, output_of, values
 
 OTHERS = "gradient, smooth_gradient, integrated_gradient, occlusion and superpixels"
 """The methods of uncertainty maps that any network has."""
@@ -71,12 +71,13 @@ def located(network: nn.Module, images: Tensor | None = None) -> nn.Module:
             with graph.inserting_before(end):
                 end.args = (graph.call_function(two_classes, (end.args[0],)),)
         graph.eliminate_dead_code()
-        module = fx.GraphModule(network, graph, f"Located{type(network).__name__}")
+        module = TracedNetwork(network, graph, f"Located{type(network).__name__}", located=True)
         expected = network(images)
         mean = module(images).mean((2, 3))
         if not _close(mean, expected.reshape(mean.shape)):
             raise _refusal(network, "its traced form gives other numbers")
-    return module.train(network.training)
+    module.training = network.training
+    return module
 
 
 def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, found: dict[fx.Node, Any]) -> None:
@@ -85,6 +86,8 @@ def _move_to_locations(network: nn.Module, graph: fx.Graph, layer: str, found: d
     if len(calls) != 1:
         raise _refusal(network, f"its classifier, {layer}, runs {len(calls)} times")
     (linear,) = calls
+    if not isinstance(network.get_submodule(layer), nn.Linear):
+        raise _refusal(network, f"its classifier, {layer}, is a convolution")
     after = _chain(network, output_of(graph).args[0], until=linear)
     if after is None:
         raise _refusal(network, f"its output is more than that of its last linear layer, {layer}")

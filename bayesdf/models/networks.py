@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayesdf.errors import BayesdfError
+from bayesdf.models.dense_head import dense_head
+from bayesdf.models.located import located
 
 NAMES = {
     "resnet18": "torchvision/resnet18",
@@ -105,14 +107,22 @@ def build(
 
 
 def rebuild(recipe: dict[str, Any]) -> nn.Module:
-    """Build the architecture of a network's ``recipe`` with fresh weights. Nothing is downloaded."""
+    """Build the architecture of a network's ``recipe`` with fresh weights. Nothing is downloaded.
+
+    The recipe may be of a network that `located` or `dense_head` made of one from `build`.
+    """
     try:
-        return build(
+        network = build(
             str(recipe["name"]),
             int(recipe["num_classes"]),
             high_pass=bool(recipe["high_pass"]),
             small_stem=bool(recipe["small_stem"]),
         )
+        if recipe.get("located"):
+            network = located(network)
+        if head := recipe.get("dense_head"):
+            network = dense_head(network, str(head["layer"]), int(head["num_classes"]))
+        return network
     except (KeyError, TypeError) as error:
         raise BayesdfError(f"the recipe {recipe!r} does not describe a network that build() makes") from error
 

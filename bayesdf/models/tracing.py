@@ -1,5 +1,6 @@
 """How is a network traced? Its modules without parts, its norms and its linear layers stay modules."""
 
+import copy
 from typing import Any
 
 import torch
@@ -22,6 +23,32 @@ class Tracer(fx.Tracer):
         # do all modules without parts. Their training mode is then read when they run, not when they are traced.
         one = isinstance(module, nn.modules.batchnorm._NormBase | nn.Linear)
         return one or super().is_leaf_module(module, path) or not any(True for _ in module.children())
+
+
+class TracedNetwork(fx.GraphModule):
+    """A network that was made by tracing another. It shares the other's modules.
+
+    Attributes
+    ----------
+    recipe : dict, optional
+        From which `bayesdf.models.networks.rebuild` builds the same architecture, if the other network has one.
+    """
+
+    def __init__(self, network: nn.Module, graph: fx.Graph, class_name: str, **recipe: Any) -> None:
+        super().__init__(network, graph, class_name)
+        known = getattr(network, "recipe", None)
+        if known is not None and recipe:
+            self.recipe = {**known, **recipe}
+
+    def __deepcopy__(self, memo: Any) -> "TracedNetwork":
+        other = super().__deepcopy__(memo)
+        assert isinstance(other, TracedNetwork)
+        # Torch's copy of a traced network loses its name, its hooks and its attributes.
+        type(other).__name__ = type(self).__name__
+        for name in ("_forward_hooks", "_forward_pre_hooks", "recipe"):
+            if name in self.__dict__:
+                setattr(other, name, copy.deepcopy(self.__dict__[name], memo))
+        return other
 
 
 def example_images(network: nn.Module, images: Tensor | None) -> Tensor:

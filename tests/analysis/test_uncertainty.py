@@ -182,3 +182,31 @@ def test_a_class_that_is_ruled_out_has_no_probability():
     for name in ("total", "aleatoric", "epistemic"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
     assert (found["probability"][:, 3] == 0).all()
+
+
+def test_locations_are_as_many_images():
+    """Logits (chain, draw, image, y, x, class), in any order of dimensions, whole or in pieces."""
+    values = np.random.default_rng(3).normal(scale=3, size=(2, 5, 4, 3, 2, 3))
+    dims = ("chain", "draw", "image", "y", "x", "class")
+    dense = xr.DataArray(values, {"y": [3.5, 11.5, 19.5], "x": [3.5, 11.5]}, dims)
+    found = decompose(dense.transpose("y", "class", "image", "draw", "x", "chain"))
+    images = decompose(xr.DataArray(values.reshape(2, 5, 24, 3), dims=("chain", "draw", "image", "class")))
+    for name in images.data_vars:
+        assert found[name].dims[:3] == ("image", "y", "x")
+        np.testing.assert_allclose(found[name].values.reshape(images[name].shape), images[name].values, rtol=1e-12)
+    assert found["y"].values.tolist() == [3.5, 11.5, 19.5]
+    flat = dense.stack(all=("draw", "chain")).transpose("all", ...).drop_vars(["all", "draw", "chain"])
+    pieces = [
+        flat.rename(all="draw").isel(draw=part).assign_coords(image=np.arange(4)) for part in (slice(3), slice(3, 10))
+    ]
+    merged = decompose(pieces)
+    np.testing.assert_allclose(merged["epistemic"].values, found["epistemic"].values, rtol=1e-9)
+    dense[0, 2, 1, 0, 0, 0] = np.nan
+    with pytest.raises(BayesdfError, match="1 images have logits that are not finite, first image 1 at draw 2"):
+        decompose(dense)
+
+
+@pytest.mark.parametrize("dims", [("draw", "image", "y", "class"), ("draw", "image", "y", "z", "class")])
+def test_half_a_grid_is_refused(dims):
+    with pytest.raises(BayesdfError, match="logits have dimensions"):
+        decompose(xr.DataArray(np.zeros([2] * len(dims)), dims=dims))

@@ -118,10 +118,11 @@ def test_redrawn_photographs_are_changed_as_a_whole(monkeypatch: pytest.MonkeyPa
     chosen = {name: GENERATORS[name] for name in ("vae", "mouth")}
     monkeypatch.setattr(embedded, "GENERATORS", chosen)
     monkeypatch.setattr(embedded, "donor_groups", lambda fold: few)
-    _, manifest, masks = embedded._make(32, data.QUALITY, 2, 0)
+    _, manifest, masks = embedded.read(32, variants=2)
     kinds = manifest.groupby("source")["mask"].unique()
     assert kinds.map(list).to_dict() == {data.REAL: ["none"], "vae": ["whole"], "mouth": ["part"]}
     assert masks.shape == ((manifest["source"] == "mouth").sum(), 32, 32) and masks.any((1, 2)).all()
+    assert not manifest.attrs["aligned"] and embedded.read(32)[1].attrs["aligned"]
 
 
 @pytest.mark.parametrize("fold", range(4))

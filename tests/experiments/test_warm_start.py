@@ -99,7 +99,7 @@ def test_the_command_leaves_a_generator_out(
     monkeypatch.setattr(warm_start, "WEIGHTS", tmp_path)
     monkeypatch.setattr(warm_start, "point_estimate", train)
     manifest = collection.manifest.drop(columns="label")
-    monkeypatch.setattr(warm_start.embedded, "read", lambda variants, fold: (collection.train.images, manifest))
+    monkeypatch.setattr(warm_start.embedded, "read", lambda variants, fold: (collection.train.images, manifest, None))
     warm_start.main("mobilenet", "sources", 1, "blur", seed=0, device="cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["mobilenet-sources-without-blur.safetensors"]
     warm_start.main("mobilenet", epochs=1, without="blur", fold=1, seed=0, device="cpu")

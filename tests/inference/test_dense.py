@@ -1,5 +1,7 @@
 """A label at each location: the posterior is that of as many images, and only the shapes are new."""
 
+import copy
+
 import arviz
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ from bayesdf.inference import (
     DeepEnsemble,
     Laplace,
     MCDropout,
+    Posterior,
     load_posterior,
     logit_moments,
+    matched_noise,
     prior_predictive,
     whitening,
 )
@@ -192,6 +196,11 @@ def test_predictions_of_locations_are_those_of_images():
     pieces = analysis.decompose(posterior.stream(data, draws=7, seed=3, batch_size=16))
     np.testing.assert_allclose(pieces["epistemic"].values, one["epistemic"].values, rtol=1e-9, atol=1e-12)
     assert (pieces["y"] == one["y"]).all()
+    piece = next(posterior.stream(data, draws=1))
+    assert piece["label"].dims == ("image", "y", "x")
+    coarse = TensorDataset(data.tensors[0], data.tensors[1][:, :1])
+    assert "label" not in next(posterior.stream(coarse, draws=1)).coords
+    assert posterior.predict(coarse, draws=1)["observed_data/label"].shape == (40, 1, 4)
     of_label = tree["log_likelihood/label"]
     expected = torch.from_numpy(logits.values).log_softmax(-1)
     labels = data.tensors[1][None, None, ..., None].expand(1, 7, -1, -1, -1, 1)
@@ -234,14 +243,29 @@ def test_a_saved_posterior_predicts_the_same(tmp_path, network, classes):
     np.testing.assert_array_equal(again.predict(data, draws=3)["posterior_predictive/logits"].values, before.values)
 
 
-@pytest.mark.parametrize("method", [MAP(**CLOSE), MCDropout(**CLOSE), Laplace(**CLOSE)])
-def test_a_located_network_is_a_dense_detector(method):
-    network = located(build("resnet10t_half", 1))
+@pytest.mark.parametrize("method", [MAP, MCDropout, Laplace])
+@pytest.mark.parametrize("kind", ["located", "head"])
+def test_networks_that_were_made_dense(method, kind, tmp_path):
+    """They fit, copies of them predict the same, and a store rebuilds them by their recipe."""
+    network = build("resnet10t_half", 1, high_pass=True)
+    network, site = (located(network), "fc") if kind == "located" else (dense_head(network, "layer4", 1), "head")
     images = torch.rand(8, 3, 64, 64)
     labels = (torch.arange(8)[:, None, None] + torch.arange(4).view(2, 2)) % 2
-    fit = type(method)(epochs=1, freeze="prefix", progress=False)
-    posterior = fit.fit(Detector(network, {"fc": priors.normal(1.0)}), TensorDataset(images, labels))
-    assert posterior.predict(images, draws=1)["posterior_predictive/logits"].shape == (1, 1, 8, 2, 2, 2)
+    data = TensorDataset(images, labels)
+    fit = method(epochs=1, freeze="prefix", progress=False)
+    posterior = fit.fit(Detector(network, {site: priors.normal(1.0)}), data)
+    logits = posterior.predict(images, draws=1)["posterior_predictive/logits"]
+    assert logits.shape == (1, 1, 8, 2, 2, 2)
+    if method is MCDropout:
+        assert list(posterior.sampler.shapes) == [f"{site}.input_dropout.mask"]
+    moved = Posterior(copy.deepcopy(posterior.network), posterior.sampler, posterior.sample_stats, posterior.attrs)
+    assert moved.recipe == posterior.recipe and moved.recipe["name"] == "resnet10t_half"
+    posterior.save(tmp_path / "posterior.zarr")
+    for other in (moved, load_posterior(tmp_path / "posterior.zarr")):
+        np.testing.assert_array_equal(other.predict(images, draws=1)["posterior_predictive/logits"], logits)
+    again = Detector(posterior.network, {site: priors.normal(1.0)})  # a fit that begins where another ended
+    MAP(epochs=0, freeze="all", progress=False).fit(again, data)
+    assert matched_noise(posterior, network).predict(images, draws=1)["posterior_predictive/logits"].dims == logits.dims
 
 
 def test_the_prior_of_a_dense_detector_predicts_locations():

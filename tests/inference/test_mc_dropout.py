@@ -160,7 +160,7 @@ def test_rate_out_of_range(rate):
 
 def test_no_known_place():
     with pytest.raises(BayesdfError, match="layers="):
-        places(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()))
+        places(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()))
 
 
 # --- concrete dropout -----------------------------------------------------------------------------------------------

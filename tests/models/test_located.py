@@ -83,6 +83,7 @@ def test_ways_to_write_an_average(pool, outputs):
         (_Head(lambda x: x.mean((2, 3)), nn.ReLU()), "more than that of its last linear layer"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)), "AdaptiveAvgPool2d"),
         (nn.Sequential(nn.Conv2d(3, 2, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "no linear layer"),
+        (nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "0, is a convolution"),
         (
             nn.Sequential(
                 nn.Conv2d(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)
