@@ -28,6 +28,12 @@ METHODS: dict[str, type[MapMethod]] = {
     method.name: method for method in (Evidence, Gradient, SmoothGradient, IntegratedGradient, Occlusion, Superpixels)
 }
 """The methods by name."""
+_LONG_NAMES = {
+    "total": "predictive entropy",
+    "aleatoric": "expected entropy",
+    "epistemic": "mutual information",
+    "p_fake": "mean probability of all classes but the first",
+}
 
 
 def uncertainty_maps(
@@ -123,19 +129,11 @@ def uncertainty_maps(
     }
     coords = {**coordinates(dataset, np.concatenate(labels)), **centres(sides, next(iter(maps.values())).shape[1:])}
     variables = {
-        name: (("image", "y", "x"), value, {"units": _units(name, chosen), "long_name": LONG_NAMES[name]})
+        name: (("image", "y", "x"), value, {"units": _units(name, chosen), "long_name": _LONG_NAMES[name]})
         for name, value in maps.items()
     }
     root = xr.Dataset(attrs={**posterior.attrs, "draws_seed": seed})
     return xr.DataTree.from_dict({"/": root, "/maps": xr.Dataset(variables, coords, attrs)})
-
-
-LONG_NAMES = {
-    "total": "predictive entropy",
-    "aleatoric": "expected entropy",
-    "epistemic": "mutual information",
-    "p_fake": "mean probability of all classes but the first",
-}
 
 
 def _method(method: str | MapMethod) -> MapMethod:
