@@ -121,7 +121,7 @@ def rebuild(recipe: dict[str, Any]) -> nn.Module:
         if recipe.get("located"):
             network = located(network)
         if head := recipe.get("dense_head"):
-            network = dense_head(network, str(head["layer"]), int(head["num_classes"]))
+            network = dense_head(network, head["layer"], int(head["num_classes"]))
         return network
     except (KeyError, TypeError) as error:
         raise BayesdfError(f"the recipe {recipe!r} does not describe a network that build() makes") from error

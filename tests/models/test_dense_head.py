@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from bayesdf.errors import BayesdfError
-from bayesdf.models import Detector, build, dense_head, priors
+from bayesdf.models import Detector, build, dense_head, last_maps, priors
+from bayesdf.models.networks import rebuild
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,29 @@ def test_a_network_that_cannot_be_traced_or_has_a_head():
     network.add_module("body", nn.Conv2d(2, 2, 3))
     with pytest.raises(BayesdfError, match="module 'head' below"):
         dense_head(network, "body")
+
+
+def test_maps_of_several_layers_stand_side_by_side_on_the_grid_of_the_first() -> None:
+    """The head sees the map of the first layer and, brought to its size, that of the second."""
+    network = build("resnet10t_half", 2, small_stem=True).eval()
+    images = torch.rand(2, 3, 64, 64)
+    layers = last_maps(network, images=images)
+    assert layers == ["layer3", "layer4"]
+    dense = dense_head(network, layers, images=images)
+    seen = []
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda module, inputs, output: seen.append(output))
+        for name in layers
+    ]
+    with torch.no_grad():
+        network(images)
+        for handle in handles:
+            handle.remove()
+        fine, coarse = seen
+        together = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)], 1)
+        expected = F.conv2d(together, dense.head.weight, dense.head.bias)
+        torch.testing.assert_close(dense(images), expected)
+    again = rebuild(dense.recipe)
+    again.load_state_dict(dense.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(images), dense(images))

@@ -1,0 +1,248 @@
+"""What does the page of a run say, and what the screen?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import bayesdf.data as data
+from bayesdf.analysis import Estimate
+from bayesdf.experiments.experiment import Presentation, Summary
+from bayesdf.experiments.source_attribution.gain import best as best_control
+from bayesdf.experiments.uncertainty_maps.conveyance import PATCHES
+from bayesdf.experiments.uncertainty_maps.dense import DETECTORS
+from bayesdf.experiments.uncertainty_maps.localisation import OTHER, RIVALS
+from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
+from bayesdf.experiments.uncertainty_maps.tables import best, estimate_of, is_own, label, metrics, tables
+from bayesdf.report.page import GLOSSARY, Picture, Section, Table, of_quick, write_page
+
+WORDS = {
+    **{
+        name: GLOSSARY[name]
+        for name in (
+            "source",
+            "detector",
+            "posterior",
+            "draw",
+            "total uncertainty",
+            "aleatoric uncertainty",
+            "epistemic uncertainty",
+            "95 % interval",
+            "nats",
+        )
+    },
+    "map": "A number for each place of a picture, such as how unsure the detector is there.",
+    "evidence": "The classifier applied at each location of the last feature map. The mean of its logits over locations "
+    "is the image's.",
+    "half-changed fake": "A line at a random angle divides the changed pixels. On one side the picture is the fake, on "
+    "the other the photograph. Only the changed pixels count, so position alone scores 1/2.",
+    "pointing": "The share of images whose highest pixel is a changed one.",
+}
+COLUMNS = {
+    "auroc": "AUROC, whole fakes",
+    "halves_auroc": "AUROC, halves",
+    "pointing": "pointing, whole fakes",
+    "over_centred": "over the centred Gaussian",
+    "halves_over_centred": "over the Gaussian, halves",
+    "halves_over_deterministic": "over the gradient in one network, halves",
+    "halves_over_other_image": "over the map of another picture, halves",
+}
+"""Columns of the table of localisation that the page shows."""
+
+
+def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[str, Any]) -> Presentation:
+    """What a run shows, from its DataTree."""
+    from bayesdf.experiments.uncertainty_maps.figures import figures
+
+    made = tables(tree)
+    return Presentation(
+        metrics=metrics(made, tree),
+        tables=made,
+        figures=figures(tree, made),
+        page=lambda path, pictures: page(path, tree, pictures, made, settings, collection),
+        summary=Summary(
+            title="Test people (95 % intervals over people)",
+            columns=("", "figure"),
+            rows=list(headline(tree, made).items()),
+            answer=answer(tree, made),
+        ),
+    )
+
+
+def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The figures that answer the question: text as printed."""
+    found, chosen = made["localisation"], best(tree)
+    dense, named = made["dense"], made["attribution"]
+    rows = {
+        f"best map of an uncertainty by validation people ({label(chosen)}): AUROC, halves": str(
+            estimate_of(found.loc[chosen], "halves_auroc")
+        ),
+        "    less a centred Gaussian": str(estimate_of(found.loc[chosen], "halves_over_centred")),
+        "    less the gradient of P(fake) in one network": str(
+            estimate_of(found.loc[chosen], "halves_over_deterministic")
+        ),
+        "    AUROC, whole fakes": str(estimate_of(found.loc[chosen], "auroc")),
+        "map of P(fake) by evidence: AUROC, halves": str(estimate_of(found.loc["evidence:p_fake"], "halves_auroc")),
+    }
+    for name, called in DETECTORS.items():
+        rows[f"{called}: AUROC of pixels"] = str(estimate_of(dense.loc[name], "auroc"))
+        rows["    calibration error of pixels"] = str(estimate_of(dense.loc[name], "ece"))
+    for name in ("maps_regions", "maps_regions_noise", "maps_single", "image", "image_maps_regions"):
+        rows[f"source from {SOURCE_SETS[name]}"] = str(estimate_of(named.loc[name], "accuracy"))
+    rows["chance"] = f"{float(named['chance'].iloc[0]):.3f}"
+    return rows
+
+
+def answer(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> str:
+    """What was found, in a few sentences that the tables decide."""
+    chosen = best(tree)
+    row = made["localisation"].loc[chosen]
+    halves, gaussian = estimate_of(row, "halves_auroc"), estimate_of(row, "halves_over_centred")
+    single = estimate_of(row, "halves_over_deterministic")
+    text = (
+        f"Among the maps of uncertainty, {label(chosen)} finds the changed pixels best on validation people. On test "
+        f"people its AUROC on half-changed fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
+        f"{_verdict(single, 'the gradient of P(fake) in one network without uncertainty')}. "
+    )
+    control, difference = best_control(made["gain"], "maps_regions")
+    text += (
+        f"From maps and regions of the uncertainty the source of {made['attribution']['accuracy']['maps_regions']:.1%} "
+        f"of the fakes is named (chance {made['attribution']['chance'].iloc[0]:.1%}); the best control "
+        f"({SOURCE_SETS[control].removeprefix('control: ')}) names {made['attribution']['accuracy'][control]:.1%}, "
+        f"{_verdict(difference, 'it', points=True)}."
+    )
+    return text
+
+
+def _verdict(difference: Estimate, rival: str, points: bool = False) -> str:
+    """A paired difference in words."""
+    factor, unit, digits = (100.0, " points", 1) if points else (1.0, "", 2)
+    value, low, high = (factor * one for one in difference)
+    text = f"{value:+.{digits}f}{unit} from {rival}"
+    if np.isnan(low):
+        return f"{text} (too few people for an interval)"
+    word = "above" if low > 0 else "below" if high < 0 else "the interval holds zero"
+    return f"{text} ({low:+.{digits}f} to {high:+.{digits}f}: {word})"
+
+
+def page(
+    path: Path,
+    tree: xr.DataTree,
+    pictures: Mapping[str, bytes],
+    made: Mapping[str, pd.DataFrame],
+    settings: Mapping[str, Any],
+    collection: data.Collection,
+) -> None:
+    """Write the report."""
+    verdicts = {"dense detector": str(tree["dense/sample_stats"].attrs.get("verdict", "no verdict"))}
+    sections = [
+        Section(
+            "Maps",
+            [
+                Picture(
+                    pictures["maps"],
+                    "Left to right: picture, pixels that the generator changed, P(fake) and both uncertainties at each "
+                    "location.",
+                ),
+                Picture(pictures["methods"], "Where the methods agree, their maps have the same bright places."),
+                Picture(pictures["average"], "A generator with a pattern of its own can be told by it."),
+            ],
+        ),
+        Section(
+            "Are the maps true?",
+            [
+                "Generators change the same pixels in nearly every aligned face, so a map that never looks at the "
+                "picture finds them. Therefore maps are judged twice: on the fakes as they are, and on fakes of which "
+                "only a random half was changed, where position says nothing. The rivals look at no uncertainty. The "
+                "map of another picture, by the same method, knows where masks usually lie and nothing of this one.",
+                Picture(pictures["localisation"], "Right: what the maps know of this picture."),
+                Table(
+                    _localisation(made["localisation"]),
+                    "Mean over fakes of which a part was changed. Differences are paired, image by image.",
+                ),
+                Picture(
+                    pictures["curves"],
+                    "A map that marks what makes the detector unsure beats both grey lines, left and right.",
+                ),
+                Table(_named(made["faithfulness"]), "Areas under the curves (nats), and paired differences."),
+                "Sanity: rank correlation of each map with the same map of other draws, of another fit, and of networks "
+                "whose last layers have random weights (Adebayo et al. 2018). A map that survives shows edges.",
+                Table(made["sanity"], "Spearman's rank correlation, mean over images."),
+                Table(made["agreement"], "Agreement of methods: rank correlation of their epistemic maps."),
+                "Conveyance: " + "; ".join(f"{name}: {what}" for name, what in PATCHES.items()) + ".",
+                Picture(
+                    pictures["conveyance"],
+                    "Epistemic (orange) should be high and aleatoric (blue) should not.",
+                ),
+                Table(made["conveyance"], "AUROC of the rise against the patch; difference: epistemic less aleatoric."),
+            ],
+        ),
+        Section(
+            "A dense detector",
+            [
+                "It was trained on the masks of the training people, and judged on photographs and on fakes of which a "
+                f"part was changed. Its fit: {verdicts['dense detector']}.",
+                Picture(pictures["dense"], "Red: the detector takes the location for changed."),
+                Table(
+                    made["dense"].rename(index=DETECTORS),
+                    "Figures of pixels, with 95 % intervals over people. The rival knows where masks usually lie.",
+                ),
+                Picture(pictures["sparsification"], "The nearer to the dashed line, the better the order."),
+            ],
+        ),
+        Section(
+            "Regions and the source",
+            [
+                Picture(pictures["regions"], "Bars of one colour: one source."),
+                "A classifier learns the generators from maps and regions, and is judged on people that neither it nor "
+                "the detector has seen. Controls go through the same steps.",
+                Table(
+                    _gain(made["gain"]),
+                    "What the posterior's maps and regions add over each control, with a paired 95 % interval.",
+                ),
+                Picture(pictures["source"], "Bars: share of fakes whose generator is named."),
+            ],
+        ),
+    ]
+    write_page(
+        path,
+        "Where is the detector unsure, and is the place true?",
+        sections,
+        question="Where in the picture is the detector unsure, is that place true, and does it betray the generator?",
+        answer=answer(tree, made),
+        cautions=[
+            *of_quick(settings),
+            *(
+                f"The fit of the {name} has not converged: {text.removeprefix('NOT converged: ')}."
+                for name, text in verdicts.items()
+                if text.startswith("NOT")
+            ),
+        ],
+        settings=settings,
+        credits=[f"Photographs: {collection.credit}."] if collection.credit else [],
+        glossary=WORDS,
+    )
+
+
+def _localisation(table: pd.DataFrame) -> pd.DataFrame:
+    """The maps and rivals with the columns of the page."""
+    chosen = [name for name in table.index if is_own(name) or name in RIVALS or not name.startswith(OTHER)]
+    columns = [f"{name}{end}" for name in COLUMNS if name in table for end in ("", ".low", ".high")]
+    own = table.loc[chosen, columns].rename(index=label)
+    return own.rename(
+        columns={f"{name}{end}": f"{text}{end}" for name, text in COLUMNS.items() for end in ("", ".low", ".high")}
+    )
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Orders by the names of their maps."""
+    return table.rename(index=lambda name: name.replace("_", " "))
+
+
+def _gain(table: pd.DataFrame) -> pd.DataFrame:
+    """The pairs by their names."""
+    own = table.replace({"features": SOURCE_SETS, "control": SOURCE_SETS})
+    return own.set_index("features")[["control", "difference", "difference.low", "difference.high", "best"]]
