@@ -131,7 +131,7 @@ def map_sheet(rows: Sequence[MapRow], scales: Sequence[Scale], *, title: str, su
         )
         bar.set_label(scale.label, fontsize=8)
         bar.ax.tick_params(labelsize=8)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     figure.text(0.12 / wide, 1 - 0.12 / height, title, va="top", fontsize=12, fontweight="bold")
     figure.text(0.12 / wide, 1 - 0.38 / height, subtitle, va="top", fontsize=9, color=MUTED)
     return figure

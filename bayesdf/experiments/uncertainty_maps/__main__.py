@@ -59,7 +59,8 @@ def main(
         bool,
         typer.Option(
             "--quick",
-            help="A quick look: one epoch, ten draws, at most 800 images, four of each source. Its figures mean little.",
+            help="A quick look: one epoch, ten draws, at most 800 images, four of each source. Its figures "
+            "mean little.",
         ),
     ] = False,
 ) -> None:
@@ -69,8 +70,8 @@ def main(
     changed, and set beside rivals. A dense detector learns the changed pixels. The source of each fake is named from
     maps and regions.
 
-    The run folder holds run.zarr (maps, scores, posteriors), metrics.json, tables/, figures/ and report.html. A run that
-    was stopped goes on where it was when the same command is given again.
+    The run folder holds run.zarr (maps and scores), posteriors/, metrics.json, tables/, figures/ and report.html. A run
+    that was stopped goes on where it was when the same command is given again.
     """
     options.check(draws, epochs, warm_epochs, size, detector, device)
     (chosen,) = options.known_methods(method, FACTORIES)[:1]

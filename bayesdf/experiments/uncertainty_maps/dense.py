@@ -1,9 +1,11 @@
 """How well does a detector of changed pixels find them, and is its pixel uncertainty right?
 
 All weights of the start are tuned to tell changed locations from others, by the masks of the training people. Then the
-last of them, a 1 x 1 convolution, gets a posterior. Beside it stands the mean mask of the training images: it knows where
-masks usually lie, and does not look at the picture.
+last of them, a 1 x 1 convolution, gets a posterior. Beside it stands the mean mask of the training images: it knows
+where masks usually lie, and does not look at the picture.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +70,8 @@ def work(setting: Setting) -> xr.DataTree:
         setting.collection.test, setting.collection.test.take(setting.collection.test.labels.numpy() == 0), setting.seed
     )
     if half is not None:
-        found = named(setting.maps(posterior, half.images, Evidence()), half)
-        groups["/halves"] = analysis.localisation(found, half.masks, within=half.within)
+        in_halves = named(setting.maps(posterior, half.images, Evidence()), half)
+        groups["/halves"] = analysis.localisation(in_halves, half.masks, within=half.within)
     groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
     return xr.DataTree.from_dict(groups)
 
@@ -92,7 +94,7 @@ def fit(setting: Setting) -> Posterior:
     train = training(setting.collection.train, dense(example).shape[-1], setting.seed)
     prior = {"head": priors.normal(scale=0.3)}
     # Pixels of both kinds count as they are, since their probabilities are to be calibrated.
-    common = {"class_balanced": False, "seed": setting.seed, "device": setting.device}
+    common: dict[str, Any] = {"class_balanced": False, "seed": setting.seed, "device": setting.device}
     tuned = MAP(epochs=1 if setting.quick else EPOCHS, lr=LR, checkpoint=path.with_suffix(".tuning.pt"), **common)
     dense = tuned.fit(Detector(dense, prior), train).network
     fitting = FACTORIES[setting.method](

@@ -42,7 +42,7 @@ def figures(tree: xr.DataTree, made: dict[str, pd.DataFrame]) -> dict[str, Figur
     }
 
 
-def of_generators(coords: xr.Dataset, partly: bool = False) -> list[int]:
+def of_generators(coords: xr.Dataset) -> list[int]:
     """The first picture of each source, photographs first."""
     source = coords["source"].values
     return [int(np.flatnonzero(source == name)[0]) for name in in_order(source)][:ROWS]
@@ -67,8 +67,8 @@ def evidence_sheet(tree: xr.DataTree) -> Figure:
         rows,
         SCALES,
         title="Where does the detector see a fake, and where is it unsure?",
-        subtitle="Evidence of each location of the last feature map: the first test picture of each source,\nnot chosen. "
-        "Aleatoric and epistemic uncertainty share one scale.",
+        subtitle="Evidence of each location of the last feature map: the first test picture of each source, not chosen."
+        "\nAleatoric and epistemic uncertainty share one scale.",
     )
 
 
@@ -119,8 +119,8 @@ def methods_sheet(tree: xr.DataTree) -> Figure:
         rows,
         [Scale("place in the order of the pixels of the map (1: the highest)", list(rows[0].maps), 0.0, 1.0)],
         title="Epistemic uncertainty by six methods",
-        subtitle="Methods have different units, so each map shows the order of its pixels.\nThe first test picture of each "
-        "source, not chosen.",
+        subtitle="Methods have different units, so each map shows the order of its pixels."
+        "\nThe first test picture of each source, not chosen.",
     )
 
 
@@ -144,14 +144,11 @@ def average_sheet(tree: xr.DataTree) -> Figure:
         for own in [average.sel(source=name)]
     ]
     scales = (SCALES[1], Scale("aleatoric (nats)", ["aleatoric"], 0.0), Scale("epistemic (nats)", ["epistemic"], 0.0))
-    counts = average["images"].values if "images" in average else []
     return map_sheet(
         rows,
         scales,
         title="Mean maps of each source",
-        subtitle=f"Evidence of locations, test people; {int(np.min(counts))} to {int(np.max(counts))} images each."
-        if len(counts)
-        else "Evidence of locations, test people.",
+        subtitle=f"Evidence of locations, test people, {int(average['images'].sum())} images in all.",
     )
 
 

@@ -35,8 +35,8 @@ WORDS = {
         )
     },
     "map": "A number for each place of a picture, such as how unsure the detector is there.",
-    "evidence": "The classifier applied at each location of the last feature map. The mean of its logits over locations "
-    "is the image's.",
+    "evidence": "The classifier applied at each location of the last feature map. The mean of its logits over "
+    "locations is the image's.",
     "half-changed fake": "A line at a random angle divides the changed pixels. On one side the picture is the fake, on "
     "the other the photograph. Only the changed pixels count, so position alone scores 1/2.",
     "pointing": "The share of images whose highest pixel is a changed one.",
@@ -78,20 +78,18 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
     dense, named = made["dense"], made["attribution"]
     rows = {
         f"best map of an uncertainty by validation people ({label(chosen)}): AUROC, halves": str(
-            estimate_of(found.loc[chosen], "halves_auroc")
+            estimate_of(found, chosen, "halves_auroc")
         ),
-        "    less a centred Gaussian": str(estimate_of(found.loc[chosen], "halves_over_centred")),
-        "    less the gradient of P(fake) in one network": str(
-            estimate_of(found.loc[chosen], "halves_over_deterministic")
-        ),
-        "    AUROC, whole fakes": str(estimate_of(found.loc[chosen], "auroc")),
-        "map of P(fake) by evidence: AUROC, halves": str(estimate_of(found.loc["evidence:p_fake"], "halves_auroc")),
+        "    less a centred Gaussian": str(estimate_of(found, chosen, "halves_over_centred")),
+        "    less the gradient of P(fake) in one network": str(estimate_of(found, chosen, "halves_over_deterministic")),
+        "    AUROC, whole fakes": str(estimate_of(found, chosen, "auroc")),
+        "map of P(fake) by evidence: AUROC, halves": str(estimate_of(found, "evidence:p_fake", "halves_auroc")),
     }
     for name, called in DETECTORS.items():
-        rows[f"{called}: AUROC of pixels"] = str(estimate_of(dense.loc[name], "auroc"))
-        rows["    calibration error of pixels"] = str(estimate_of(dense.loc[name], "ece"))
+        rows[f"{called}: AUROC of pixels"] = str(estimate_of(dense, name, "auroc"))
+        rows["    calibration error of pixels"] = str(estimate_of(dense, name, "ece"))
     for name in ("maps_regions", "maps_regions_noise", "maps_single", "image", "image_maps_regions"):
-        rows[f"source from {SOURCE_SETS[name]}"] = str(estimate_of(named.loc[name], "accuracy"))
+        rows[f"source from {SOURCE_SETS[name]}"] = str(estimate_of(named, name, "accuracy"))
     rows["chance"] = f"{float(named['chance'].iloc[0]):.3f}"
     return rows
 
@@ -99,9 +97,11 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
 def answer(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> str:
     """What was found, in a few sentences that the tables decide."""
     chosen = best(tree)
-    row = made["localisation"].loc[chosen]
-    halves, gaussian = estimate_of(row, "halves_auroc"), estimate_of(row, "halves_over_centred")
-    single = estimate_of(row, "halves_over_deterministic")
+    table = made["localisation"]
+    halves, gaussian, single = (
+        estimate_of(table, chosen, name)
+        for name in ("halves_auroc", "halves_over_centred", "halves_over_deterministic")
+    )
     text = (
         f"Among the maps of uncertainty, {label(chosen)} finds the changed pixels best on validation people. On test "
         f"people its AUROC on half-changed fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
@@ -168,8 +168,9 @@ def page(
                     "A map that marks what makes the detector unsure beats both grey lines, left and right.",
                 ),
                 Table(_named(made["faithfulness"]), "Areas under the curves (nats), and paired differences."),
-                "Sanity: rank correlation of each map with the same map of other draws, of another fit, and of networks "
-                "whose last layers have random weights (Adebayo et al. 2018). A map that survives shows edges.",
+                "Sanity: rank correlation of each map with the same map of other draws, of another fit, and of "
+                "networks whose last layers have random weights (Adebayo et al. 2018). A map that survives "
+                "shows edges.",
                 Table(made["sanity"], "Spearman's rank correlation, mean over images."),
                 Table(made["agreement"], "Agreement of methods: rank correlation of their epistemic maps."),
                 "Conveyance: " + "; ".join(f"{name}: {what}" for name, what in PATCHES.items()) + ".",

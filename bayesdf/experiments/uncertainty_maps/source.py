@@ -150,7 +150,8 @@ def feature_sets(
         "image_maps_regions": of(own, of_image, of_maps, of_regions),
         "image_noise": of(noise, of_image, of_maps, of_regions),
         "penultimate_features": of(
-            own, lambda part: of_images(part.predictions["features/penultimate"].values, part.predictions)
+            own,
+            lambda part: of_images(part.predictions["features"].to_dataset()["penultimate"].values, part.predictions),
         ),
     }
     made["image_single"] = analysis.combine(made["image"], made["maps_single"])

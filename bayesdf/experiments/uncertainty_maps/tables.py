@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
 from bayesdf.experiments.uncertainty_maps.localisation import METHODS, OTHER, RIVALS, SETS
-from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
 
 NAMES = {"p_fake": "P(fake)", "total": "total", "aleatoric": "aleatoric", "epistemic": "epistemic"}
 """What quantities are called in tables and figures."""
@@ -31,7 +29,7 @@ def best(tree: xr.DataTree) -> str:
     """The map of an uncertainty that finds the changed pixels of validation people bests of which half was changed."""
     scores = tree["localisation/val/halves"].to_dataset()["auroc"].mean("image")
     own = [name for name in scores["map"].values if is_own(name) and not name.endswith(":p_fake")]
-    return str(own[int(scores.sel(map=own).argmax())])
+    return str(own[int(scores.sel(map=own).values.argmax())])
 
 
 def is_own(name: str) -> bool:
@@ -142,7 +140,7 @@ def regions(tree: xr.DataTree) -> pd.DataFrame:
         own = analysis.mean_over_images(found[name], by="source")[str(name)]
         extra = [dim for dim in own.dims if dim not in ("source", "region", "estimate")]
         for key, one in own.stack(row=[*extra, "source", "region"]).groupby("row"):
-            where = dict(zip([*extra, "source", "region"], key, strict=True))
+            where = {str(dim): value for dim, value in zip([*extra, "source", "region"], key, strict=True)}
             rows.append({"figure": str(name), **where, **_columns("value", one.squeeze("row", drop=True))})
     return pd.DataFrame(rows).set_index("figure")
 
@@ -200,11 +198,6 @@ def _columns(name: str, figure: xr.DataArray) -> dict[str, float]:
     return {name: value, f"{name}.low": low, f"{name}.high": high}
 
 
-def source_names() -> Mapping[str, str]:
-    """What feature sets are called."""
-    return SOURCE_SETS
-
-
-def estimate_of(row: pd.Series, name: str) -> Estimate:
+def estimate_of(table: pd.DataFrame, row: str, name: str) -> Estimate:
     """A figure of a table with its interval."""
-    return Estimate(*(float(np.float64(row[f"{name}{end}"])) for end in ("", ".low", ".high")))
+    return Estimate(*(float(table[f"{name}{end}"][row]) for end in ("", ".low", ".high")))
