@@ -18,6 +18,8 @@ from bayesdf.report.map_sheets import MapRow, Scale, map_sheet
 from bayesdf.report.style import ALERT, INK, head, in_order, palette, plain, styled
 
 UNCERTAINTIES = ("aleatoric", "epistemic")
+PREFIXES = {"whole": "", "halves": "halves_"}
+"""Of the columns of each set in the table of localisation."""
 ROWS = 10
 """Pictures of a sheet."""
 
@@ -157,10 +159,11 @@ def localisation_bars(table: pd.DataFrame) -> Figure:
     """AUROC of each map and rival against the changed pixels, on whole fakes and on halves."""
     own = table.loc[[name for name in table.index if is_own(name) or not name.startswith("other_image")]]
     names = list(own.index)
+    shown = {prefix: SETS[name] for name, prefix in PREFIXES.items() if f"{prefix}auroc" in own}
     figure = Figure(figsize=(9.0, 1.9 + 0.21 * len(names)))
-    panels = figure.subplots(1, 2, sharey=True)
+    panels = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     place = np.arange(len(names))
-    for ax, (prefix, title) in zip(panels, zip(("", "halves_"), SETS.values(), strict=True), strict=True):
+    for ax, (prefix, title) in zip(panels, shown.items(), strict=True):
         value = own[f"{prefix}auroc"].to_numpy()
         ends = np.nan_to_num(
             [value - own[f"{prefix}auroc.low"].to_numpy(), own[f"{prefix}auroc.high"].to_numpy() - value]

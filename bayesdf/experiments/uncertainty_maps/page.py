@@ -16,7 +16,7 @@ from bayesdf.experiments.uncertainty_maps.conveyance import PATCHES
 from bayesdf.experiments.uncertainty_maps.dense import DETECTORS
 from bayesdf.experiments.uncertainty_maps.localisation import OTHER, RIVALS
 from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
-from bayesdf.experiments.uncertainty_maps.tables import best, estimate_of, is_own, label, metrics, tables
+from bayesdf.experiments.uncertainty_maps.tables import best, decisive, estimate_of, is_own, label, metrics, tables
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, of_quick, write_page
 
 WORDS = {
@@ -74,16 +74,19 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
 
 def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """The figures that answer the question: text as printed."""
-    found, chosen = made["localisation"], best(tree)
+    found, chosen, prefix = made["localisation"], best(tree), decisive(tree)
+    on = "halves" if prefix else "whole fakes"
     dense, named = made["dense"], made["attribution"]
     rows = {
-        f"best map of an uncertainty by validation people ({label(chosen)}): AUROC, halves": str(
-            estimate_of(found, chosen, "halves_auroc")
+        f"best map of an uncertainty by validation people ({label(chosen)}): AUROC, {on}": str(
+            estimate_of(found, chosen, f"{prefix}auroc")
         ),
-        "    less a centred Gaussian": str(estimate_of(found, chosen, "halves_over_centred")),
-        "    less the gradient of P(fake) in one network": str(estimate_of(found, chosen, "halves_over_deterministic")),
+        "    less a centred Gaussian": str(estimate_of(found, chosen, f"{prefix}over_centred")),
+        "    less the gradient of P(fake) in one network": str(
+            estimate_of(found, chosen, f"{prefix}over_deterministic")
+        ),
         "    AUROC, whole fakes": str(estimate_of(found, chosen, "auroc")),
-        "map of P(fake) by evidence: AUROC, halves": str(estimate_of(found, "evidence:p_fake", "halves_auroc")),
+        f"map of P(fake) by evidence: AUROC, {on}": str(estimate_of(found, "evidence:p_fake", f"{prefix}auroc")),
     }
     for name, called in DETECTORS.items():
         rows[f"{called}: AUROC of pixels"] = str(estimate_of(dense, name, "auroc"))
@@ -97,14 +100,14 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
 def answer(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> str:
     """What was found, in a few sentences that the tables decide."""
     chosen = best(tree)
-    table = made["localisation"]
+    table, prefix = made["localisation"], decisive(tree)
     halves, gaussian, single = (
         estimate_of(table, chosen, name)
-        for name in ("halves_auroc", "halves_over_centred", "halves_over_deterministic")
+        for name in (f"{prefix}{figure}" for figure in ("auroc", "over_centred", "over_deterministic"))
     )
     text = (
         f"Among the maps of uncertainty, {label(chosen)} finds the changed pixels best on validation people. On test "
-        f"people its AUROC on half-changed fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
+        f"people its AUROC on {'half-changed' if prefix else 'whole'} fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
         f"{_verdict(single, 'the gradient of P(fake) in one network without uncertainty')}. "
     )
     control, difference = best_control(made["gain"], "maps_regions")

@@ -175,7 +175,7 @@ def of_single(seen: Seen) -> xr.DataArray:
 
 def of_regions(seen: Seen) -> xr.DataArray:
     """Uncertainty by region as features: logarithms, since uncertainties span orders of magnitude."""
-    names = [name for name in seen.regions.data_vars if not str(name).endswith("p_fake")]
+    names = [name for name in seen.regions.data_vars if str(name).startswith(("total_", "aleatoric_", "epistemic_"))]
     values = np.concatenate([seen.regions[name].transpose("image", "region").values for name in names], 1)
     return of_images(np.log(np.maximum(values, SMALLEST)), seen.predictions)
 

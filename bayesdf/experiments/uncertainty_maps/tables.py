@@ -25,9 +25,19 @@ def label(name: str) -> str:
     return f"rival: {text}, of another picture" if other else text
 
 
+def sets(tree: xr.DataTree) -> list[str]:
+    """What the maps were judged on. Halves need the photograph that each fake was made from."""
+    return [name for name in SETS if f"test/{name}" in tree["localisation"]]
+
+
+def decisive(tree: xr.DataTree) -> str:
+    """The prefix of the columns that count: of halves where there are any, of whole fakes otherwise."""
+    return "halves_" if "halves" in sets(tree) else ""
+
+
 def best(tree: xr.DataTree) -> str:
-    """The map of an uncertainty that finds the changed pixels of validation people bests of which half was changed."""
-    scores = tree["localisation/val/halves"].to_dataset()["auroc"].mean("image")
+    """The map of an uncertainty that finds the changed pixels of validation people best."""
+    scores = tree[f"localisation/val/{sets(tree)[-1]}"].to_dataset()["auroc"].mean("image")
     own = [name for name in scores["map"].values if is_own(name) and not name.endswith(":p_fake")]
     return str(own[int(scores.sel(map=own).values.argmax())])
 
@@ -40,7 +50,7 @@ def is_own(name: str) -> bool:
 def localisation(tree: xr.DataTree) -> pd.DataFrame:
     """A row for each map: `auroc` and `pointing` on whole fakes, `halves_auroc`, and paired differences."""
     rows: dict[str, dict[str, float]] = {}
-    for which in SETS:
+    for which in sets(tree):
         scores = tree[f"localisation/test/{which}"].to_dataset()
         prefix = "" if which == "whole" else "halves_"
         own = analysis.mean_over_images(scores[["auroc", "pointing"] if which == "whole" else ["auroc"]])
@@ -63,7 +73,7 @@ def localisation(tree: xr.DataTree) -> pd.DataFrame:
 def by_generator(tree: xr.DataTree) -> pd.DataFrame:
     """AUROC of each map on whole fakes and halves: a row for each map and generator."""
     rows = []
-    for which in SETS:
+    for which in sets(tree):
         scores = tree[f"localisation/test/{which}"].to_dataset()["auroc"]
         found = analysis.mean_over_images(scores, by="source")["auroc"]
         for name in scores["map"].values:
