@@ -163,21 +163,28 @@ def feature_sets(
 
 def of_maps(seen: Seen) -> xr.DataArray:
     """Maps of uncertainty as features: P(fake) is none."""
-    families = [analysis.map_features(maps.drop_vars("p_fake"), seen.masks) for maps in seen.maps.values()]
-    return of_images(np.concatenate([family.values for family in families], 1), seen.predictions)
+    return _side_by_side({name: maps.drop_vars("p_fake") for name, maps in seen.maps.items()}, seen)
 
 
 def of_single(seen: Seen) -> xr.DataArray:
     """Maps of P(fake) as features, in a network without uncertainty."""
-    families = [analysis.map_features(maps[["p_fake"]], seen.masks) for maps in seen.maps.values()]
-    return of_images(np.concatenate([family.values for family in families], 1), seen.predictions)
+    return _side_by_side({name: maps[["p_fake"]] for name, maps in seen.maps.items()}, seen)
+
+
+def _side_by_side(made: Mapping[str, xr.Dataset], seen: Seen) -> xr.DataArray:
+    """The features of the maps of several methods."""
+    families = {name: analysis.map_features(maps, seen.masks) for name, maps in made.items()}
+    names = [f"{method}:{name}" for method, family in families.items() for name in family["feature"].values]
+    values = np.concatenate([family.values for family in families.values()], 1)
+    return of_images(values, seen.predictions).assign_coords(feature=names)
 
 
 def of_regions(seen: Seen) -> xr.DataArray:
     """Uncertainty by region as features: logarithms, since uncertainties span orders of magnitude."""
-    names = [name for name in seen.regions.data_vars if str(name).startswith(("total_", "aleatoric_", "epistemic_"))]
-    values = np.concatenate([seen.regions[name].transpose("image", "region").values for name in names], 1)
-    return of_images(np.log(np.maximum(values, SMALLEST)), seen.predictions)
+    figures = [name for name in seen.regions.data_vars if str(name).startswith(("total_", "aleatoric_", "epistemic_"))]
+    names = [f"{figure}:{region}" for figure in figures for region in seen.regions["region"].values]
+    values = np.concatenate([seen.regions[figure].transpose("image", "region").values for figure in figures], 1)
+    return of_images(np.log(np.maximum(values, SMALLEST)), seen.predictions).assign_coords(feature=names)
 
 
 def of_image(seen: Seen) -> xr.DataArray:
