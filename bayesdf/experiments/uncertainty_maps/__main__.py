@@ -31,7 +31,7 @@ def main(
     ] = None,
     images: Annotated[
         int, typer.Option(help="Test images of each source whose maps are made by all methods.", min=LEAST)
-    ] = 40,
+    ] = 20,
     draws: options.Draws = 50,
     epochs: Annotated[
         int | None,

@@ -101,13 +101,14 @@ def answer(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> str:
     """What was found, in a few sentences that the tables decide."""
     chosen = best(tree)
     table, prefix = made["localisation"], decisive(tree)
+    on = "half-changed" if prefix else "whole"
     halves, gaussian, single = (
         estimate_of(table, chosen, name)
         for name in (f"{prefix}{figure}" for figure in ("auroc", "over_centred", "over_deterministic"))
     )
     text = (
         f"Among the maps of uncertainty, {label(chosen)} finds the changed pixels best on validation people. On test "
-        f"people its AUROC on {'half-changed' if prefix else 'whole'} fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
+        f"people its AUROC on {on} fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
         f"{_verdict(single, 'the gradient of P(fake) in one network without uncertainty')}. "
     )
     control, difference = best_control(made["gain"], "maps_regions")

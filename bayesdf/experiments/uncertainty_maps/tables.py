@@ -27,7 +27,7 @@ def label(name: str) -> str:
 
 def sets(tree: xr.DataTree) -> list[str]:
     """What the maps were judged on. Halves need the photograph that each fake was made from."""
-    return [name for name in SETS if f"test/{name}" in tree["localisation"]]
+    return [name for name in SETS if name in tree["localisation/test"].children]
 
 
 def decisive(tree: xr.DataTree) -> str:
@@ -107,10 +107,10 @@ def sanity(tree: xr.DataTree) -> pd.DataFrame:
     rows = {}
     for method in found["method"].values:
         for quantity in found["quantity"].values:
-            own = found.sel(method=method, quantity=quantity)
+            own = found.sel({"method": method, "quantity": quantity})
             rows[f"{METHODS[str(method)]}: {NAMES[str(quantity)]}"] = {
                 **{
-                    str(what): float(again.sel(method=method, quantity=quantity, what=what))
+                    str(what): float(again.sel({"method": method, "quantity": quantity, "what": what}))
                     for what in again["what"].values
                 },
                 **{f"{int(number)} random layers": float(own.sel(layers=number)) for number in own["layers"].values},
@@ -135,8 +135,8 @@ def conveyance(tree: xr.DataTree) -> pd.DataFrame:
         for patch in scores["patch"].values:
             row: dict[str, float | str] = {"method": METHODS[str(method)], "patch": str(patch)}
             for quantity in ("epistemic", "aleatoric"):
-                row |= _columns(quantity, auroc.sel(method=method, patch=patch, quantity=quantity))
-            rows.append({**row, **_columns("difference", apart.sel(method=method, patch=patch))})
+                row |= _columns(quantity, auroc.sel({"method": method, "patch": patch, "quantity": quantity}))
+            rows.append({**row, **_columns("difference", apart.sel({"method": method, "patch": patch}))})
     return pd.DataFrame(rows).set_index("method")
 
 
