@@ -17,6 +17,7 @@ from bayesdf.errors import BayesdfError
 from bayesdf.experiments.source_attribution.feature_sets import MAIN, SETS
 from bayesdf.experiments.source_attribution.tables import Results, basis, by_feature_set, folds
 from bayesdf.report.face_sheets import face_sheet
+from bayesdf.report.map_sheets import MapRow, Scale, map_sheet
 from bayesdf.report.methods import METHODS
 from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram
 from bayesdf.report.style import (
@@ -67,10 +68,57 @@ def figures(results: Results, images: NDArray[np.floating], manifest: pd.DataFra
             analysis.estimate(tree["metrics"].to_dataset(), "ece"),
             title=f"{label}is the detector right as often as it claims?",
         )
+        made[f"{name}_maps"] = uncertain_places(
+            images,
+            tree["maps"].to_dataset(),
+            uncertainty,
+            title=f"{label}where the detector is unsure".replace("\n", " "),
+        )
         made[f"{name}_faces"] = certainty_sheet(
             images, uncertainty, title=f"{label}the faces the detector is most and least sure of".replace("\n", " ")
         )
     return made
+
+
+def uncertain_places(
+    images: NDArray[np.floating], maps: xr.Dataset, uncertainty: xr.Dataset, *, title: str, count: int = 6
+) -> Figure:
+    """The images of largest epistemic uncertainty with their maps, the most uncertain first.
+
+    Parameters
+    ----------
+    images
+        All test images, float (N, H, W, 3) in [0, 1].
+    maps
+        Of some of them, with `image`, their rows.
+    """
+    epistemic = uncertainty["epistemic"].sel(image=maps["image"].values)
+    order = np.argsort(-epistemic.values, kind="stable")[:count]
+    evidence = maps.attrs.get("method", "evidence") == "evidence"
+    names = {"p_fake": "P(fake)", "aleatoric": "aleatoric", "epistemic": "epistemic"}
+    rows = [
+        MapRow(
+            f"{plain(maps['source'].values[row], 17)}\n{epistemic.values[row]:.3f} nats",
+            images[int(maps["image"].values[row])],
+            {called: maps[name].values[row] for name, called in names.items()},
+        )
+        for row in order
+    ]
+    unit = "nats" if evidence else "nats per unit of brightness"
+    scales = (
+        Scale("P(fake)", ["P(fake)"], 0.0, 1.0, "coolwarm")
+        if evidence
+        else Scale("P(fake), gradient", ["P(fake)"], 0.0),
+        Scale(f"aleatoric ({unit})", ["aleatoric"], 0.0),
+        Scale(f"epistemic ({unit})", ["epistemic"], 0.0),
+    )
+    how = "Evidence of each location of the last feature map" if evidence else "Gradients in the pixels"
+    return map_sheet(
+        rows,
+        scales,
+        title=title,
+        subtitle=f"{how}: the {len(rows)} test images of largest epistemic uncertainty.",
+    )
 
 
 @styled

@@ -309,6 +309,11 @@ def _method(name: str, figures: Mapping[str, Drawing], tables: Mapping[str, pd.D
                 "own can be told by it.",
             ),
             Picture(
+                figures[f"{name}_maps"],
+                "Where in the picture these detectors see a fake, and where they are unsure. How true such maps are is "
+                "another question: `python -m bayesdf.experiments.uncertainty_maps` asks it.",
+            ),
+            Picture(
                 figures[f"{name}_faces"],
                 "The extremes, to be looked at: what makes the detector sure or unsure.",
             ),

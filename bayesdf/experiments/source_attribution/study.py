@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from torch import nn
@@ -24,8 +25,11 @@ from bayesdf.experiments.source_attribution.feature_sets import feature_sets
 from bayesdf.experiments.source_attribution.folds import cell_name, collect, fold_seed
 from bayesdf.experiments.source_attribution.methods import FACTORIES, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
-from bayesdf.inference import Posterior, matched_noise
+from bayesdf.inference import Posterior, matched_noise, uncertainty_maps
 from bayesdf.report.methods import METHODS
+
+MAPPED = 6
+"""Images of each fold of which maps are made."""
 
 
 def study(
@@ -172,7 +176,7 @@ def judge(
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `attribution/<feature set>`, `raw` with the logits before recalibration, and
+        `uncertainty`, `maps` of the most uncertain images, `attribution/<feature set>`, `raw` with the logits before recalibration, and
         `control/<name>` with the logits of each control.
     """
     raw, own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)
@@ -186,16 +190,40 @@ def judge(
         for name, part in features.items()
     }
     predictions = own[-1].drop_nodes("features")
+    uncertainty = analysis.decompose(predictions)
     groups = {
         **{node.path: node.to_dataset(inherit=False) for node in predictions.subtree},
         "/recalibration": scaling,
-        "/uncertainty": analysis.decompose(predictions),
+        "/uncertainty": uncertainty,
+        "/maps": maps_of_most_uncertain(posterior, collection.test, uncertainty, draws, seed, device),
         **{f"/attribution/{name}": part for name, part in attributions.items()},
     }
     kept = {"raw": raw, **{f"control/{name}": trees[-1] for name, trees in others.items()}}
     for name, tree in kept.items():
         groups[f"/{name}/posterior_predictive"] = tree["posterior_predictive"].to_dataset()
     return xr.DataTree.from_dict(groups)
+
+
+def maps_of_most_uncertain(
+    posterior: Posterior, images: data.ImageDataset, uncertainty: xr.Dataset, draws: int, seed: int, device: str
+) -> xr.Dataset:
+    """Maps of the images of largest epistemic uncertainty (image, y, x), in the order of the data set.
+
+    They are the evidence of locations, where the network has a linear classifier after pooling, and gradients
+    otherwise: the attribute `method` says which.
+    """
+    order = np.argsort(-uncertainty["epistemic"].values, kind="stable")
+    chosen = np.zeros(len(images), bool)
+    chosen[order[:MAPPED]] = True
+    given = (posterior, images.take(chosen))
+    each = draws_per_chain(posterior, draws)
+    try:
+        tree = uncertainty_maps(*given, "evidence", each, seed, device=device)
+    except BayesdfError:
+        tree = uncertainty_maps(*given, "gradient", each, seed, device=device)
+    maps = tree["maps"].to_dataset()
+    maps = maps.drop_vars([name for name in maps.coords if name not in ("image", "y", "x", "source", "path")])
+    return maps.assign_coords(image=np.flatnonzero(chosen))
 
 
 def predicted(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import bayesdf.analysis as analysis
 from bayesdf.experiments.seeds import rng_of
-from bayesdf.experiments.uncertainty_maps.localisation import MADE, METHODS
+from bayesdf.experiments.uncertainty_maps import dense
+from bayesdf.experiments.uncertainty_maps.localisation import MADE
 from bayesdf.experiments.uncertainty_maps.setting import Setting, pixels, with_names
 
 PATCHES = {
@@ -25,7 +26,7 @@ SIDE = 0.25
 
 
 def work(setting: Setting) -> xr.DataTree:
-    """Conveyance of each method for each kind of patch.
+    """Conveyance of each method, and of the dense detector, for each kind of patch.
 
     Returns
     -------
@@ -35,8 +36,9 @@ def work(setting: Setting) -> xr.DataTree:
     """
     test = setting.collection.test
     photographs = setting.some(test.take(test.labels.numpy() == 0))
-    posterior = setting.posterior()
-    plain = {name: setting.maps(posterior, photographs, MADE[name]) for name in METHODS}
+    posterior, of_pixels = setting.posterior(), dense.fit(setting)
+    makers = {**{name: (posterior, made) for name, made in MADE.items()}, dense.DENSE: (of_pixels, MADE["evidence"])}
+    plain = {name: setting.maps(who, photographs, made) for name, (who, made) in makers.items()}
     groups, rows = {}, []
     for kind in PATCHES:
         patched, place = paste(pixels(photographs), kind, setting.seed)
@@ -46,12 +48,13 @@ def work(setting: Setting) -> xr.DataTree:
         )
         found = []
         for name, before in plain.items():
-            after = setting.maps(posterior, patched, MADE[name])
+            who, made = makers[name]
+            after = setting.maps(who, patched, made)
             rise = before.copy(data={key: after[key].values - before[key].values for key in before.data_vars})
             found.append(analysis.conveyance(rise, where))
         rows.append(
             xr.concat(
-                found, xr.DataArray(list(METHODS), dims="method", name="method"), coords="minimal", compat="override"
+                found, xr.DataArray(list(makers), dims="method", name="method"), coords="minimal", compat="override"
             )
         )
     joined = xr.concat(

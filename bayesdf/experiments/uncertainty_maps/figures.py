@@ -174,8 +174,7 @@ def localisation_bars(table: pd.DataFrame) -> Figure:
         ax.axvline(0.5, color=ALERT, lw=1.2, ls="--")
         ax.set(title=f"{title} (n = {int(own['images' if not prefix else 'halves'].max())})", xlim=(0.15, 1.0))
         ax.set(xlabel="AUROC of map against changed pixels")
-    panels[0].set(yticks=place, yticklabels=[label(name) for name in names])
-    panels[0].invert_yaxis()
+    panels[0].set(yticks=place, yticklabels=[label(name) for name in names], ylim=(len(names) - 0.4, -0.6))
     head(
         figure,
         "Do the maps find the changed pixels?",
@@ -220,7 +219,7 @@ def curves(tree: xr.DataTree) -> Figure:
 def conveyance_bars(table: pd.DataFrame) -> Figure:
     """AUROC of the rise of epistemic and aleatoric maps against a patch that was never seen."""
     kinds = list(dict.fromkeys(table["patch"]))
-    figure = Figure(figsize=(9.0, 3.6))
+    figure = Figure(figsize=(9.0, 4.4))
     panels = np.atleast_1d(figure.subplots(1, len(kinds), sharey=True))
     for ax, kind in zip(panels, kinds, strict=True):
         own = table[table["patch"] == kind]
@@ -234,7 +233,7 @@ def conveyance_bars(table: pd.DataFrame) -> Figure:
         ax.set(title=f"patch of {kind}", xlim=(0, 1), xlabel="AUROC against the patch")
     panels[0].set(yticks=np.arange(len(own)), yticklabels=list(own.index))
     panels[0].invert_yaxis()
-    panels[-1].legend(fontsize=8, loc="lower right")
+    figure.legend(*panels[-1].get_legend_handles_labels(), fontsize=8, ncols=2, loc="outside lower center")
     head(
         figure,
         "Do maps rise at a patch that was never seen in training?",
@@ -275,7 +274,7 @@ def region_bars(tree: xr.DataTree) -> Figure:
     sources = in_order(found["source"].values)
     colours = palette(sources)
     regions = [str(name) for name in found["region"].values]
-    figure = Figure(figsize=(9.0, 6.2))
+    figure = Figure(figsize=(9.0, 6.6))
     panels = figure.subplots(2, 1, sharex=True)
     width = 0.8 / len(sources)
     for ax, (name, title) in zip(panels, panels_of.items(), strict=True):
@@ -289,7 +288,7 @@ def region_bars(tree: xr.DataTree) -> Figure:
             ax.errorbar(place, value, yerr=np.maximum(ends, 0), fmt="none", ecolor=INK, elinewidth=0.7)
         ax.set(title=title, ylabel="epistemic (nats)")
     panels[-1].set(xticks=np.arange(len(regions)), xticklabels=regions)
-    panels[0].legend(fontsize=8, ncols=2, loc="upper right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=5, loc="outside lower center")
     head(
         figure,
         "How unsure is the detector by region of the face?",

@@ -49,7 +49,7 @@ RIVALS = {
 """Maps that show no uncertainty."""
 OTHER = "other_image"
 """Prefix of the rival that is the map of another picture."""
-SETS = {"whole": "fakes as they are", "halves": "fakes of which a random half was changed"}
+SETS = {"whole": "whole fakes", "halves": "half-changed fakes"}
 """What the maps are judged on."""
 
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 import bayesdf.analysis as analysis
 from bayesdf.analysis import Estimate
+from bayesdf.experiments.uncertainty_maps.dense import DETECTORS
 from bayesdf.experiments.uncertainty_maps.localisation import METHODS, OTHER, RIVALS, SETS
 
 NAMES = {"p_fake": "P(fake)", "total": "total", "aleatoric": "aleatoric", "epistemic": "epistemic"}
@@ -133,7 +134,7 @@ def conveyance(tree: xr.DataTree) -> pd.DataFrame:
     rows = []
     for method in scores["method"].values:
         for patch in scores["patch"].values:
-            row: dict[str, float | str] = {"method": METHODS[str(method)], "patch": str(patch)}
+            row: dict[str, float | str] = {"method": {**METHODS, **DETECTORS}[str(method)], "patch": str(patch)}
             for quantity in ("epistemic", "aleatoric"):
                 row |= _columns(quantity, auroc.sel({"method": method, "patch": patch, "quantity": quantity}))
             rows.append({**row, **_columns("difference", apart.sel({"method": method, "patch": patch}))})

@@ -169,7 +169,7 @@ class Predictor:
 
 
 def linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
-    """Whether features are vectors, or maps that at most one 1 x 1 convolution sees."""
+    """Whether features are vectors, or maps that one 1 x 1 convolution sees."""
     if not all(isinstance(part, Tensor) for part in features):
         return False
     if all(part.dim() <= 2 for part in features):
@@ -179,7 +179,7 @@ def linear_at_locations(suffix: nn.Module, features: tuple[Any, ...]) -> bool:
     if any("conv" in getattr(function, "__name__", "") for function in functions):  # such as a folded one
         return False
     convolutions = [module for module in suffix.modules() if isinstance(module, nn.modules.conv._ConvNd)]
-    return len(convolutions) <= 1 and all(is_pointwise(module) for module in convolutions)
+    return len(convolutions) == 1 and is_pointwise(convolutions[0])
 
 
 class Sized(fx.Interpreter):
