@@ -60,7 +60,7 @@ class MapRow:
     Attributes
     ----------
     label
-        What the picture is.
+        What the picture is, in a line or two.
     image
         (H, W) or (H, W, 3) in [0, 1]; None draws the maps alone.
     maps
@@ -98,7 +98,8 @@ def map_sheet(rows: Sequence[MapRow], scales: Sequence[Scale], *, title: str, su
     figure.set_layout_engine("none")
     for r, row in enumerate(rows):
         bottom = height - TOP - (r + 1) * (CELL + GAP) + GAP
-        figure.text(0.12 / wide, (bottom + CELL / 2) / height, plain(row.label, 60), fontsize=9, va="center")
+        label = "\n".join(plain(line, 18) for line in row.label.split("\n"))
+        figure.text(0.12 / wide, (bottom + CELL / 2) / height, label, fontsize=9, va="center")
         for c, name in enumerate(heads):
             left = LEFT + c * (CELL + GAP)
             ax = figure.add_axes((left / wide, bottom / height, CELL / wide, CELL / height))

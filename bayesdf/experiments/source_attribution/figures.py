@@ -98,7 +98,7 @@ def uncertain_places(
     names = {"p_fake": "P(fake)", "aleatoric": "aleatoric", "epistemic": "epistemic"}
     rows = [
         MapRow(
-            f"{plain(maps['source'].values[row], 17)}\n{epistemic.values[row]:.3f} nats",
+            f"{maps['source'].values[row]}\n{epistemic.values[row]:.3f} nats",
             images[int(maps["image"].values[row])],
             {called: maps[name].values[row] for name, called in names.items()},
         )
@@ -117,7 +117,7 @@ def uncertain_places(
         rows,
         scales,
         title=title,
-        subtitle=f"{how}: the {len(rows)} test images of largest epistemic uncertainty.",
+        subtitle=f"{how}:\nthe {len(rows)} test images of largest epistemic uncertainty.",
     )
 
 

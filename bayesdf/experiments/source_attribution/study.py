@@ -176,7 +176,8 @@ def judge(
     -------
     xr.DataTree
         What `Posterior.predict` returns for the test people, its logits recalibrated, and the groups `recalibration`,
-        `uncertainty`, `maps` of the most uncertain images, `attribution/<feature set>`, `raw` with the logits before recalibration, and
+        `uncertainty`, `maps` of the most uncertain images, `attribution/<feature set>`, `raw` with the logits before
+        recalibration, and
         `control/<name>` with the logits of each control.
     """
     raw, own, scaling = predicted(posterior, collection, draws, seed, device, penultimate=True)

@@ -55,7 +55,7 @@ def evidence_sheet(tree: xr.DataTree) -> Figure:
     pictures, maps = tree["localisation/pictures"].to_dataset(), tree["localisation/maps/evidence"].to_dataset()
     rows = [
         MapRow(
-            plain(pictures["source"].values[row], 18),
+            str(pictures["source"].values[row]),
             pictures["picture"].values[row] / 255.0,
             {
                 "changed pixels": np.nan_to_num(pictures["mask"].values[row]),
@@ -91,7 +91,7 @@ def dense_sheet(tree: xr.DataTree) -> Figure:
         own = maps.isel(image=place[str(pictures["path"].values[row])])
         rows.append(
             MapRow(
-                plain(pictures["source"].values[row], 18),
+                str(pictures["source"].values[row]),
                 pictures["picture"].values[row] / 255.0,
                 {
                     "changed pixels": pictures["mask"].values[row],
@@ -116,7 +116,7 @@ def methods_sheet(tree: xr.DataTree) -> Figure:
     rows = []
     for row in of_generators(pictures):
         maps = {METHODS[name].replace(" ", "\n"): _ranks(values[row]) for name, values in own.items()}
-        rows.append(MapRow(plain(pictures["source"].values[row], 18), pictures["picture"].values[row] / 255.0, maps))
+        rows.append(MapRow(str(pictures["source"].values[row]), pictures["picture"].values[row] / 255.0, maps))
     return map_sheet(
         rows,
         [Scale("place in the order of the pixels of the map (1: the highest)", list(rows[0].maps), 0.0, 1.0)],
@@ -138,7 +138,7 @@ def average_sheet(tree: xr.DataTree) -> Figure:
     average = tree["source/average/evidence"].to_dataset()
     rows = [
         MapRow(
-            plain(str(name), 18),
+            str(name),
             None,
             {"P(fake)": own["p_fake"].values, **{part: own[part].values for part in UNCERTAINTIES}},
         )
