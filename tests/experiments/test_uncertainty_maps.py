@@ -15,13 +15,17 @@ import xarray as xr
 import bayesdf as bdf
 import bayesdf.data as data
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.uncertainty_maps import conveyance, localisation
+from bayesdf.experiments.uncertainty_maps import conveyance, localisation, sanity
 from bayesdf.experiments.uncertainty_maps.halves import halves
 from bayesdf.experiments.uncertainty_maps.localisation import MADE
 from bayesdf.experiments.uncertainty_maps.page import answer
-from bayesdf.experiments.uncertainty_maps.setting import masks_of
+from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of
 from bayesdf.experiments.uncertainty_maps.tables import best, is_own
 from bayesdf.experiments.uncertainty_maps.tables import localisation as localisation_table
+from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
+from bayesdf.inference.maps.occlusion import Occlusion
+from bayesdf.inference.maps.smooth_gradient import SmoothGradient
+from bayesdf.inference.maps.superpixels import Superpixels
 
 COMMAND = [sys.executable, "-m", "bayesdf.experiments.uncertainty_maps"]
 
@@ -33,18 +37,26 @@ def collection() -> data.Collection:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, collection: data.Collection) -> Path:
-    """A whole run on one image in eight."""
+    """A whole run on few images, with coarse maps."""
     from bayesdf.experiments.uncertainty_maps.__main__ import main
 
     out = tmp_path_factory.mktemp("maps") / "run"
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        load = data.load
-        patch.setattr(data, "load", lambda *given, **options: data.thin(load(*given, **options), 5))
-        main(out=out, images=2, draws=4, epochs=1, warm_epochs=1)
+        patch.setattr(sanity, "STEPS", 2)
+        small = {
+            "smooth_gradient": SmoothGradient(copies=1),
+            "integrated_gradient": IntegratedGradient(steps=2),
+            "occlusion": Occlusion(patch=32),
+            "superpixels": Superpixels(segments=4),
+        }
+        for name, made in small.items():
+            patch.setitem(MADE, name, made)
+        main(out=out, images=2, draws=4, quick=True)
     return out
 
 
+@pytest.mark.slow
 def test_a_run_is_whole(run: Path) -> None:
     tree = bdf.open_run(run)
     assert {"localisation", "faithfulness", "sanity", "conveyance", "dense", "source"} <= set(tree.children)
@@ -61,6 +73,7 @@ def _tables(run: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path, index_col=0) for path in (run / "tables").glob("*.csv")}
 
 
+@pytest.mark.slow
 def test_position_scores_one_half_on_halves_and_maps_keep_their_scale(run: Path) -> None:
     """Regions' shares add to one, and evidence averages to the images' logits: what the store says obeys identities."""
     tree = bdf.open_run(run)
@@ -74,6 +87,7 @@ def test_position_scores_one_half_on_halves_and_maps_keep_their_scale(run: Path)
         assert np.isfinite(maps["p_fake"]).all()
 
 
+@pytest.mark.slow
 def test_the_best_map_is_chosen_by_validation_people_alone(run: Path) -> None:
     tree = bdf.open_run(run)
     groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
@@ -85,6 +99,7 @@ def test_the_best_map_is_chosen_by_validation_people_alone(run: Path) -> None:
     assert best(tree) == str(own[int(scores.sel(map=own).values.argmax())])
 
 
+@pytest.mark.slow
 def test_paired_differences_are_those_of_the_stored_scores(run: Path) -> None:
     tree = bdf.open_run(run)
     table = localisation_table(tree)
@@ -140,18 +155,23 @@ def test_bad_input_gets_one_line(tmp_path: Path) -> None:
     said = [
         (["--method", "svi,mc_dropout"], "takes one method"),
         (["--regions", "guess"], "choose auto or template"),
-        (["--posteriors", str(tmp_path)], "is no run of source_attribution"),
     ]
     for arguments, expected in said:
         done = subprocess.run(
-            [*COMMAND, "--quick", "--out", str(tmp_path / "out"), *arguments],
+            [*COMMAND, "--out", str(tmp_path / "out"), *arguments],
             capture_output=True,
             text=True,
             timeout=300,
         )
         assert done.returncode == 2 and expected in done.stderr, done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(collection: data.Collection, tmp_path: Path) -> None:
+    setting = Setting(collection, "resnet10t_half", "svi", tmp_path, 2, 4, 1, 1, 0, "cpu", False, True, tmp_path)
+    with pytest.raises(BayesdfError, match="is no run of source_attribution"):
+        setting.posterior()
 
 
 def test_data_without_masks_is_refused(collection: data.Collection) -> None:
