@@ -84,4 +84,4 @@ def _patch(kind: str, side: int, rng: np.random.Generator) -> np.ndarray:
         y, x = np.mgrid[:side, :side]
         return np.repeat(((y // 2 + x // 2) % 2)[None].astype(float), 3, axis=0)
     colour = rng.permutation([0.0, rng.random(), 1.0])
-    return np.broadcast_to(colour[:, None, None], (3, side, side))
+    return np.broadcast_to(colour[:, None, None], (3, side, side)).copy()

@@ -5,6 +5,7 @@ last of them, a 1 x 1 convolution, gets a posterior. Beside it stands the mean m
 where masks usually lie, and does not look at the picture.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import TensorDataset
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.analysis.map_grid import on_grid
+from bayesdf.errors import ConvergenceWarning
 from bayesdf.experiments.posteriors import load_finished
 from bayesdf.experiments.quick import cut
 from bayesdf.experiments.source_attribution.methods import FACTORIES
@@ -96,7 +98,9 @@ def fit(setting: Setting) -> Posterior:
     # Pixels of both kinds count as they are, since their probabilities are to be calibrated.
     common: dict[str, Any] = {"class_balanced": False, "seed": setting.seed, "device": setting.device}
     tuned = MAP(epochs=1 if setting.quick else EPOCHS, lr=LR, checkpoint=path.with_suffix(".tuning.pt"), **common)
-    dense = tuned.fit(Detector(dense, prior), train).network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped early, and only a start
+        dense = tuned.fit(Detector(dense, prior), train).network
     fitting = FACTORIES[setting.method](
         epochs=setting.epochs, freeze="prefix", checkpoint=path.with_suffix(".pt"), **common
     )
