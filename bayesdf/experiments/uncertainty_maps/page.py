@@ -90,7 +90,7 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
     }
     for name, called in DETECTORS.items():
         rows[f"{called}: AUROC of pixels"] = str(estimate_of(dense, name, "auroc"))
-        rows["    calibration error of pixels"] = str(estimate_of(dense, name, "ece"))
+        rows[f"    {name.replace('_', ' ')}: calibration error of pixels"] = str(estimate_of(dense, name, "ece"))
     for name in ("maps_regions", "maps_regions_noise", "maps_single", "image", "image_maps_regions"):
         rows[f"source from {SOURCE_SETS[name]}"] = str(estimate_of(named, name, "accuracy"))
     rows["chance"] = f"{float(named['chance'].iloc[0]):.3f}"
