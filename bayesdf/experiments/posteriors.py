@@ -72,5 +72,5 @@ def load_finished(path: Path) -> Posterior | None:
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
         return None
-    console.print("    the posterior is there already")
+    console.print("    found finished in the stopped run")
     return posterior

@@ -86,9 +86,11 @@ def fit(setting: Setting) -> Posterior:
     was changed: otherwise the network would learn where masks usually lie, and need not look.
     """
     assert setting.folder is not None
-    path = setting.folder / "posteriors" / f"{setting.method}-dense.zarr"
-    found = load_finished(path)
+    name = f"{setting.method}-dense"
+    path = setting.folder / "posteriors" / f"{name}.zarr"
+    found = setting.fitted.get(name) or load_finished(path)
     if found is not None:
+        setting.fitted[name] = found
         return found
     network = setting.start()
     example = setting.collection.train[0][0][None]
@@ -109,6 +111,7 @@ def fit(setting: Setting) -> Posterior:
     posterior.save(path)
     fitting.forget()
     tuned.forget()
+    setting.fitted[name] = posterior
     return posterior
 
 

@@ -1,7 +1,7 @@
 """What do all questions share: the images, the posterior and its controls, and maps of both?"""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Setting:
         Whether faces are taken to lie as those of the embedded data.
     folder
         Of the run; None before it is known.
+    fitted
+        The posteriors that this process has fitted or found, by the names of their files.
     """
 
     collection: data.Collection
@@ -52,6 +54,7 @@ class Setting:
     template: bool
     quick: bool
     folder: Path | None = None
+    fitted: dict[str, Posterior] = field(default_factory=dict)
 
     def within(self, folder: Path) -> "Setting":
         """The same in the folder of the run, where posteriors are kept."""
@@ -80,17 +83,19 @@ class Setting:
 
     def _fit(self, seed: int, name: str) -> Posterior:
         assert self.folder is not None
-        return fit_or_find(
-            self.method,
-            self.start(),
-            self.detector,
-            self.collection,
-            self.folder / "posteriors" / f"{name}.zarr",
-            epochs=self.epochs,
-            seed=seed,
-            device=self.device,
-            quick=self.quick,
-        )
+        if name not in self.fitted:
+            self.fitted[name] = fit_or_find(
+                self.method,
+                self.start(),
+                self.detector,
+                self.collection,
+                self.folder / "posteriors" / f"{name}.zarr",
+                epochs=self.epochs,
+                seed=seed,
+                device=self.device,
+                quick=self.quick,
+            )
+        return self.fitted[name]
 
     def _of_main_job(self) -> Posterior | None:
         """The posterior of the run that was named; None without one."""
