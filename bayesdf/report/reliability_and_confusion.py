@@ -64,7 +64,11 @@ def confusion_matrix(counts: pd.DataFrame, *, title: str = "Which source is take
 
 @styled
 def reliability_diagram(
-    table: pd.DataFrame, ece: Estimate, *, title: str = "Is the detector right as often as it claims?"
+    table: pd.DataFrame,
+    ece: Estimate,
+    *,
+    title: str = "Is the detector right as often as it claims?",
+    unit: str = "images",
 ) -> Figure:
     """Accuracy against claimed confidence, over the number of images in each bin.
 
@@ -76,6 +80,8 @@ def reliability_diagram(
         The expected calibration error of the same bins, with its interval.
     title
         What the figure shows.
+    unit
+        What is counted.
     """
     figure = Figure(figsize=(5.6, 5.9))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -116,16 +122,15 @@ def reliability_diagram(
     )
     lower.bar(low, table["count"], width, align="edge", color=MUTED, ec="white")
     for start, wide, count in zip(low, width, table["count"], strict=True):
-        lower.annotate(
-            f"{count}", (start + wide / 2, count), (0, 2), textcoords="offset points", ha="center", fontsize=8
-        )
-    lower.set(xlabel="confidence: mean probability of the predicted class", ylabel="images")
+        written = f"{count}" if count < 100_000 else f"{count / 1000:.0f}k"
+        lower.annotate(written, (start + wide / 2, count), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+    lower.set(xlabel="confidence: mean probability of the predicted class", ylabel=unit)
     lower.margins(y=0.25)
     interval = f" (95 % interval {ece.low:.3f} to {ece.high:.3f})" if np.isfinite(ece.low) else ""
     head(
         figure,
         title,
-        f"{int(table['count'].sum())} images. Expected calibration error {ece.value:.3f}{interval}.\n"
+        f"{int(table['count'].sum()):,} {unit}. Expected calibration error {ece.value:.3f}{interval}.\n"
         "Points below the dashed line: more sure than right.",
     )
     return figure

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 import bayesdf.analysis as analysis
 from bayesdf.experiments.source_attribution.figures import source_accuracy
+from bayesdf.experiments.uncertainty_maps.dense import DENSE
 from bayesdf.experiments.uncertainty_maps.localisation import METHODS, SETS
 from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
 from bayesdf.experiments.uncertainty_maps.tables import NAMES, is_own, label
 from bayesdf.report.map_sheets import MapRow, Scale, map_sheet
+from bayesdf.report.reliability_and_confusion import reliability_diagram
 from bayesdf.report.style import ALERT, INK, head, in_order, palette, plain, styled
 
 UNCERTAINTIES = ("aleatoric", "epistemic")
@@ -35,6 +37,12 @@ def figures(tree: xr.DataTree, made: dict[str, pd.DataFrame]) -> dict[str, Figur
         "curves": curves(tree),
         "conveyance": conveyance_bars(made["conveyance"]),
         "sparsification": sparsification_curves(tree),
+        "reliability": reliability_diagram(
+            tree["dense/reliability"].to_dataset().to_dataframe(),
+            analysis.estimate(tree["dense/figures"].to_dataset().sel(detector=DENSE), "ece"),
+            title="Is the dense detector right as often as it claims?",
+            unit="pixels",
+        ),
         "regions": region_bars(tree),
         "source": source_accuracy(
             made["attribution"].rename(index=SOURCE_SETS),
@@ -237,7 +245,8 @@ def conveyance_bars(table: pd.DataFrame) -> Figure:
     head(
         figure,
         "Do maps rise at a patch that was never seen in training?",
-        "The map with the patch less the map without. Photographs of test people, 95 % intervals over people.",
+        f"The map with the patch less the map without. {int(table['images'].iloc[0])} photographs of test people, 95 % "
+        "intervals over people.",
     )
     return figure
 

@@ -195,6 +195,10 @@ def page(
                     made["dense"].rename(index=DETECTORS),
                     "Figures of pixels, with 95 % intervals over people. The rival knows where masks usually lie.",
                 ),
+                Picture(
+                    pictures["reliability"],
+                    "Above: the share of pixels judged rightly against the confidence claimed for them.",
+                ),
                 Picture(pictures["sparsification"], "The nearer to the dashed line, the better the order."),
             ],
         ),

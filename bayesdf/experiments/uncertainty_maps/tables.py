@@ -137,6 +137,7 @@ def conveyance(tree: xr.DataTree) -> pd.DataFrame:
             row: dict[str, float | str] = {"method": {**METHODS, **DETECTORS}[str(method)], "patch": str(patch)}
             for quantity in ("epistemic", "aleatoric"):
                 row |= _columns(quantity, auroc.sel({"method": method, "patch": patch, "quantity": quantity}))
+            row["images"] = scores.sizes["image"]
             rows.append({**row, **_columns("difference", apart.sel({"method": method, "patch": patch}))})
     return pd.DataFrame(rows).set_index("method")
 
