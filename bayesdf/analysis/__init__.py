@@ -34,7 +34,7 @@ from bayesdf.analysis.map_features import average_map, map_features
 from bayesdf.analysis.map_windows import windows
 from bayesdf.analysis.mean_recalibration import cross_fit_recalibration, fit_recalibration, recalibrate
 from bayesdf.analysis.open_set import ood_auroc
-from bayesdf.analysis.people import design
+from bayesdf.analysis.people import count_people, design
 from bayesdf.analysis.pixel_calibration import pixel_calibration, pixel_reliability, pixel_scores
 from bayesdf.analysis.proportion import clustered_share
 from bayesdf.analysis.recalibration import fit_scaling, rescale
@@ -69,6 +69,7 @@ __all__ = [
     "confusion",
     "convergence",
     "conveyance",
+    "count_people",
     "cross_fit_recalibration",
     "decompose",
     "describe_feature",

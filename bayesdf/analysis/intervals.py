@@ -60,6 +60,8 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if self.low != self.low:
+            return f"{self.value:.3f} (no interval)"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 

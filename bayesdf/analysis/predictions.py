@@ -69,7 +69,8 @@ def image_logits(predictions: Predictions) -> xr.DataArray:
     if PLACES[0] in logits.dims:
         raise BayesdfError(
             "the predictions are of a dense detector, for each location (y, x) of an image, but this is a figure of "
-            "whole images: decompose(predictions) gives the uncertainty of each location"
+            "whole images: decompose(predictions) gives the uncertainty of each location, and pixel_calibration says "
+            "how well it is calibrated"
         )
     return logits
 

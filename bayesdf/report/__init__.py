@@ -7,6 +7,7 @@ from bayesdf.report.page import GLOSSARY, Picture, Section, Table, write_page
 
 if TYPE_CHECKING:
     from bayesdf.report.face_sheets import face_sheet
+    from bayesdf.report.map_sheets import MapRow, Scale, map_sheet
     from bayesdf.report.reliability_and_confusion import confusion_matrix, reliability_diagram
     from bayesdf.report.style import palette, save
 
@@ -14,6 +15,9 @@ _HOME = {
     "confusion_matrix": "reliability_and_confusion",
     "reliability_diagram": "reliability_and_confusion",
     "face_sheet": "face_sheets",
+    "MapRow": "map_sheets",
+    "Scale": "map_sheets",
+    "map_sheet": "map_sheets",
     "palette": "style",
     "save": "style",
 }
@@ -21,11 +25,14 @@ _HOME = {
 
 __all__ = [
     "GLOSSARY",
+    "MapRow",
     "Picture",
+    "Scale",
     "Section",
     "Table",
     "confusion_matrix",
     "face_sheet",
+    "map_sheet",
     "palette",
     "reliability_diagram",
     "save",

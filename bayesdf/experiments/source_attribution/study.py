@@ -89,7 +89,7 @@ def study(
     console.print(f"    {data.describe_people(first.manifest)}", markup=False, highlight=False, soft_wrap=True)
     if folds > 1:
         console.print(f"    {_describe_folds(collections)}", highlight=False, soft_wrap=True)
-    _enough_generators(collections)
+    enough_generators(collections)
     _say_where_starts_are_missing(detector, collections, start)
     # Not the methods asked for, nor the device: what is finished serves another choice of these.
     recipes = {
@@ -282,7 +282,7 @@ def _say_where_starts_are_missing(
         )
 
 
-def _enough_generators(collections: Sequence[data.Collection]) -> None:
+def enough_generators(collections: Sequence[data.Collection]) -> None:
     generators = sorted(set(collections[0].manifest["source"]) - {data.REAL})
     if len(generators) < 2:
         raise BayesdfError(

@@ -51,7 +51,7 @@ def work(setting: Setting) -> xr.DataTree:
     judged = judgeable(setting.collection.test)
     maps = setting.maps(posterior, judged, Evidence())
     masks = masks_of(judged)
-    mean = setting.collection.train.masks[torch.from_numpy(_partly(setting.collection.train))].mean(0).numpy()
+    mean = setting.collection.train.masks[_partly(setting.collection.train).nonzero()[0]].mean(0).numpy()
     rival = with_names(np.broadcast_to(mean, masks.shape), judged)
     both = {DENSE: maps["p_fake"], PRIOR: rival}
     names = xr.DataArray(list(both), dims="detector", name="detector")
@@ -68,9 +68,7 @@ def work(setting: Setting) -> xr.DataTree:
     groups["/sparsification"] = analysis.sparsification(maps[list(QUANTITIES)], error)
     groups["/reliability"] = xr.Dataset.from_dataframe(analysis.pixel_reliability(maps["p_fake"], masks))
     groups["/maps"] = maps
-    half = halves(
-        setting.collection.test, setting.collection.test.take(setting.collection.test.labels.numpy() == 0), setting.seed
-    )
+    half = halves(setting.collection.test, setting.collection.test, setting.seed)
     if half is not None:
         in_halves = named(setting.maps(posterior, half.images, Evidence()), half)
         groups["/halves"] = analysis.localisation(in_halves, half.masks, within=half.within)
@@ -120,7 +118,7 @@ def training(images: data.ImageDataset, grid: int, seed: int) -> TensorDataset:
     labelled = data.pixel_labels(judgeable(images), grid)
     pictures = torch.stack([image for image, _ in labelled.__getitems__(list(range(len(labelled))))])
     labels = labelled.labels
-    half = halves(images, images.take(images.labels.numpy() == 0), seed)
+    half = halves(images, images, seed)
     if half is not None:
         changed = F.adaptive_avg_pool2d(torch.from_numpy(half.masks.values), grid) > 0.5
         pictures, labels = torch.cat([pictures, half.images]), torch.cat([labels, changed.long()])

@@ -78,14 +78,15 @@ def evidence_sheet(tree: xr.DataTree) -> Figure:
         SCALES,
         title="Where does the detector see a fake, and where is it unsure?",
         subtitle="Evidence of each location of the last feature map: the first test picture of each source, not chosen."
-        "\nAleatoric and epistemic uncertainty share one scale.",
+        "\nEach quantity has one scale for all pictures.",
     )
 
 
 SCALES = (
     Scale("changed", ["changed pixels"], 0.0, 1.0, "gray"),
     Scale("P(fake)", ["P(fake)"], 0.0, 1.0, "coolwarm"),
-    Scale("uncertainty (nats)", list(UNCERTAINTIES), 0.0),
+    Scale("aleatoric (nats)", ["aleatoric"], 0.0),
+    Scale("epistemic (nats)", ["epistemic"], 0.0),
 )
 
 
@@ -108,7 +109,7 @@ def dense_sheet(tree: xr.DataTree) -> Figure:
                 },
             )
         )
-    scales = (SCALES[0], Scale("P(changed)", ["P(changed)"], 0.0, 1.0, "coolwarm"), SCALES[2])
+    scales = (SCALES[0], Scale("P(changed)", ["P(changed)"], 0.0, 1.0, "coolwarm"), *SCALES[2:])
     return map_sheet(
         rows,
         scales,
@@ -153,7 +154,7 @@ def average_sheet(tree: xr.DataTree) -> Figure:
         for name in in_order(average["source"].values)
         for own in [average.sel(source=name)]
     ]
-    scales = (SCALES[1], Scale("aleatoric (nats)", ["aleatoric"], 0.0), Scale("epistemic (nats)", ["epistemic"], 0.0))
+    scales = SCALES[1:]
     return map_sheet(
         rows,
         scales,
@@ -173,9 +174,7 @@ def localisation_bars(table: pd.DataFrame) -> Figure:
     place = np.arange(len(names))
     for ax, (prefix, title) in zip(panels, shown.items(), strict=True):
         value = own[f"{prefix}auroc"].to_numpy()
-        ends = np.nan_to_num(
-            [value - own[f"{prefix}auroc.low"].to_numpy(), own[f"{prefix}auroc.high"].to_numpy() - value]
-        )
+        ends = np.array([value - own[f"{prefix}auroc.low"].to_numpy(), own[f"{prefix}auroc.high"].to_numpy() - value])
         colours = ["#56B4E9" if is_own(name) else "#B0B0B0" for name in names]
         ax.barh(place, value - 0.5, left=0.5, height=0.7, color=colours)
         ax.errorbar(value, place, xerr=np.maximum(ends, 0), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
@@ -218,7 +217,8 @@ def curves(tree: xr.DataTree) -> Figure:
         figure,
         "Does the uncertainty go with the pixels that the maps mark?",
         f"Mean over {found.sizes['image']} test images. Pixels that are not there are blurred. "
-        "A true map: left soon low, right soon high.",
+        "A wholly blurred\n"
+        "picture is the most uncertain. A true map is below the random order at the left, above it at the right.",
     )
     return figure
 
@@ -234,7 +234,7 @@ def conveyance_bars(table: pd.DataFrame) -> Figure:
         place = np.arange(len(own))
         for shift, quantity, colour in ((-0.18, "epistemic", "#D55E00"), (0.18, "aleatoric", "#56B4E9")):
             value = own[quantity].to_numpy()
-            ends = np.nan_to_num([value - own[f"{quantity}.low"], own[f"{quantity}.high"] - value])
+            ends = np.array([value - own[f"{quantity}.low"], own[f"{quantity}.high"] - value])
             ax.barh(place + shift, value - 0.5, left=0.5, height=0.34, color=colour, label=quantity)
             ax.errorbar(value, place + shift, xerr=np.maximum(ends, 0), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         ax.axvline(0.5, color=ALERT, lw=1.2, ls="--")
@@ -291,7 +291,7 @@ def region_bars(tree: xr.DataTree) -> Figure:
         for k, source in enumerate(sources):
             own = mean.sel(source=source)
             value = own.sel(estimate="value").to_numpy()
-            ends = np.nan_to_num([value - own.sel(estimate="low"), own.sel(estimate="high") - value])
+            ends = np.array([value - own.sel(estimate="low"), own.sel(estimate="high") - value])
             place = np.arange(len(regions)) + (k - (len(sources) - 1) / 2) * width
             ax.bar(place, value, width, color=colours[source], label=plain(source, 18))
             ax.errorbar(place, value, yerr=np.maximum(ends, 0), fmt="none", ecolor=INK, elinewidth=0.7)

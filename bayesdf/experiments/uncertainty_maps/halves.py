@@ -17,6 +17,12 @@ import bayesdf.data as data
 from bayesdf.experiments.seeds import rng_of
 from bayesdf.experiments.uncertainty_maps.setting import pixels, with_names
 
+NO_HALVES = (
+    "no half-changed fakes: whole fakes alone do not show whether a map looks at the picture; give each fake and the "
+    "photograph that it was made from the same `video` in subjects.csv, or the same file name (docs/data.md)"
+)
+"""What is missing where fakes and photographs cannot be paired."""
+
 
 @dataclass(frozen=True)
 class Halves:
@@ -37,22 +43,43 @@ class Halves:
     within: xr.DataArray
 
 
+def pairs(images: data.ImageDataset, photographs: data.ImageDataset) -> dict[int, int]:
+    """For each partly changed fake the photograph that it was made from: row of `images` -> row of `photographs`.
+
+    Both have the same `video`, or the same path below the folders of their sources but for the ending.
+    """
+    names = photographs.manifest[["video", "path", "source"]]
+    real = {name: row for row, (_, name, source) in enumerate(names.values) if source == data.REAL}
+    below = {_below(path): row for path, row in real.items()}
+    videos = {video: row for row, (video, _, source) in enumerate(names.values) if video and source == data.REAL}
+    found = {}
+    for row, (video, path, mask) in enumerate(images.manifest[["video", "path", "mask"]].values):
+        place = videos.get(video, below.get(_below(path)))
+        if mask == "part" and place is not None:
+            found[row] = place
+    return found
+
+
+def _below(path: str) -> str:
+    """The path below the folder of the source, without its ending."""
+    return path.partition("/")[2].rsplit(".", 1)[0]
+
+
 def halves(images: data.ImageDataset, photographs: data.ImageDataset, seed: int) -> Halves | None:
-    """Half of each partly changed fake, over the photograph of the same `video`; None where there is no such pair."""
-    own = images.take((images.manifest["mask"] == "part").to_numpy())
-    place = {video: row for row, video in enumerate(photographs.manifest["video"]) if video}
-    own = own.take(own.manifest["video"].isin(place).to_numpy())
-    if not len(own):
+    """Half of each partly changed fake, over the photograph that it was made from; None where there is no such pair."""
+    place = pairs(images, photographs)
+    if not place:
         return None
+    own = images.take(np.isin(np.arange(len(images)), list(place)))
     fakes, real = pixels(own), pixels(photographs)
     masks = own.masks.numpy() > 0.5
     y, x = np.mgrid[: masks.shape[1], : masks.shape[2]].astype(float)
     mixed, changed = [], []
-    for row, mask in enumerate(masks):
+    for row, (mask, photograph) in enumerate(zip(masks, place.values(), strict=True)):
         angle = rng_of(seed, "half", str(own.manifest["path"][row])).uniform(0.0, 2.0 * np.pi)
-        side = np.cos(angle) * (x - x[mask].mean()) + np.sin(angle) * (y - y[mask].mean()) > 0.0
-        photograph = real[place[own.manifest["video"][row]]]
-        mixed.append(torch.where(torch.from_numpy(side), fakes[row], photograph))
+        middle = (x[mask].mean(), y[mask].mean()) if mask.any() else (0.0, 0.0)
+        side = np.cos(angle) * (x - middle[0]) + np.sin(angle) * (y - middle[1]) > 0.0
+        mixed.append(torch.where(torch.from_numpy(side), fakes[row], real[photograph]))
         changed.append(mask & side)
     return Halves(torch.stack(mixed), with_names(np.stack(changed).astype(np.float64), own), with_names(masks, own))
 

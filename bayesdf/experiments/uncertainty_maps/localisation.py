@@ -76,7 +76,7 @@ def work(setting: Setting) -> xr.DataTree:
         rows = {"image": np.flatnonzero((images.manifest["mask"] == "part").to_numpy())}
         own = {name: maps.isel(rows) for name, maps in made.items()}
         groups[f"/{split}/whole"] = scores(own, gradient.isel(rows), masks_of(images).isel(rows), None, setting.seed)
-        half = halves(images, everything.take(everything.labels.numpy() == 0), setting.seed)
+        half = halves(images, everything, setting.seed)
         if half is not None:
             own = {name: named(setting.maps(posterior, half.images, method), half) for name, method in MADE.items()}
             gradient = named(setting.maps(single, half.images, MADE["gradient"]), half)["p_fake"]

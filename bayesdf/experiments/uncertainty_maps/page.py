@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.analysis import Estimate
 from bayesdf.experiments.experiment import Presentation, Summary
 from bayesdf.experiments.source_attribution.gain import best as best_control
+from bayesdf.experiments.source_attribution.page import FEW
 from bayesdf.experiments.uncertainty_maps.conveyance import PATCHES
 from bayesdf.experiments.uncertainty_maps.dense import DETECTORS
+from bayesdf.experiments.uncertainty_maps.halves import NO_HALVES
 from bayesdf.experiments.uncertainty_maps.localisation import OTHER, RIVALS
 from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
 from bayesdf.experiments.uncertainty_maps.tables import best, decisive, estimate_of, is_own, label, metrics, tables
@@ -39,7 +42,19 @@ WORDS = {
     "locations is the image's.",
     "half-changed fake": "A line at a random angle divides the changed pixels. On one side the picture is the fake, on "
     "the other the photograph. Only the changed pixels count, so position alone scores 1/2.",
-    "pointing": "The share of images whose highest pixel is a changed one.",
+    "AUROC": "How often a changed pixel has a higher value than one that was not changed: 1 is perfect, 1/2 is chance.",
+    "deletion, insertion": "Pixels are blurred, or come back into a blurred picture, in the order of a map. The figure "
+    "is the area below the curve of the uncertainty. Deletion: lower is better. Insertion: higher is better.",
+    "rank correlation": "Spearman's, of two maps of one picture, over its pixels: 1 for the same order, 0 for "
+    "no relation.",
+    "random layers": "So many of the last layers have random weights. A map that stays alike does not depend on what "
+    "the network has learnt, but on edges of the picture.",
+    "ECE": GLOSSARY["expected calibration error"],
+    "ece_classwise": "The calibration error of P(changed) itself, at all pixels.",
+    "F1, IoU": "Of the pixels called changed (P above 1/2) with those that were changed: 1 is perfect.",
+    "best": "Which control of a set names most: 1 for that one.",
+    "pointing": "The share of images whose highest pixel is a changed one; where several are highest, the "
+    "share of them.",
 }
 COLUMNS = {
     "auroc": "AUROC, whole fakes",
@@ -68,8 +83,20 @@ def present(tree: xr.DataTree, collection: data.Collection, settings: Mapping[st
             columns=("", "figure"),
             rows=list(headline(tree, made).items()),
             answer=answer(tree, made),
+            warnings=[_few(tree)] if _people(tree) < FEW else [],
         ),
     )
+
+
+def _people(tree: xr.DataTree) -> int:
+    """How many people the maps were judged on."""
+    judged = tree["localisation/test/whole"].to_dataset()
+    return analysis.count_people(judged["subject"].values, judged["donor"].values)
+
+
+def _few(tree: xr.DataTree) -> str:
+    """What to know of intervals over fewer people than `FEW`."""
+    return f"intervals over {_people(tree)} people are too short: give the test more of them (--split)"
 
 
 def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -85,7 +112,7 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
         "    less the gradient of P(fake) in one network": str(
             estimate_of(found, chosen, f"{prefix}over_deterministic")
         ),
-        "    AUROC, whole fakes": str(estimate_of(found, chosen, "auroc")),
+        "    AUROC, whole fakes (position helps)": str(estimate_of(found, chosen, "auroc")),
         f"map of P(fake) by evidence: AUROC, {on}": str(estimate_of(found, "evidence:p_fake", f"{prefix}auroc")),
     }
     for name, called in DETECTORS.items():
@@ -159,10 +186,22 @@ def page(
             "Are the maps true?",
             [
                 "Generators change the same pixels in nearly every aligned face, so a map that never looks at the "
-                "picture finds them. Therefore maps are judged twice: on the fakes as they are, and on fakes of which "
-                "only a random half was changed, where position says nothing. The rivals look at no uncertainty. The "
-                "map of another picture, by the same method, knows where masks usually lie and nothing of this one.",
-                Picture(pictures["localisation"], "Right: what the maps know of this picture."),
+                "picture finds them. The rivals look at no uncertainty. The map of another picture, by the same "
+                "method, knows where masks usually lie and nothing of this one: the table has the difference from it.",
+                *(
+                    [
+                        "Therefore maps are judged twice: on the fakes as they are, and on fakes of which only a "
+                        "random half was changed, where position says nothing."
+                    ]
+                    if decisive(tree)
+                    else []
+                ),
+                Picture(
+                    pictures["localisation"],
+                    "Right: what the maps know of this picture."
+                    if decisive(tree)
+                    else "Position alone may explain this.",
+                ),
                 Table(
                     _localisation(made["localisation"]),
                     "Mean over fakes of which a part was changed. Differences are paired, image by image.",
@@ -171,7 +210,11 @@ def page(
                     pictures["curves"],
                     "A map that marks what makes the detector unsure beats both grey lines, left and right.",
                 ),
-                Table(_named(made["faithfulness"]), "Areas under the curves (nats), and paired differences."),
+                Table(
+                    _named(made["faithfulness"]),
+                    "Areas under the curves (nats), and paired differences. Deletion: lower is better. "
+                    "Insertion: higher is better.",
+                ),
                 "Sanity: rank correlation of each map with the same map of other draws, of another fit, and of "
                 "networks whose last layers have random weights (Adebayo et al. 2018). A map that survives "
                 "shows edges.",
@@ -224,6 +267,8 @@ def page(
         answer=answer(tree, made),
         cautions=[
             *of_quick(settings),
+            *([] if decisive(tree) else [f"There are {NO_HALVES}."]),
+            *([f"Few people: {_few(tree)}."] if _people(tree) < FEW else []),
             *(
                 f"The fit of the {name} has not converged: {text.removeprefix('NOT converged: ')}."
                 for name, text in verdicts.items()
@@ -247,8 +292,15 @@ def _localisation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """Orders by the names of their maps."""
-    return table.rename(index=lambda name: name.replace("_", " "))
+    """Orders by the names of their maps, differences by the names of what is subtracted."""
+    names = {"over_chance": ", less that of a random order", "over_centred": ", less that of a centred order"}
+
+    def called(column: str) -> str:
+        for short, text in names.items():
+            column = column.replace(f"_{short}", text)
+        return column
+
+    return table.rename(index=lambda name: name.replace("_", " "), columns=called)
 
 
 def _gain(table: pd.DataFrame) -> pd.DataFrame:

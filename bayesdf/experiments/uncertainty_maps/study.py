@@ -1,6 +1,7 @@
 """From settings to DataTrees: each question about the maps is a cell."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,16 @@ import xarray as xr
 import bayesdf.data as data
 from bayesdf._version import __version__
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError
+from bayesdf.errors import BayesdfError, BayesdfWarning
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.experiment import Cell, Study
 from bayesdf.experiments.quick import thin
+from bayesdf.experiments.source_attribution.study import enough_generators
 from bayesdf.experiments.uncertainty_maps import conveyance, dense, faithfulness, localisation, sanity, source
+from bayesdf.experiments.uncertainty_maps.halves import NO_HALVES, pairs
 from bayesdf.experiments.uncertainty_maps.page import present
 from bayesdf.experiments.uncertainty_maps.setting import Setting
+from bayesdf.models import located
 from bayesdf.report.methods import METHODS
 
 CELLS: Mapping[str, tuple[str, Callable[[Setting], xr.DataTree]]] = {
@@ -79,6 +83,8 @@ def study(
         (collection,) = thin(collection)
     console.print(f"    {data.describe_people(collection.manifest)}", markup=False, highlight=False, soft_wrap=True)
     _refuse_without_masks(collection)
+    enough_generators([collection])
+    located(warm_start.build_untrained(detector, collection), images=collection.train[0][0][None])  # or says why not
     setting = Setting(
         collection=collection,
         detector=detector,
@@ -93,7 +99,12 @@ def study(
         template=regions == "template",
         quick=quick,
     )
-    setting.region_masks(collection.test)  # finds missing landmarks before the work
+    try:
+        setting.region_masks(collection.test)
+    except BayesdfError as error:
+        raise BayesdfError(f"{error}; on the command line --regions template says so") from None
+    if not all(pairs(part, part) for part in (collection.val, collection.test)):
+        warnings.warn(NO_HALVES, BayesdfWarning, stacklevel=1)
 
     def cell(name: str) -> Cell:
         title, work = CELLS[name]
