@@ -26,6 +26,7 @@ from bayesdf.experiments.source_attribution.folds import cell_name, collect, fol
 from bayesdf.experiments.source_attribution.methods import FACTORIES, UNTIL_FLAT, method
 from bayesdf.experiments.source_attribution.page import present
 from bayesdf.inference import Posterior, matched_noise, uncertainty_maps
+from bayesdf.models import located
 from bayesdf.report.methods import METHODS
 
 MAPPED = 6
@@ -219,9 +220,11 @@ def maps_of_most_uncertain(
     given = (posterior, images.take(chosen))
     each = draws_per_chain(posterior, draws)
     try:
-        tree = uncertainty_maps(*given, "evidence", each, seed, device=device)
+        located(posterior.network, images=images[0][0][None])
+        method = "evidence"
     except BayesdfError:
-        tree = uncertainty_maps(*given, "gradient", each, seed, device=device)
+        method = "gradient"
+    tree = uncertainty_maps(*given, method, each, seed, device=device)
     maps = tree["maps"].to_dataset()
     maps = maps.drop_vars([name for name in maps.coords if name not in ("image", "y", "x", "source", "path")])
     return maps.assign_coords(image=np.flatnonzero(chosen))

@@ -6,6 +6,7 @@ where masks usually lie, and does not look at the picture.
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bayesdf.errors import ConvergenceWarning
 from bayesdf.experiments.posteriors import load_finished
 from bayesdf.experiments.quick import cut
 from bayesdf.experiments.source_attribution.methods import FACTORIES
-from bayesdf.experiments.uncertainty_maps.halves import halves, named
+from bayesdf.experiments.uncertainty_maps.halves import blurred_halves, halves, named
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, with_names
 from bayesdf.inference import MAP, Posterior
 from bayesdf.inference.maps.evidence import Evidence
@@ -34,6 +35,8 @@ FIGURES = ("auroc", "ece", "ece_balanced", "f1", "iou", "brier")
 EPOCHS, LR = 5, 1e-3
 """Of the point estimate of all weights; chosen on validation people."""
 QUANTITIES = ("total", "aleatoric", "epistemic")
+POSITION = "position"
+"""The rival of pixel uncertainty: the entropy of the mean mask."""
 
 
 def work(setting: Setting) -> xr.DataTree:
@@ -44,36 +47,69 @@ def work(setting: Setting) -> xr.DataTree:
     xr.DataTree
         `figures`: figures of pixels (detector, estimate), over photographs and partly changed fakes of the test people.
         `masked`: the same over partly changed fakes alone. `sparsification`: `ause`, `aurg` (image, quantity), `kept`
-        (image, quantity, share), `oracle` (image, share) of the squared error. `reliability`: a row a bin of the dense
-        detector. `maps`: `p_fake` and uncertainties (image, y, x) of the test images that are drawn.
+        (image, quantity, share), `oracle` (image, share) of the squared error; the quantity `position` is the entropy
+        of the mean mask. `reliability`: a row a bin of the dense detector. `maps`: `p_fake` and uncertainties
+        (image, y, x) of the judged images. `images`, `halves`: `auroc` (detector, image), image by image, of whole
+        fakes and of half-changed ones. `blurred`: `auroc` (detector, image) of P(changed), and of P(fake) by the
+        evidence of the detector of images, on photographs of which a random half of the face was blurred a little.
     """
     posterior = fit(setting)
-    judged = judgeable(setting.collection.test)
+    test = setting.collection.test
+    judged = judgeable(test)
     maps = setting.maps(posterior, judged, Evidence())
     masks = masks_of(judged)
-    mean = setting.collection.train.masks[_partly(setting.collection.train).nonzero()[0]].mean(0).numpy()
-    rival = with_names(np.broadcast_to(mean, masks.shape), judged)
-    both = {DENSE: maps["p_fake"], PRIOR: rival}
-    names = xr.DataArray(list(both), dims="detector", name="detector")
+    mean = (judgeable(setting.collection.train).masks > 0.5).float().mean(0).numpy()
+    both = {DENSE: maps["p_fake"], PRIOR: with_names(np.broadcast_to(mean, masks.shape), judged)}
     groups = {}
-    partly = np.flatnonzero(_partly(judged))
+    partly = np.flatnonzero((judged.manifest["mask"] == "part").to_numpy())
     for name, rows in {"figures": np.arange(len(judged)), "masked": partly}.items():
-        found = [
-            analysis.pixel_calibration(one.isel(image=rows), masks.isel(image=rows), seed=setting.seed)
-            for one in both.values()
-        ]
-        groups[f"/{name}"] = xr.concat(found, names, coords="minimal", compat="override", combine_attrs="override")
+        groups[f"/{name}"] = _by_detector(
+            {
+                who: analysis.pixel_calibration(one.isel(image=rows), masks.isel(image=rows), seed=setting.seed)
+                for who, one in both.items()
+            }
+        )
     p = masks.copy(data=on_grid(maps["p_fake"], masks))
-    error = (p - (masks > 0.5)) ** 2
-    groups["/sparsification"] = analysis.sparsification(maps[list(QUANTITIES)], error)
+    share = np.clip(mean, 1e-6, 1.0 - 1e-6)
+    position = masks.copy(data=np.broadcast_to(-share * np.log(share) - (1 - share) * np.log(1 - share), masks.shape))
+    on_pixels = {name: masks.copy(data=on_grid(maps[name], masks)) for name in QUANTITIES}
+    groups["/sparsification"] = analysis.sparsification(
+        xr.Dataset({**on_pixels, POSITION: position}), (p - (masks > 0.5)) ** 2
+    )
     groups["/reliability"] = xr.Dataset.from_dataframe(analysis.pixel_reliability(maps["p_fake"], masks))
     groups["/maps"] = maps
-    half = halves(setting.collection.test, setting.collection.test, setting.seed)
+    groups["/images"] = _by_detector(
+        {who: analysis.localisation(one.isel(image=partly), masks.isel(image=partly)) for who, one in both.items()}
+    )
+    half = halves(test, test, setting.seed)
     if half is not None:
-        in_halves = named(setting.maps(posterior, half.images, Evidence()), half)
-        groups["/halves"] = analysis.localisation(in_halves, half.masks, within=half.within)
+        found = named(setting.maps(posterior, half.images, Evidence()), half)["p_fake"]
+        own = {DENSE: found, PRIOR: half.masks.copy(data=np.broadcast_to(mean, half.masks.shape))}
+        groups["/halves"] = _by_detector(
+            {who: analysis.localisation(one, half.masks, within=half.within) for who, one in own.items()}
+        )
+    blurred = blurred_halves(test, mean > 0.5 * mean.max(), setting.seed)
+    makers = {DENSE: posterior, "evidence:p_fake": setting.posterior()}
+    groups["/blurred"] = _by_detector(
+        {
+            who: analysis.localisation(
+                named(setting.maps(one, blurred.images, Evidence()), blurred)["p_fake"],
+                blurred.masks,
+                within=blurred.within,
+            )
+            for who, one in makers.items()
+        }
+    )
     groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
     return xr.DataTree.from_dict(groups)
+
+
+def _by_detector(parts: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Figures along `detector`."""
+    names = xr.DataArray(list(parts), dims="detector", name="detector")
+    return xr.concat(
+        list(parts.values()), names, coords="minimal", compat="override", combine_attrs="override", join="override"
+    )
 
 
 def fit(setting: Setting) -> Posterior:
@@ -92,7 +128,9 @@ def fit(setting: Setting) -> Posterior:
         return found
     network = setting.start()
     example = setting.collection.train[0][0][None]
-    dense = dense_head(network, last_maps(network, images=example), images=example)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(setting.seed)  # of the head
+        dense = dense_head(network, last_maps(network, images=example), images=example)
     train = training(setting.collection.train, dense(example).shape[-1], setting.seed)
     prior = {"head": priors.normal(scale=0.3)}
     # Pixels of both kinds count as they are, since their probabilities are to be calibrated.
@@ -128,8 +166,3 @@ def training(images: data.ImageDataset, grid: int, seed: int) -> TensorDataset:
 def judgeable(images: data.ImageDataset) -> data.ImageDataset:
     """Photographs, and fakes of which a part was changed: in a new face there is nothing to find."""
     return images.take(np.isin(images.manifest["mask"], ("none", "part")))
-
-
-def _partly(images: data.ImageDataset) -> np.ndarray:
-    """Whether a part of each image was changed, bool (N,)."""
-    return (images.manifest["mask"] == "part").to_numpy()

@@ -257,10 +257,11 @@ def sparsification_curves(tree: xr.DataTree) -> Figure:
     found = tree["dense/sparsification"].to_dataset()
     figure = Figure(figsize=(6.4, 4.2))
     ax = figure.subplots()
-    for quantity, colour in zip(found["quantity"].values, ("#0072B2", "#56B4E9", "#D55E00"), strict=True):
-        ax.plot(
-            found["share"], found["kept"].sel(quantity=quantity).mean("image"), color=colour, label=NAMES[str(quantity)]
-        )
+    for quantity, colour in zip(found["quantity"].values, ("#0072B2", "#56B4E9", "#D55E00", "#888888"), strict=True):
+        kept = found["kept"].sel(quantity=quantity).mean("image")
+        own = str(quantity) in NAMES
+        called = NAMES[str(quantity)] if own else "rival: position alone"
+        ax.plot(found["share"], kept, color=colour, ls="-" if own else "-.", label=called)
     ax.plot(found["share"], found["oracle"].mean("image"), color=INK, ls="--", label="oracle: by the error itself")
     ax.axhline(float(found["error"].mean()), color="#888888", ls=":", label="random order")
     ax.set(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 import bayesdf.data as data
@@ -22,6 +23,9 @@ NO_HALVES = (
     "photograph that it was made from the same `video` in subjects.csv, or the same file name (docs/data.md)"
 )
 """What is missing where fakes and photographs cannot be paired."""
+
+BLUR = 0.6
+"""Standard deviation of the blur in pixels."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,17 @@ class Halves:
 def pairs(images: data.ImageDataset, photographs: data.ImageDataset) -> dict[int, int]:
     """For each partly changed fake the photograph that it was made from: row of `images` -> row of `photographs`.
 
-    Both have the same `video`, or the same path below the folders of their sources but for the ending.
+    Both have the same `video`, which no other photograph has: of a clip with several frames it is not known which one
+    the fake was made from. Or both have the same path below the folders of their sources, but for the ending.
     """
     names = photographs.manifest[["video", "path", "source"]]
     real = {name: row for row, (_, name, source) in enumerate(names.values) if source == data.REAL}
     below = {_below(path): row for path, row in real.items()}
-    videos = {video: row for row, (video, _, source) in enumerate(names.values) if video and source == data.REAL}
+    counts = names["video"][names["source"] == data.REAL].value_counts()
+    alone = {str(video) for video, count in counts.items() if count == 1 and video}
+    videos = {
+        video: row for row, (video, _, source) in enumerate(names.values) if source == data.REAL and video in alone
+    }
     found = {}
     for row, (video, path, mask) in enumerate(images.manifest[["video", "path", "mask"]].values):
         place = videos.get(video, below.get(_below(path)))
@@ -82,6 +91,32 @@ def halves(images: data.ImageDataset, photographs: data.ImageDataset, seed: int)
         mixed.append(torch.where(torch.from_numpy(side), fakes[row], real[photograph]))
         changed.append(mask & side)
     return Halves(torch.stack(mixed), with_names(np.stack(changed).astype(np.float64), own), with_names(masks, own))
+
+
+def blurred_halves(images: data.ImageDataset, face: NDArray[np.bool_], seed: int) -> Halves:
+    """Photographs of which a random half of the face was blurred a little: nothing was faked.
+
+    What a map finds here is lost detail, and not a generator.
+
+    Parameters
+    ----------
+    face
+        bool (H, W): the pixels that count, the same in all pictures.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    own = images.take(images.labels.numpy() == 0)
+    real = pixels(own)
+    y, x = np.mgrid[: face.shape[0], : face.shape[1]].astype(float)
+    mixed, changed = [], []
+    for row in range(len(own)):
+        angle = rng_of(seed, "blur", str(own.manifest["path"][row])).uniform(0.0, 2.0 * np.pi)
+        side = np.cos(angle) * (x - x[face].mean()) + np.sin(angle) * (y - y[face].mean()) > 0.0
+        soft = torch.from_numpy(gaussian_filter(real[row].numpy(), (0.0, BLUR, BLUR)))
+        mixed.append(torch.where(torch.from_numpy(side & face), soft, real[row]))
+        changed.append(face & side)
+    within = np.broadcast_to(face, (len(own), *face.shape))
+    return Halves(torch.stack(mixed), with_names(np.stack(changed).astype(np.float64), own), with_names(within, own))
 
 
 def named(maps: xr.Dataset, half: Halves) -> xr.Dataset:

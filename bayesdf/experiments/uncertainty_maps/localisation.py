@@ -10,11 +10,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
 import bayesdf.analysis as analysis
 import bayesdf.data as data
 from bayesdf.experiments.uncertainty_maps.halves import halves, named
 from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of, pixels
+from bayesdf.inference import Posterior
 from bayesdf.inference.maps.evidence import Evidence
 from bayesdf.inference.maps.gradient import Gradient
 from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
@@ -27,11 +29,11 @@ MADE: dict[str, MapMethod] = {
     "evidence": Evidence(),
     "gradient": Gradient(),
     "smooth_gradient": SmoothGradient(copies=8),
-    "integrated_gradient": IntegratedGradient(steps=8),
+    "integrated_gradient": IntegratedGradient(),
     "occlusion": Occlusion(),
     "superpixels": Superpixels(),
 }
-"""Methods as this study sets them: fewer copies and steps than by default, for many images."""
+"""Methods as this study sets them: fewer noisy copies than by default, for many images."""
 METHODS = {
     "evidence": "evidence",
     "gradient": "gradient",
@@ -43,10 +45,14 @@ METHODS = {
 """Methods of maps, and how they are called in tables."""
 RIVALS = {
     "centred": "rival: centred Gaussian",
+    "smoothness": "rival: smoothness of the picture",
     "deterministic": "rival: gradient of P(fake) in one network",
+    "deterministic_evidence": "rival: evidence of P(fake) in one network",
     "chance": "rival: random order",
 }
-"""Maps that show no uncertainty."""
+"""Maps that show no uncertainty. Smoothness needs no network: it is minus the local mean of the absolute Laplacian."""
+SMOOTH = 2.0
+"""Standard deviation in pixels over which the smoothness is a mean."""
 OTHER = "other_image"
 """Prefix of the rival that is the map of another picture."""
 SETS = {"whole": "whole fakes", "halves": "half-changed fakes"}
@@ -72,15 +78,17 @@ def work(setting: Setting) -> xr.DataTree:
         if split == "test":
             groups["/pictures"] = pictures(images)
             groups |= {f"/maps/{name}": maps for name, maps in made.items()}
-        gradient = setting.maps(single, images, MADE["gradient"])["p_fake"]
         rows = {"image": np.flatnonzero((images.manifest["mask"] == "part").to_numpy())}
+        masks = masks_of(images).isel(rows)
+        others = {name: maps.isel(rows) for name, maps in rivals(setting, single, images, masks_of(images)).items()}
         own = {name: maps.isel(rows) for name, maps in made.items()}
-        groups[f"/{split}/whole"] = scores(own, gradient.isel(rows), masks_of(images).isel(rows), None, setting.seed)
+        groups[f"/{split}/whole"] = scores(own, others, masks, None)
         half = halves(images, everything, setting.seed)
         if half is not None:
             own = {name: named(setting.maps(posterior, half.images, method), half) for name, method in MADE.items()}
-            gradient = named(setting.maps(single, half.images, MADE["gradient"]), half)["p_fake"]
-            groups[f"/{split}/halves"] = scores(own, gradient, half.masks, half.within, setting.seed)
+            others = rivals(setting, single, half.images, half.masks)
+            groups[f"/{split}/halves"] = scores(own, others, half.masks, half.within)
+    groups["/sample_stats"] = xr.Dataset(attrs=posterior.sample_stats.attrs)
     return xr.DataTree.from_dict(groups)
 
 
@@ -94,22 +102,41 @@ def pictures(images: data.ImageDataset) -> xr.Dataset:
     )
 
 
+def rivals(
+    setting: Setting, single: Posterior, images: data.ImageDataset | Tensor, masks: xr.DataArray
+) -> dict[str, xr.DataArray]:
+    """The maps of `RIVALS` of some images.
+
+    Parameters
+    ----------
+    single
+        The network that the posterior starts from, as a posterior of a single point.
+    masks
+        Of the images, whose names the maps take.
+    """
+    from scipy.ndimage import gaussian_filter, laplace
+
+    values = (images if isinstance(images, Tensor) else pixels(images)).mean(1).numpy().astype(np.float64)
+    detail = np.stack([gaussian_filter(np.abs(laplace(one)), SMOOTH) for one in values])
+    coords = {name: coord for name, coord in masks.coords.items() if coord.dims == ("image",)}
+    return {
+        "centred": analysis.centred_gaussian(masks),
+        "smoothness": masks.copy(data=-detail),
+        "deterministic": setting.maps(single, images, MADE["gradient"])["p_fake"].assign_coords(coords),
+        "deterministic_evidence": setting.maps(single, images, MADE["evidence"])["p_fake"].assign_coords(coords),
+        "chance": analysis.random_order(masks, setting.seed),
+    }
+
+
 def scores(
     made: Mapping[str, xr.Dataset],
-    gradient: xr.DataArray,
+    others: Mapping[str, xr.DataArray],
     masks: xr.DataArray,
     within: xr.DataArray | None,
-    seed: int,
 ) -> xr.Dataset:
     """Localisation of all maps and rivals: `auroc` and `pointing` (map, image)."""
     flat = {f"{name}:{quantity}": maps[quantity] for name, maps in made.items() for quantity in maps.data_vars}
-    everything = {
-        **flat,
-        **{f"{OTHER}:{name}": _of_others(maps) for name, maps in flat.items()},
-        "centred": analysis.centred_gaussian(masks),
-        "deterministic": gradient,
-        "chance": analysis.random_order(masks, seed),
-    }
+    everything = {**flat, **{f"{OTHER}:{name}": _of_others(maps) for name, maps in flat.items()}, **others}
     found = [analysis.localisation(maps, masks, within=within) for maps in everything.values()]
     names = xr.DataArray(list(everything), dims="map", name="map")
     return xr.concat(found, names, coords="minimal", compat="override", combine_attrs="override")

@@ -15,11 +15,20 @@ from bayesdf.experiments.experiment import Presentation, Summary
 from bayesdf.experiments.source_attribution.gain import best as best_control
 from bayesdf.experiments.source_attribution.page import FEW
 from bayesdf.experiments.uncertainty_maps.conveyance import PATCHES
-from bayesdf.experiments.uncertainty_maps.dense import DETECTORS
+from bayesdf.experiments.uncertainty_maps.dense import DENSE, DETECTORS, PRIOR
 from bayesdf.experiments.uncertainty_maps.halves import NO_HALVES
 from bayesdf.experiments.uncertainty_maps.localisation import OTHER, RIVALS
 from bayesdf.experiments.uncertainty_maps.source import SETS as SOURCE_SETS
-from bayesdf.experiments.uncertainty_maps.tables import best, decisive, estimate_of, is_own, label, metrics, tables
+from bayesdf.experiments.uncertainty_maps.tables import (
+    best,
+    decisive,
+    estimate_at,
+    estimate_of,
+    is_own,
+    label,
+    metrics,
+    tables,
+)
 from bayesdf.report.page import GLOSSARY, Picture, Section, Table, of_quick, write_page
 
 WORDS = {
@@ -62,7 +71,9 @@ COLUMNS = {
     "pointing": "pointing, whole fakes",
     "over_centred": "over the centred Gaussian",
     "halves_over_centred": "over the Gaussian, halves",
-    "halves_over_deterministic": "over the gradient in one network, halves",
+    "halves_over_smoothness": "over smoothness, halves",
+    "halves_over_deterministic": "over the gradient of P(fake) in one network, halves",
+    "halves_over_deterministic_evidence": "over the evidence of P(fake) in one network, halves",
     "halves_over_other_image": "over the map of another picture, halves",
 }
 """Columns of the table of localisation that the page shows."""
@@ -108,7 +119,7 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
         f"best map of an uncertainty by validation people ({label(chosen)}): AUROC, {on}": str(
             estimate_of(found, chosen, f"{prefix}auroc")
         ),
-        "    less a centred Gaussian": str(estimate_of(found, chosen, f"{prefix}over_centred")),
+        "    less the smoothness of the picture": str(estimate_of(found, chosen, f"{prefix}over_smoothness")),
         "    less the gradient of P(fake) in one network": str(
             estimate_of(found, chosen, f"{prefix}over_deterministic")
         ),
@@ -125,27 +136,51 @@ def headline(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> dict[str, s
 
 
 def answer(tree: xr.DataTree, made: Mapping[str, pd.DataFrame]) -> str:
-    """What was found, in a few sentences that the tables decide."""
+    """What was found, in sentences that the tables decide: also where maps fail."""
     chosen = best(tree)
     table, prefix = made["localisation"], decisive(tree)
     on = "half-changed" if prefix else "whole"
-    halves, gaussian, single = (
-        estimate_of(table, chosen, name)
-        for name in (f"{prefix}{figure}" for figure in ("auroc", "over_centred", "over_deterministic"))
-    )
-    text = (
-        f"Among the maps of uncertainty, {label(chosen)} finds the changed pixels best on validation people. On test "
-        f"people its AUROC on {on} fakes is {halves}, {_verdict(gaussian, 'a centred Gaussian')}, "
-        f"{_verdict(single, 'the gradient of P(fake) in one network without uncertainty')}. "
-    )
+
+    def compared(name: str) -> str:
+        parts = [
+            f"{label(name)} has an AUROC of {estimate_of(table, name, f'{prefix}auroc')} on {on} fakes of test people"
+        ]
+        parts += [
+            _verdict(estimate_of(table, name, f"{prefix}{column}"), rival)
+            for column, rival in (
+                ("over_smoothness", "the smoothness of the picture"),
+                ("over_deterministic", "the gradient of P(fake) in one network without draws"),
+                ("over_deterministic_evidence", "its evidence of P(fake)"),
+            )
+        ]
+        return ", ".join(parts)
+
+    pixels = made["dense"]
+    conveyed = made["conveyance"]["epistemic"].idxmax()
+    highest = made["conveyance"].sort_values("epistemic").iloc[-1]
     control, difference = best_control(made["gain"], "maps_regions")
-    text += (
-        f"From maps and regions of the uncertainty the source of {made['attribution']['accuracy']['maps_regions']:.1%} "
-        f"of the fakes is named (chance {made['attribution']['chance'].iloc[0]:.1%}); the best control "
-        f"({SOURCE_SETS[control].removeprefix('control: ')}) names {made['attribution']['accuracy'][control]:.1%}, "
-        f"{_verdict(difference, 'it', points=True)}."
+    added, gain = best_control(made["gain"], "image_maps_regions")
+    own = estimate_of(made["gain"], "image_maps_regions.image", "difference")
+    share = made["attribution"]["accuracy"]
+    return " ".join(
+        [
+            f"Of the maps of uncertainty, the best on validation people, {compared(chosen)}.",
+            f"The map of P(fake) by {compared('evidence:p_fake')}.",
+            f"The dense detector has a pixel AUROC of {estimate_of(pixels, DENSE, 'auroc')}, the mean mask of the "
+            f"training "
+            f"images {estimate_of(pixels, PRIOR, 'auroc')}; image by image on whole fakes it is "
+            f"{estimate_of(pixels, DENSE, 'image_auroc')} and {estimate_of(pixels, PRIOR, 'image_auroc')}.",
+            f"A patch that was never seen raises the epistemic map most by {conveyed} (patch of {highest['patch']}): "
+            f"an "
+            f"AUROC of {estimate_at(highest, 'epistemic')}.",
+            f"From maps and regions of the uncertainty the source of {share['maps_regions']:.1%} of the fakes is named "
+            f"(chance {made['attribution']['chance'].iloc[0]:.1%}); the best control "
+            f"({SOURCE_SETS[control].removeprefix('control: ')}) names {share[control]:.1%}, "
+            f"{_verdict(difference, 'it', points=True)}.",
+            f"Added to the image's own uncertainty they give {_verdict(own, 'that alone', points=True)}, and "
+            f"{_verdict(gain, f'the best control ({SOURCE_SETS[added]})', points=True)}.",
+        ]
     )
-    return text
 
 
 def _verdict(difference: Estimate, rival: str, points: bool = False) -> str:
@@ -168,7 +203,14 @@ def page(
     collection: data.Collection,
 ) -> None:
     """Write the report."""
-    verdicts = {"dense detector": str(tree["dense/sample_stats"].attrs.get("verdict", "no verdict"))}
+    verdicts = {
+        name: str(tree[f"{group}/sample_stats"].attrs.get("verdict", "no verdict"))
+        for name, group in {
+            "detector": "localisation",
+            "detector with another seed": "sanity",
+            "dense detector": "dense",
+        }.items()
+    }
     sections = [
         Section(
             "Maps",
@@ -187,7 +229,9 @@ def page(
             [
                 "Generators change the same pixels in nearly every aligned face, so a map that never looks at the "
                 "picture finds them. The rivals look at no uncertainty. The map of another picture, by the same "
-                "method, knows where masks usually lie and nothing of this one: the table has the difference from it.",
+                "method, knows where masks usually lie and nothing of this one: the table has the difference from "
+                "it. With two "
+                "classes, the gradient of the total uncertainty is that of P(fake) but for a factor of the image.",
                 *(
                     [
                         "Therefore maps are judged twice: on the fakes as they are, and on fakes of which only a "
@@ -208,7 +252,9 @@ def page(
                 ),
                 Picture(
                     pictures["curves"],
-                    "A map that marks what makes the detector unsure beats both grey lines, left and right.",
+                    "Lines are of the maps, grey ones of rivals. A blurred picture is more uncertain than any. "
+                    "Occlusion "
+                    "and superpixels hide parts by the same blur, so the curves favour them.",
                 ),
                 Table(
                     _named(made["faithfulness"]),
@@ -235,13 +281,21 @@ def page(
                 f"part was changed. Its fit: {verdicts['dense detector']}.",
                 Picture(pictures["dense"], "Red: the detector takes the location for changed."),
                 Table(
-                    made["dense"].rename(index=DETECTORS),
+                    made["dense"].rename(
+                        index={**DETECTORS, "evidence:p_fake": "detector of images: evidence of P(fake)"}
+                    ),
                     "Figures of pixels, with 95 % intervals over people. The rival knows where masks usually lie.",
                 ),
                 Picture(
                     pictures["reliability"],
                     "Above: the share of pixels judged rightly against the confidence claimed for them.",
                 ),
+                "Image by image the mean mask finds the changed pixels of whole fakes, since masks are alike. Halves "
+                "show "
+                "what the detector sees. The last column is of photographs of which a random half was blurred a "
+                "little, "
+                "and nothing was faked: what it finds there is lost detail.",
+                Table(made["sparsification"], "Area between the curve of the error and the oracle's: lower is better."),
                 Picture(pictures["sparsification"], "The nearer to the dashed line, the better the order."),
             ],
         ),

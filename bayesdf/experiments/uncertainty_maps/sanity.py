@@ -26,7 +26,8 @@ def work(setting: Setting) -> xr.DataTree:
     xr.DataTree
         `randomised`: `correlation` (method, layers, image, quantity), Spearman's over pixels. `agreement`:
         `correlation` (method, other, image, quantity), of two methods. `repeats`: `correlation` (method, what, image,
-        quantity), of other draws of the posterior and of another fit.
+        quantity), of other draws of the posterior (and other noise of smooth gradients) and of another fit.
+        `sample_stats`: the verdict of that fit.
     """
     images = setting.some(setting.collection.test, min(IMAGES, setting.images))
     posterior = setting.posterior()
@@ -72,7 +73,8 @@ def work(setting: Setting) -> xr.DataTree:
             "method",
         ),
     }
-    return xr.DataTree.from_dict({f"/{name}": one.to_dataset(name="correlation") for name, one in correlation.items()})
+    groups = {f"/{name}": one.to_dataset(name="correlation") for name, one in correlation.items()}
+    return xr.DataTree.from_dict({**groups, "/sample_stats": xr.Dataset(attrs=again.sample_stats.attrs)})
 
 
 def _joined(parts: dict, dim: str) -> xr.DataArray:

@@ -1,6 +1,6 @@
 """What do all questions share: the images, the posterior and its controls, and maps of both?"""
 
-import warnings
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bayesdf.data as data
 from bayesdf.cli import console
-from bayesdf.errors import BayesdfError, BayesdfWarning
+from bayesdf.errors import BayesdfError
 from bayesdf.experiments import warm_start
 from bayesdf.experiments.posteriors import draws_per_chain, fit_or_find
 from bayesdf.faces import REGIONS
@@ -44,7 +44,6 @@ class Setting:
     collection: data.Collection
     detector: str
     method: str
-    posteriors: Path | None
     images: int
     draws: int
     epochs: int | None
@@ -74,8 +73,7 @@ class Setting:
 
     def posterior(self) -> Posterior:
         """The posterior: that of the main job's run, of the stopped run, or a new fit."""
-        assert self.folder is not None
-        return self._of_main_job() or self._fit(self.seed, self.method)
+        return self._fit(self.seed, self.method)
 
     def another_fit(self) -> Posterior:
         """The same posterior, fitted with another seed."""
@@ -96,24 +94,6 @@ class Setting:
                 quick=self.quick,
             )
         return self.fitted[name]
-
-    def _of_main_job(self) -> Posterior | None:
-        """The posterior of the run that was named; None without one."""
-        if self.posteriors is None:
-            return None
-        path = self.posteriors / "posteriors" / f"{self.method}.zarr"
-        if not path.exists():
-            if not (self.posteriors / "posteriors").is_dir():
-                raise BayesdfError(f"--posteriors {self.posteriors}: it is no run of source_attribution")
-            console.print(f"    {self.posteriors} has no posterior by {self.method}: fitting one")
-            return None
-        found = load_posterior(path)
-        if found.attrs.get("data_fingerprint") != self.collection.train.fingerprint:
-            raise BayesdfError(
-                f"--posteriors {self.posteriors}: its {self.method} was fitted on other images than these; leave the "
-                "option out, or give the same data"
-            )
-        return found
 
     def noise(self, posterior: Posterior) -> Posterior:
         """The control without inference: noise of the posterior's size around the start."""
@@ -143,17 +123,15 @@ class Setting:
         self, posterior: Posterior, images: data.ImageDataset | Tensor, method: MapMethod, draws_seed: int | None = None
     ) -> xr.Dataset:
         """Maps of some images under the posterior's draws, with coordinates that name the images."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BayesdfWarning)  # of images that are damaged on purpose
-            tree = uncertainty_maps(
-                posterior,
-                images,
-                method,
-                draws_per_chain(posterior, self.draws),
-                self.seed if draws_seed is None else draws_seed,
-                device=self.device,
-                quantities=QUANTITIES,
-            )
+        tree = uncertainty_maps(
+            posterior,
+            images,
+            method,
+            draws_per_chain(posterior, self.draws),
+            self.seed if draws_seed is None else draws_seed,
+            device=self.device,
+            quantities=QUANTITIES,
+        )
         found = tree["maps"].to_dataset()
         return found.drop_vars([name for name in found.coords if name not in (*KNOWN, "image", "y", "x")])
 
@@ -170,6 +148,41 @@ class Setting:
             {"region": list(REGIONS)},
             ("image", "region", "y", "x"),
         )
+
+
+def of_main_job(run: Path, method: str, detector: str, collection: data.Collection) -> Posterior | None:
+    """The posterior of a run of the main job; None where it has none by this method.
+
+    Raises
+    ------
+    BayesdfError
+        It is no such run, or its posterior is of other images or another network.
+    """
+    path = run / "posteriors" / f"{method}.zarr"
+    if not (run / "posteriors").is_dir():
+        raise BayesdfError(f"--posteriors {run}: it is no run of source_attribution")
+    if not path.exists():
+        console.print(f"    {run} has no posterior by {method}: fitting one", markup=False, highlight=False)
+        return None
+    found = load_posterior(path)
+    name = (found.recipe or {}).get("name")
+    if name != detector:
+        raise BayesdfError(f"--posteriors {run}: its {method} is of {name}, and --detector is {detector}: give {name}")
+    if found.attrs.get("data_fingerprint") != collection.train.fingerprint:
+        raise BayesdfError(
+            f"--posteriors {run}: its {method} was fitted on other images than these; leave the option out, or give "
+            "the same data"
+        )
+    return found
+
+
+def digest_of(posterior: Posterior) -> str:
+    """What identifies a posterior: its weights and its first draw."""
+    digest = hashlib.sha256()
+    for part in (posterior.network.state_dict(), posterior.sampler.draw(0, 0)):
+        for value in part.values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def masks_of(images: data.ImageDataset) -> xr.DataArray:

@@ -1,7 +1,7 @@
 """Do maps and regions betray the source, and do they add to the uncertainty of the whole image?
 
 The rivals see the same pictures and have no uncertainty, or none that was inferred: maps of noise without inference, of
-an untrained network, of P(fake) in one network, and as many random directions of the network's features.
+an untrained network, of one network without draws, and as many random directions of the network's features.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +31,14 @@ SETS = {
     "regions": "uncertainty: regions alone",
     "maps_regions_noise": "control: maps and regions of noise",
     "maps_regions_untrained": "control: maps and regions, untrained",
-    "maps_single": "control: maps of P(fake) in one network",
+    "maps_single": "control: maps and regions of one network",
     "random_projection": "control: random projection of the features",
     "mean_probability": "control: mean probability alone",
     "image": "the image's uncertainty: scalars and profile",
     "image_maps_regions": "the image's uncertainty, maps and regions",
     "image_noise": "control: all three of the noise",
-    "image_single": "control: image, and maps of one network",
-    "penultimate_features": "ceiling: the network's features",
+    "image_single": "control: image, maps and regions of one",
+    "penultimate_features": "control: the network's features",
 }
 """The feature sets, and how they are called in tables and figures."""
 SMALLEST = 1e-12
@@ -50,8 +50,9 @@ RIVALS = {
         "maps_single",
         "random_projection",
         "mean_probability",
+        "penultimate_features",
     ),
-    "image_maps_regions": ("image", "image_noise", "image_single"),
+    "image_maps_regions": ("image", "image_noise", "image_single", "random_projection", "penultimate_features"),
 }
 """What each set of the posterior is compared with."""
 
@@ -167,8 +168,9 @@ def of_maps(seen: Seen) -> xr.DataArray:
 
 
 def of_single(seen: Seen) -> xr.DataArray:
-    """Maps of P(fake) as features, in a network without uncertainty."""
-    return _side_by_side({name: maps[["p_fake"]] for name, maps in seen.maps.items()}, seen)
+    """Maps and regions of P(fake) and of its entropy as features, in a network without draws."""
+    maps = _side_by_side({name: maps[["p_fake", "total"]] for name, maps in seen.maps.items()}, seen)
+    return analysis.combine(maps, _by_region(("p_fake_", "total_"), seen))
 
 
 def _side_by_side(made: Mapping[str, xr.Dataset], seen: Seen) -> xr.DataArray:
@@ -180,8 +182,13 @@ def _side_by_side(made: Mapping[str, xr.Dataset], seen: Seen) -> xr.DataArray:
 
 
 def of_regions(seen: Seen) -> xr.DataArray:
-    """Uncertainty by region as features: logarithms, since uncertainties span orders of magnitude."""
-    figures = [name for name in seen.regions.data_vars if str(name).startswith(("total_", "aleatoric_", "epistemic_"))]
+    """Uncertainty by region as features."""
+    return _by_region(("total_", "aleatoric_", "epistemic_"), seen)
+
+
+def _by_region(prefixes: tuple[str, ...], seen: Seen) -> xr.DataArray:
+    """Figures by region as features: logarithms, since uncertainties span orders of magnitude."""
+    figures = [name for name in seen.regions.data_vars if str(name).startswith(prefixes)]
     names = [f"{figure}:{region}" for figure in figures for region in seen.regions["region"].values]
     values = np.concatenate([seen.regions[figure].transpose("image", "region").values for figure in figures], 1)
     return of_images(np.log(np.maximum(values, SMALLEST)), seen.predictions).assign_coords(feature=names)

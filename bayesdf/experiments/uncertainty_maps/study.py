@@ -20,7 +20,7 @@ from bayesdf.experiments.source_attribution.study import enough_generators
 from bayesdf.experiments.uncertainty_maps import conveyance, dense, faithfulness, localisation, sanity, source
 from bayesdf.experiments.uncertainty_maps.halves import NO_HALVES, pairs
 from bayesdf.experiments.uncertainty_maps.page import present
-from bayesdf.experiments.uncertainty_maps.setting import Setting
+from bayesdf.experiments.uncertainty_maps.setting import Setting, digest_of, of_main_job
 from bayesdf.models import located
 from bayesdf.report.methods import METHODS
 
@@ -89,7 +89,6 @@ def study(
         collection=collection,
         detector=detector,
         method=method,
-        posteriors=posteriors,
         images=images,
         draws=draws,
         epochs=epochs,
@@ -99,6 +98,9 @@ def study(
         template=regions == "template",
         quick=quick,
     )
+    borrowed = None if posteriors is None else of_main_job(posteriors, method, detector, collection)
+    if borrowed is not None:
+        setting.fitted[method] = borrowed
     try:
         setting.region_masks(collection.test)
     except BayesdfError as error:
@@ -114,13 +116,14 @@ def study(
         name="uncertainty_maps",
         settings=settings,
         follows={
+            "posterior": "" if borrowed is None else digest_of(borrowed),
             "fingerprint": collection.fingerprint,
             "masks": _digest(collection),
             "weights": warm_start.digest(detector, collection),
         },
         cells=[cell(name) for name in CELLS],
         present=partial(present, collection=collection, settings={**settings, "method": METHODS[method]}),
-        attrs={"device": device, "data_fingerprint": collection.fingerprint},
+        attrs={"posteriors": str(posteriors or ""), "device": device, "data_fingerprint": collection.fingerprint},
     )
 
 

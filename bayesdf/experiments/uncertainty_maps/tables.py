@@ -12,7 +12,13 @@ from bayesdf.experiments.uncertainty_maps.localisation import METHODS, OTHER, RI
 
 NAMES = {"p_fake": "P(fake)", "total": "total", "aleatoric": "aleatoric", "epistemic": "epistemic"}
 """What quantities are called in tables and figures."""
-DIFFERENCES = {"centred": "over_centred", "deterministic": "over_deterministic", OTHER: "over_other_image"}
+DIFFERENCES = {
+    "centred": "over_centred",
+    "smoothness": "over_smoothness",
+    "deterministic": "over_deterministic",
+    "deterministic_evidence": "over_deterministic_evidence",
+    OTHER: "over_other_image",
+}
 """Rivals, and the columns of the paired differences from them."""
 
 
@@ -167,6 +173,7 @@ def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
         "agreement": agreement(tree),
         "conveyance": conveyance(tree),
         "dense": dense(tree),
+        "sparsification": sparsification(tree),
         "regions": regions(tree),
         "attribution": tree["source/attribution"].to_dataset().to_dataframe(),
         "gain": tree["source/gain"].to_dataset().to_dataframe(),
@@ -174,23 +181,44 @@ def tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
 
 
 def dense(tree: xr.DataTree) -> pd.DataFrame:
-    """A row for each detector of pixels, with pixel AUROC, ECE, F1, IoU, Brier score and AUSE."""
+    """A row for each detector of pixels: pixel AUROC, ECE, F1, IoU and Brier score over photographs and partly changed
+    fakes; the mean AUROC image by image, of whole fakes (`image_auroc`), half-changed ones (`halves_auroc`) and
+    photographs of which half was blurred (`blurred_auroc`)."""
     found = tree["dense/figures"].to_dataset()
+    rows: dict[str, dict[str, float]] = {}
+    for name in found["detector"].values:
+        rows[str(name)] = {}
+        for figure in found.data_vars:
+            rows[str(name)] |= _columns(str(figure), found[figure].sel(detector=name))
+    for group in ("images", "halves", "blurred"):
+        if group in tree["dense"].children:
+            mean = analysis.mean_over_images(tree[f"dense/{group}"].to_dataset()["auroc"])["auroc"]
+            for name in mean["detector"].values:
+                column = "image_auroc" if group == "images" else f"{group}_auroc"
+                rows.setdefault(str(name), {})
+                rows[str(name)] |= _columns(column, mean.sel(detector=name))
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("detector")
+
+
+def sparsification(tree: xr.DataTree) -> pd.DataFrame:
+    """A row for each uncertainty of pixels: the area between the curve of the error and the oracle's (`ause`; lower is
+    better), and the gain over a random order (`aurg`). The last row is of position alone."""
+    found = analysis.mean_over_images(tree["dense/sparsification"].to_dataset()[["ause", "aurg"]])
     rows = {
         str(name): {
-            key: float(value)
-            for figure in found.data_vars
-            for key, value in _columns(str(figure), found[figure].sel(detector=name)).items()
+            key: value
+            for figure in ("ause", "aurg")
+            for key, value in _columns(figure, found[figure].sel(quantity=name)).items()
         }
-        for name in found["detector"].values
+        for name in found["quantity"].values
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("detector")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("uncertainty")
 
 
 def metrics(made: Mapping[str, pd.DataFrame], tree: xr.DataTree) -> dict[str, float | int | str | None]:
     """All figures under flat names: ``localisation.gradient:epistemic.auroc.low``, …"""
     flat: dict[str, float | int | str | None] = {"best_map": best(tree)}
-    for name in ("localisation", "faithfulness", "sanity", "dense", "attribution", "gain"):
+    for name in ("localisation", "faithfulness", "sanity", "dense", "sparsification", "attribution", "gain"):
         for row, values in made[name].iterrows():
             flat |= {f"{name}.{row}.{key}": _plain(value) for key, value in values.items()}
     for keys, name in ((["patch"], "conveyance"),):
@@ -213,3 +241,8 @@ def _columns(name: str, figure: xr.DataArray) -> dict[str, float]:
 def estimate_of(table: pd.DataFrame, row: str, name: str) -> Estimate:
     """A figure of a table with its interval."""
     return Estimate(*(float(table[f"{name}{end}"][row]) for end in ("", ".low", ".high")))
+
+
+def estimate_at(row: pd.Series, name: str) -> Estimate:
+    """A figure of a row with its interval."""
+    return Estimate(*(float(row[f"{name}{end}"]) for end in ("", ".low", ".high")))
