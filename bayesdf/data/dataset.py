@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -66,10 +66,23 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         return torch.from_numpy(unpack(self._partial, self.manifest["mask"]))
 
-    def take(self, chosen: NDArray[np.bool_]) -> "ImageDataset":
-        """The images for which `chosen` (N,) is true, in their order."""
-        masks = rows_of(self._partial, self.manifest, chosen)
-        return ImageDataset(self.images, self._rows[chosen], self.manifest[chosen], self.task, self.classes, masks)
+    def take(self, chosen: ArrayLike) -> "ImageDataset":
+        """Some of the images, with their labels, rows of the manifest and masks.
+
+        Parameters
+        ----------
+        chosen
+            bool (N,): the images for which it is true, in their order. Or whole numbers: the rows of the images, from
+            0, in the order in which they are wanted.
+
+        Raises
+        ------
+        BayesdfError
+            `chosen` is neither, has another length, or names a row that does not exist or the same row twice.
+        """
+        rows = _chosen_rows(chosen, len(self))
+        masks = rows_of(self._partial, self.manifest, rows)
+        return ImageDataset(self.images, self._rows[rows], self.manifest.iloc[rows], self.task, self.classes, masks)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = np.array(self.images[self._rows[index]])
@@ -209,11 +222,33 @@ def thin(collection: Collection, every: int) -> Collection:
 def _of_rows(collection: Collection, chosen: pd.Series, without: tuple[str, ...]) -> Collection:
     """The collection of the chosen rows of the manifest alone."""
     kept = np.flatnonzero(chosen.to_numpy())
-    masks = rows_of(collection.masks, collection.manifest, chosen.to_numpy())
+    masks = rows_of(collection.masks, collection.manifest, kept)
     manifest = collection.manifest.iloc[kept].drop(columns="label").reset_index(drop=True)
     check_manifest(manifest, collection.task)
     images, task, name, credit = collection.train.images, collection.task, collection.name, collection.credit
     return _labelled(images[kept], manifest, masks, task, name, credit, without, collection.fold)
+
+
+def _chosen_rows(chosen: ArrayLike, count: int) -> NDArray[np.intp]:
+    """The rows that a bool mask or row numbers choose of `count` rows."""
+    try:
+        found = np.asarray(chosen)
+    except (TypeError, ValueError):  # lists in lists of several lengths, tensors elsewhere than in memory
+        found = np.asarray(None)
+    if found.ndim != 1 or (found.dtype.kind not in "biu" and found.size):
+        what = f"{type(chosen).__name__}, shape {found.shape}" if found.ndim else f"{type(chosen).__name__}"
+        raise BayesdfError(f"take: chosen is a {what}, but must be bool ({count},) or a list of row numbers")
+    if found.dtype.kind == "b":
+        if len(found) != count:
+            raise BayesdfError(f"take: chosen has {len(found)} values, but there are {count} images: give one for each")
+        return np.flatnonzero(found)
+    strange = found[(found < 0) | (found >= count)]
+    if len(strange):
+        raise BayesdfError(f"take: there is no row {strange[0]}: {count} images have the rows 0 to {count - 1}")
+    values, times = np.unique(found, return_counts=True)
+    if (times > 1).any():
+        raise BayesdfError(f"take: row {values[times > 1][0]} is chosen more than once: give each row once")
+    return found.astype(np.intp)
 
 
 def _image_and_people_counts(manifest: pd.DataFrame) -> str:
@@ -236,9 +271,9 @@ def _labelled(
     labelled = manifest.assign(label=labels(manifest, task))
     parts = {}
     for split in SPLITS:
-        chosen = ((labelled["split"] == split) & (labelled["label"] >= 0)).to_numpy()
-        partial = rows_of(masks, labelled, chosen)
-        parts[split] = ImageDataset(images, np.flatnonzero(chosen), labelled[chosen], task, names, partial)
+        rows = np.flatnonzero((labelled["split"] == split) & (labelled["label"] >= 0))
+        partial = rows_of(masks, labelled, rows)
+        parts[split] = ImageDataset(images, rows, labelled.iloc[rows], task, names, partial)
     digest = hashlib.sha256("".join(part.fingerprint for part in parts.values()).encode())
     return Collection(
         **parts,

@@ -1,5 +1,6 @@
 """Where is the face in each image of a data set, and where are its regions?"""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -35,26 +36,37 @@ def face_regions(dataset: Dataset[Any], template: bool = False) -> NDArray[np.bo
     Raises
     ------
     BayesdfError
-        The images are not square, or landmarks are missing and `template` was not asked for.
+        This is no data set or has no images, the images are not square, or landmarks are missing and `template` was
+        not asked for.
     """
+    if not isinstance(dataset, Dataset):
+        what = f"{dataset!r}" if isinstance(dataset, str | os.PathLike) else f"a {type(dataset).__name__}"
+        raise BayesdfError(
+            f"face_regions takes images with a manifest, not {what}: pass a part of what bayesdf.data.load returns, as "
+            "data.test"
+        )
     manifest = getattr(dataset, "manifest", pd.DataFrame())
-    count, (height, width) = len(dataset), dataset[0][0].shape[-2:]  # type: ignore[arg-type]
+    count = len(dataset)  # type: ignore[arg-type]
+    if not count:
+        raise BayesdfError("face_regions got a data set without images: pass at least one")
+    height, width = dataset[0][0].shape[-2:]
     if height != width:
         raise BayesdfError(f"images are {height} x {width} pixels, but regions of the face need square images")
-    known = all(name in manifest for name in COLUMNS)
-    if template or (manifest.attrs.get("aligned") and not known):
+    missing = [name for name in COLUMNS if name not in manifest]
+    if template or (manifest.attrs.get("aligned") and missing):
         return np.broadcast_to(region_masks(width), (count, *region_masks(width).shape))
-    way_out = "or say that the faces are aligned as in the template (template=True)"
-    if not known:
+    way_out = "or say that the faces are aligned as in the template (template=True, --regions template)"
+    if missing:
         raise BayesdfError(
-            f"the manifest has no landmarks of the faces (columns {', '.join(COLUMNS[:3])}, …): add them, {way_out}"
+            f"the images have no landmarks of the faces: give the column(s) {', '.join(missing)} in the folder's "
+            f"subjects.csv (docs/data.md), {way_out}"
         )
     points = manifest[list(COLUMNS)].to_numpy(float)
     lacking = manifest[np.isnan(points).any(1)]
     if len(lacking):
         raise BayesdfError(
-            f"{lacking['path'].iloc[0]} has no landmarks in the manifest ({len(lacking)} of {count} images lack them): "
-            f"add them, leave these images out, {way_out}"
+            f"{lacking['path'].iloc[0]} has no landmarks, or not all ({len(lacking)} of {count} such images): add them "
+            f"to its row of subjects.csv (docs/data.md), leave these images out, {way_out}"
         )
     return np.stack([region_masks(width, marks) for marks in points.reshape(count, -1, 2)])
 
@@ -74,9 +86,10 @@ def after_common_path(manifest: pd.DataFrame, shown: NDArray[np.int64], size: in
     Raises
     ------
     BayesdfError
-        A landmark is not a number.
+        A landmark is not a number, lies outside the picture by more than half its width or height, or the left eye or
+        corner of the mouth lies right of the right one.
     """
-    moved = {}
+    given: dict[str, NDArray[np.float64]] = {}
     side = shown.min(1)
     for name in COLUMNS:
         place = pd.to_numeric(manifest[name], errors="coerce").to_numpy(float)
@@ -86,6 +99,27 @@ def after_common_path(manifest: pd.DataFrame, shown: NDArray[np.int64], size: in
                 f"{name} of {wrong['path'].iloc[0]} is {wrong[name].iloc[0]!r}: landmarks are numbers, in pixels of "
                 "the image, or left empty"
             )
+        length = shown[:, "xy".index(name[-1])]
+        outside = (place < -0.5 * length) | (place > 1.5 * length)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            raise BayesdfError(
+                f"{name} of {manifest['path'].iloc[row]} is {place[row]:g}, but the image is displayed with "
+                f"{shown[row, 0]} x {shown[row, 1]} pixels ({int(outside.sum())} such images): landmarks are in pixels "
+                "of the image itself, or left empty"
+            )
+        given[name] = place
+    for left, right in (("left_eye_x", "right_eye_x"), ("mouth_left_x", "mouth_right_x")):
+        swapped = given[left] > given[right]
+        if swapped.any():
+            row = int(np.flatnonzero(swapped)[0])
+            raise BayesdfError(
+                f"{left} of {manifest['path'].iloc[row]} is {given[left][row]:g}, right of {right}, "
+                f"{given[right][row]:g} ({int(swapped.sum())} such images): left is the left side of the picture, not "
+                "of the person; exchange them, or leave the landmarks of such an image empty"
+            )
+    moved = {}
+    for name, place in given.items():
         first = (shown[:, "xy".index(name[-1])] - side) // 2
         moved[name] = (place - first + 0.5) * (size / side) - 0.5
     return manifest.assign(**moved)

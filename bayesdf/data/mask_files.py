@@ -4,9 +4,10 @@
     <root>/masks/<source>/…/<name>.png        at the place of the image in a parallel tree
 
 A mask is a grey PNG of the size at which its image is displayed. White pixels were changed, black ones were not, and
-grey ones were blended.
+grey ones were blended. Folders and files whose names look like those of masks in another way are refused.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from bayesdf.errors import BayesdfError
 TREE = "masks"
 """The folder of masks beside the sources."""
 ENDING = "_mask"
+_LIKE_TREE = ("mask", "masks")
+_LIKE_ENDING = re.compile(r"(?<=.)[-_ ]masks?$", re.IGNORECASE)
 PIXEL_LIMIT = 64_000_000
 """Larger images are refused before they are read: a small file can unpack to many gigabytes."""
 
@@ -49,11 +52,19 @@ def find_masks(root: Path, files: Sequence[Path]) -> dict[Path, Path]:
     Raises
     ------
     BayesdfError
-        A mask has no image, or could be of two, or is not a PNG; or an image has two masks.
+        A mask has no image, or could be of two, or is not a PNG; or an image has two masks. Or a file looks like a mask
+        but is named in another way.
     """
     masks: dict[Path, Path] = {}
-    for mask, owners in possible_images(root, files).items():
+    found = possible_images(root, files)
+    _refuse_look_alikes(root, [file for file in files if not found.get(file) and not _in_tree(root, file)])
+    for mask, owners in found.items():
         if not owners:
+            if _in_tree(root, mask) and (own := _LIKE_ENDING.sub("", mask.stem)) != mask.stem:
+                raise BayesdfError(
+                    f"{mask} is a mask without its image: in the folder `{TREE}` a mask has its image's own name, so "
+                    f"call it {own}.png"
+                )
             reserved = f" (the folder `{TREE}` is for masks)" if _in_tree(root, mask) else ""
             raise BayesdfError(
                 f"{mask} is a mask without its image: there is no image {_without_ending(root, mask)}.*{reserved}; add "
@@ -113,6 +124,31 @@ def read_mask(mask: Path, image: str, shown: tuple[int, int], size: int) -> tupl
         )
     pixels = mask_path(grey, size)
     return WHOLE if pixels.min() == 255 else PART, pixels
+
+
+def _refuse_look_alikes(root: Path, files: Sequence[Path]) -> None:
+    """Refuse files that are no masks of an image, but whose folder or name says that they are masks.
+
+    As for masks, a file that is not a PNG must have an image of its name for its own name to count.
+    """
+    names = {file.with_suffix("") for file in files}
+    alike = []
+    for file in files:
+        folders = [folder.lower() for folder in file.relative_to(root).parent.parts]
+        own = _LIKE_ENDING.sub("", file.stem)
+        otherwise = own != file.stem and not file.stem.endswith(ENDING)
+        named = otherwise and (_is_png(file) or file.with_name(own) in names)
+        if named or any(folder in _LIKE_TREE for folder in folders):
+            alike.append(file)
+    if alike:
+        place = [part for part in alike[0].relative_to(root).parent.parts if part.lower() not in _LIKE_TREE]
+        own = _LIKE_ENDING.sub("", alike[0].stem)
+        tree = root.joinpath(TREE, *(place or ["<source>"]), f"{own}.png")
+        more = f" ({len(alike)} such files)" if len(alike) > 1 else ""
+        raise BayesdfError(
+            f"{alike[0]} looks like a mask{more}: call it {own}{ENDING}.png beside its image, or put it at {tree}; "
+            "rename the folder or the file if it is an image"
+        )
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -60,9 +60,11 @@ def check_masks(masks: Masks, manifest: pd.DataFrame, images: NDArray[np.uint8])
         )
 
 
-def rows_of(masks: Masks, manifest: pd.DataFrame, chosen: NDArray[np.bool_]) -> Masks:
-    """Of the masks of a manifest (N rows), those of the chosen (N,) images."""
-    return masks[chosen[(manifest["mask"] == PART).to_numpy()]]
+def rows_of(masks: Masks, manifest: pd.DataFrame, rows: NDArray[np.integer]) -> Masks:
+    """Of the masks of a manifest, those of some of its rows, in the order of `rows`."""
+    part = (manifest["mask"] == PART).to_numpy()
+    place = np.cumsum(part) - 1
+    return masks[place[rows[part[rows]]]]
 
 
 def unpack(masks: Masks, column: pd.Series) -> NDArray[np.float32]:

@@ -71,8 +71,8 @@ def find_people(root: Path, paths: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     BayesdfError
-        The table cannot be read, or lacks a column or an image. Or it names an image twice, an image that does not
-        exist, or an unknown split.
+        The table cannot be read, or lacks a column or an image, or has some columns of landmarks but not all. Or it
+        names an image twice, an image that does not exist, or an unknown split.
     """
     table = root / TABLE
     return _from_table(table, paths) if table.is_file() else _from_names(paths)
@@ -160,7 +160,13 @@ def _from_table(table: Path, paths: Sequence[str]) -> pd.DataFrame:
             f"{table} lacks the column(s) {', '.join(missing)} (it has {', '.join(rows.columns)}): name them in the "
             "first line, with commas between"
         )
-    marks = COLUMNS if set(COLUMNS) <= set(rows.columns) else ()
+    marks = [name for name in COLUMNS if name in rows]
+    lacking = [name for name in COLUMNS if name not in rows]
+    if marks and lacking:
+        raise BayesdfError(
+            f"{table} has landmarks ({marks[0]}, …) but lacks the column(s) {', '.join(lacking)}: give all "
+            f"{len(COLUMNS)} or none"
+        )
     unused = sorted(set(rows.columns) - {*REQUIRED, *OPTIONAL, *marks})
     if unused:
         warnings.warn(f"{table.name}: column(s) {', '.join(unused)} are not used", BayesdfWarning, stacklevel=5)

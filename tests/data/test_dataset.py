@@ -87,3 +87,54 @@ def test_a_thinned_collection_keeps_its_share_of_every_source_and_split(collecti
     assert data.thin(collection, 1) is collection
     with pytest.raises(BayesdfError, match="every is 0"):
         data.thin(collection, 0)
+
+
+def test_rows_are_taken_by_a_mask_or_by_their_numbers(collection: data.Collection) -> None:
+    part = collection.test
+    mask = np.random.default_rng(1).random(len(part)) > 0.5
+    rows = np.flatnonzero(mask)
+    for chosen in (
+        mask,
+        mask.tolist(),
+        torch.from_numpy(mask),
+        pd.Series(mask),
+        rows,
+        rows.tolist(),
+        rows.astype("u1"),
+    ):
+        some = part.take(chosen)
+        assert some.fingerprint == part.take(mask).fingerprint
+        assert rows_in_pixels(some) == list(some.manifest["path"]) == part.manifest["path"][mask].tolist()
+    assert len(part.take([])) == len(part.take(np.zeros(len(part), bool))) == 0
+
+
+def test_rows_are_taken_in_the_order_in_which_they_are_given(collection: data.Collection) -> None:
+    part = collection.test
+    order = np.random.default_rng(2).permutation(len(part))
+    turned = part.take(order)
+    assert rows_in_pixels(turned) == list(turned.manifest["path"]) == part.manifest["path"].iloc[order].tolist()
+    assert torch.equal(turned.labels, part.labels[torch.from_numpy(order)])
+    assert turned.take(np.argsort(order)).fingerprint == part.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ([True, False], r"take: chosen has 2 values, but there are 12 images"),
+        ([0, 12], r"take: there is no row 12: 12 images have the rows 0 to 11"),
+        ([-1], r"take: there is no row -1"),
+        ([3, 1, 3], r"take: row 3 is chosen more than once"),
+        ([0.0, 1.0], r"take: chosen is a list, shape \(2,\), but must be bool \(12,\) or a list of row numbers"),
+        (["real/0.png"], r"take: chosen is a list"),
+        (3, r"take: chosen is a int, but must be"),
+        (None, r"take: chosen is a NoneType"),
+        (slice(3), r"take: chosen is a slice"),
+        ([[0], [1, 2]], r"take: chosen is a list"),
+        (np.ones((12, 1), bool), r"take: chosen is a ndarray, shape \(12, 1\)"),
+    ],
+)
+def test_another_choice_is_one_clear_line(collection: data.Collection, chosen: object, message: str) -> None:
+    assert len(collection.test) == 12
+    with pytest.raises(BayesdfError, match=message) as caught:
+        collection.test.take(chosen)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

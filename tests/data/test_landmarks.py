@@ -80,12 +80,14 @@ def test_a_turned_photograph_has_the_landmarks_of_what_is_displayed(tmp_path: Pa
 def test_the_template_is_taken_only_when_told_to(tmp_path: Path) -> None:
     root = folder(tmp_path / "some", {"real/0.png": TEMPLATE}, (64, 64))
     part = data.load(root, size=64).train
-    with pytest.raises(BayesdfError, match=r"(real|swap)/\d\.png has no landmarks in the manifest .* images lack them"):
+    with pytest.raises(BayesdfError, match=r"(real|swap)/\d\.png has no landmarks.* such images\).*subjects\.csv"):
         data.face_regions(part)
     np.testing.assert_array_equal(data.face_regions(part, template=True)[0], region_masks(64))
     (root / "subjects.csv").unlink()
     part = data.load(root, size=64).train
-    with pytest.raises(BayesdfError, match=r"no landmarks of the faces .*left_eye_x.*template=True") as caught:
+    with pytest.raises(
+        BayesdfError, match=r"no landmarks of the faces.*left_eye_x.*subjects\.csv.*template=True"
+    ) as caught:
         data.face_regions(part)
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(data.face_regions(part, template=True)[-1], region_masks(64))
@@ -97,6 +99,56 @@ def test_a_landmark_that_is_no_number_is_one_clear_line(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("18.3", "left", 1))
     with pytest.raises(BayesdfError, match=r"left_eye_x of real/0\.png is 'left': landmarks are numbers"):
         data.load(root, size=32)
+
+
+def test_a_table_with_some_landmarks_names_the_missing_ones(tmp_path: Path) -> None:
+    root = folder(tmp_path, everywhere(TEMPLATE), (64, 64))
+    table = pd.read_csv(root / "subjects.csv").drop(columns=["nose_y", "mouth_right_x"])
+    table.to_csv(root / "subjects.csv", index=False)
+    with pytest.raises(
+        BayesdfError, match=r"has landmarks \(left_eye_x, …\) but lacks the column\(s\) nose_y, mouth_right_x:"
+    ):
+        data.load(root, size=32)
+
+
+@pytest.mark.parametrize(
+    ("moved", "message"),
+    [
+        ({(0, 0): 400.0}, r"left_eye_x of swap/3\.png is 400, but the image is displayed with 64 x 48 pixels \(1 such"),
+        ({(2, 1): -24.1}, r"nose_y of swap/3\.png is -24\.1, but the image"),
+        ({(4, 1): 72.1}, r"mouth_right_y of swap/3\.png is 72\.1, but the image"),
+        ({(0, 0): 50.0, (1, 0): 20.0}, r"left_eye_x of swap/3\.png is 50, right of right_eye_x, 20 \(1 such"),
+        ({(3, 0): 50.0, (4, 0): 20.0}, r"mouth_left_x of swap/3\.png is 50, right of mouth_right_x, 20"),
+        ({(2, 1): -23.9}, None),  # a face may be partly outside
+        ({(1, 0): 95.0, (4, 1): 71.9}, None),
+    ],
+)
+def test_landmarks_that_cannot_be_are_one_clear_line(
+    tmp_path: Path, moved: dict[tuple[int, int], float], message: str | None
+) -> None:
+    points = TEMPLATE.copy()
+    for place, value in moved.items():
+        points[place] = value
+    root = folder(tmp_path, everywhere(TEMPLATE) | {"swap/3.png": points}, (64, 48))
+    if message is None:
+        assert np.isfinite(data.load(root, size=32).manifest[list(COLUMNS)].to_numpy(float)).all()
+        return
+    with pytest.raises(BayesdfError, match=message) as caught:
+        data.load(root, size=32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["folder", "collection", "array", "empty"])
+def test_regions_are_those_of_a_data_set(what: str) -> None:
+    collection = data.load("embedded")
+    given = {
+        "folder": ("my/folder", "takes images with a manifest, not 'my/folder': pass a part .* data.test"),
+        "collection": (collection, "not a Collection: pass a part of what bayesdf.data.load returns, as data.test"),
+        "array": (np.zeros((2, 3, 8, 8)), "not a ndarray: pass a part"),
+        "empty": (collection.test.take([]), "without images"),
+    }
+    with pytest.raises(BayesdfError, match=given[what][1]):
+        data.face_regions(given[what][0])  # type: ignore[arg-type]
 
 
 def test_images_that_are_not_square_have_no_regions() -> None:

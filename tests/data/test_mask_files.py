@@ -1,6 +1,7 @@
 """Masks that users bring: where they lie, what they say, and everything that can be wrong with them."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,55 @@ def test_bad_masks_get_one_clear_line(root: Path, tmp_path: Path, breakage: str,
     with pytest.raises(BayesdfError, match=message) as caught:
         data.load(root, size=16)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "beside", "tree"),
+    [
+        ("swap/masks/a/3.png", "3_mask.png", "masks/swap/a/3.png"),
+        ("swap/a/Mask/3.png", "3_mask.png", "masks/swap/a/3.png"),
+        ("swap/masks/3_mask.png", "3_mask.png", "masks/swap/3.png"),
+        ("Masks/swap/3.png", "3_mask.png", "masks/swap/3.png"),
+        ("mask/swap/3.jpg", "3_mask.png", "masks/swap/3.png"),
+        ("mask/3.png", "3_mask.png", "masks/<source>/3.png"),
+        *[
+            (f"swap/3{end}.png", "3_mask.png", "masks/swap/3.png")
+            for end in ("-mask", "_Mask", " mask", "_masks", "-MASKS")
+        ],
+        ("swap/3-mask.jpg", "3_mask.png", "masks/swap/3.png"),
+        ("swap/9-mask.png", "9_mask.png", "masks/swap/9.png"),
+    ],
+)
+def test_masks_elsewhere_are_no_fakes(root: Path, place: str, beside: str, tree: str) -> None:
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    drawn().save(root / place)
+    line = f"{root / place} looks like a mask: call it {beside} beside its image, or put it at {root / tree};"
+    with pytest.raises(BayesdfError, match=re.escape(line)) as caught:
+        data.load(root, size=16)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mask_in_the_tree_has_its_images_own_name(root: Path) -> None:
+    (root / "masks" / "swap").mkdir(parents=True)
+    drawn().save(root / "masks" / "swap" / "3_mask.png")
+    with pytest.raises(BayesdfError, match=r"in the folder `masks` a mask has its image's own name, so call it 3\.png"):
+        data.load(root, size=16)
+
+
+def test_names_that_merely_contain_the_word_are_images(root: Path) -> None:
+    for place in (
+        "real/unmasked/1.png",
+        "real/mask_anna/1.png",
+        "real/masked.png",
+        "real/mask.png",
+        "maskgit/mask01.png",
+    ):
+        (root / place).parent.mkdir(exist_ok=True)
+        picture(len(place), (WIDTH, HEIGHT)).save(root / place)
+    for subject in range(8):
+        picture(subject, (WIDTH, HEIGHT)).save(root / "maskgit" / f"{subject}.png")
+    drawn().convert("RGB").save(root / "real" / "face-mask.jpg")  # no image face.*: a photograph of a mask
+    assert len(data.load(root, size=16).manifest) == 16 + 8 + 6
 
 
 def test_a_changed_mask_is_read_again(root: Path) -> None:

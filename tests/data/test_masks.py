@@ -64,6 +64,14 @@ def test_masks_stay_with_their_images(collection: data.Collection) -> None:
     assert back.fingerprint == collection.fingerprint
 
 
+def test_masks_follow_the_order_in_which_rows_are_taken(collection: data.Collection) -> None:
+    part = collection.test
+    order = np.random.default_rng(3).permutation(len(part))
+    for rows in (order, order[::3], order[:0], np.flatnonzero(part.manifest["mask"] == "part")[::-1]):
+        check(part.take(rows))
+        check(part.take(rows).take(np.arange(len(rows))[::-1]))
+
+
 def test_without_masks_photographs_are_unchanged_and_fakes_unknown() -> None:
     images, manifest, masks = made()
     bare = data.collect(images, manifest.drop(columns="mask"), "multiclass", "made up", "")
