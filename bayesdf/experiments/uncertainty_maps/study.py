@@ -101,10 +101,7 @@ def study(
     borrowed = None if posteriors is None else of_main_job(posteriors, method, detector, collection)
     if borrowed is not None:
         setting.fitted[method] = borrowed
-    try:
-        setting.region_masks(collection.test)
-    except BayesdfError as error:
-        raise BayesdfError(f"{error}; on the command line --regions template says so") from None
+    setting.region_masks(collection.test)  # finds missing landmarks before the work
     if not all(pairs(part, part) for part in (collection.val, collection.test)):
         warnings.warn(NO_HALVES, BayesdfWarning, stacklevel=1)
 
