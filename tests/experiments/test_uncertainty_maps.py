@@ -15,17 +15,18 @@ import xarray as xr
 import bayesdf as bdf
 import bayesdf.data as data
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.uncertainty_maps import conveyance, localisation, sanity
+from bayesdf.experiments.uncertainty_maps import conveyance, dense, localisation, sanity
 from bayesdf.experiments.uncertainty_maps.halves import halves
 from bayesdf.experiments.uncertainty_maps.localisation import MADE
-from bayesdf.experiments.uncertainty_maps.page import answer
-from bayesdf.experiments.uncertainty_maps.setting import Setting, masks_of
-from bayesdf.experiments.uncertainty_maps.tables import best, is_own
+from bayesdf.experiments.uncertainty_maps.page import answer, headline
+from bayesdf.experiments.uncertainty_maps.setting import masks_of, of_main_job
+from bayesdf.experiments.uncertainty_maps.tables import best, estimate_of, is_own, tables
 from bayesdf.experiments.uncertainty_maps.tables import localisation as localisation_table
 from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
 from bayesdf.inference.maps.occlusion import Occlusion
 from bayesdf.inference.maps.smooth_gradient import SmoothGradient
 from bayesdf.inference.maps.superpixels import Superpixels
+from bayesdf.models import build
 
 COMMAND = [sys.executable, "-m", "bayesdf.experiments.uncertainty_maps"]
 
@@ -169,9 +170,37 @@ def test_bad_input_gets_one_line(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(collection: data.Collection, tmp_path: Path) -> None:
-    setting = Setting(collection, "resnet10t_half", "svi", tmp_path, 2, 4, 1, 1, 0, "cpu", False, True, tmp_path)
     with pytest.raises(BayesdfError, match="is no run of source_attribution"):
-        setting.posterior()
+        of_main_job(tmp_path, "svi", "resnet10t_half", collection)
+    (tmp_path / "posteriors").mkdir()
+    assert of_main_job(tmp_path, "svi", "resnet10t_half", collection) is None
+
+
+@pytest.mark.slow
+def test_a_posterior_of_another_network_is_refused(run: Path, collection: data.Collection) -> None:
+    with pytest.raises(BayesdfError, match="is of resnet10t_half, and --detector is resnet18"):
+        of_main_job(run, "svi", "resnet18", collection)
+    with pytest.raises(BayesdfError, match="fitted on other images"):
+        of_main_job(run, "svi", "resnet10t_half", collection)
+
+
+@pytest.mark.slow
+def test_the_screen_and_the_tables_say_the_same_of_the_dense_detector(run: Path) -> None:
+    tree, made = bdf.open_run(run), tables(bdf.open_run(run))
+    rows = headline(tree, made)
+    for name in ("dense", "mean mask"):
+        said = rows[f"    {name}: calibration error of pixels"]
+        assert said == str(estimate_of(made["dense"], name.replace(" ", "_"), "ece"))
+    assert set(made["sparsification"].index) == {"total", "aleatoric", "epistemic", "position"}
+
+
+def test_the_dense_head_depends_on_the_seed_alone(collection: data.Collection, tmp_path: Path) -> None:
+    """Whatever ran before: a stopped run goes on with the same detector."""
+    heads = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        heads.append(dense.network_of(build("resnet10t_half", 2, small_stem=True), collection, seed=3).head.weight)
+    torch.testing.assert_close(heads[0], heads[1])
 
 
 def test_data_without_masks_is_refused(collection: data.Collection) -> None:

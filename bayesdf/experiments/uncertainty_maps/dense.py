@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import bayesdf.analysis as analysis
@@ -126,11 +127,8 @@ def fit(setting: Setting) -> Posterior:
     if found is not None:
         setting.fitted[name] = found
         return found
-    network = setting.start()
+    dense = network_of(setting.start(), setting.collection, setting.seed)
     example = setting.collection.train[0][0][None]
-    with torch.random.fork_rng([]):
-        torch.manual_seed(setting.seed)  # of the head
-        dense = dense_head(network, last_maps(network, images=example), images=example)
     train = training(setting.collection.train, dense(example).shape[-1], setting.seed)
     prior = {"head": priors.normal(scale=0.3)}
     # Pixels of both kinds count as they are, since their probabilities are to be calibrated.
@@ -149,6 +147,14 @@ def fit(setting: Setting) -> Posterior:
     tuned.forget()
     setting.fitted[name] = posterior
     return posterior
+
+
+def network_of(start: nn.Module, collection: data.Collection, seed: int) -> nn.Module:
+    """The start up to its last two maps, and an untrained 1 x 1 convolution."""
+    example = collection.train[0][0][None]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)  # of the convolution
+        return dense_head(start, last_maps(start, images=example), images=example)
 
 
 def training(images: data.ImageDataset, grid: int, seed: int) -> TensorDataset:
