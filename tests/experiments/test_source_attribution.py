@@ -48,7 +48,7 @@ def test_a_run_folder_is_complete(finished: Path) -> None:
             key = f"{name}.{figure}"
             assert metrics[f"{key}.low"] <= metrics[key] <= metrics[f"{key}.high"]
     assert {path.suffix for path in (finished / "figures").iterdir()} == {".png"}
-    assert len(list((finished / "figures").iterdir())) == 11
+    assert len(list((finished / "figures").iterdir())) == 13
     assert (finished / "tables" / "svi_confusion.csv").stat().st_size > 20
     for named in re.findall(r"`((?:tables|figures)/[\w.]+)`", README.read_text()):
         assert (finished / named).is_file(), f"README.md names {named}"

@@ -6,7 +6,6 @@ from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
 from bayesdf.inference.maps.occlusion import Occlusion
 from bayesdf.inference.maps.smooth_gradient import SmoothGradient
 from bayesdf.inference.maps.superpixels import Superpixels
-from bayesdf.inference.maps.uncertainty_maps import uncertainty_maps
 
 __all__ = [
     "Evidence",
@@ -15,5 +14,4 @@ __all__ = [
     "Occlusion",
     "SmoothGradient",
     "Superpixels",
-    "uncertainty_maps",
 ]
