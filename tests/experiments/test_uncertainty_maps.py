@@ -15,12 +15,12 @@ import xarray as xr
 import bayesdf as bdf
 import bayesdf.data as data
 from bayesdf.errors import BayesdfError
-from bayesdf.experiments.uncertainty_maps import conveyance, dense, localisation, sanity
+from bayesdf.experiments.uncertainty_maps import conveyance, dense, faithfulness, localisation, sanity
 from bayesdf.experiments.uncertainty_maps.halves import halves
 from bayesdf.experiments.uncertainty_maps.localisation import MADE
 from bayesdf.experiments.uncertainty_maps.page import answer, headline
 from bayesdf.experiments.uncertainty_maps.setting import masks_of, of_main_job
-from bayesdf.experiments.uncertainty_maps.tables import best, estimate_of, is_own, tables
+from bayesdf.experiments.uncertainty_maps.tables import best, estimate_of, is_own
 from bayesdf.experiments.uncertainty_maps.tables import localisation as localisation_table
 from bayesdf.inference.maps.integrated_gradient import IntegratedGradient
 from bayesdf.inference.maps.occlusion import Occlusion
@@ -45,6 +45,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, collection: data.Collection) -
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(sanity, "STEPS", 2)
+        patch.setattr(sanity, "IMAGES", 1)
+        patch.setattr(faithfulness, "IMAGES", 1)
         small = {
             "smooth_gradient": SmoothGradient(copies=1),
             "integrated_gradient": IntegratedGradient(steps=2),
@@ -154,7 +156,6 @@ def test_a_patch_is_where_its_mask_says(kind: str) -> None:
 
 def test_bad_input_gets_one_line(tmp_path: Path) -> None:
     said = [
-        (["--method", "svi,mc_dropout"], "takes one method"),
         (["--regions", "guess"], "choose auto or template"),
     ]
     for arguments, expected in said:
@@ -186,7 +187,7 @@ def test_a_posterior_of_another_network_is_refused(run: Path, collection: data.C
 
 @pytest.mark.slow
 def test_the_screen_and_the_tables_say_the_same_of_the_dense_detector(run: Path) -> None:
-    tree, made = bdf.open_run(run), tables(bdf.open_run(run))
+    tree, made = bdf.open_run(run), _tables(run)
     rows = headline(tree, made)
     for name in ("dense", "mean mask"):
         said = rows[f"    {name}: calibration error of pixels"]
